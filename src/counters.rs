@@ -1,0 +1,212 @@
+//! The counters of a worker: one cache-resident array, written by its owner alone, read by `/metrics`.
+//!
+//! A counter is an atomic only so that the reader may look at any time; the owner adds with a plain load and store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One counter in a metric family: the family's name, the label that tells it from its siblings, and the help text.
+#[derive(Clone, Copy, Debug)]
+pub struct Description {
+    /// The Prometheus family, without the `strowger_` prefix and without `_total`.
+    pub family: &'static str,
+    /// The label's key and value; an empty key means no label.
+    pub label: (&'static str, &'static str),
+    /// What the family counts.
+    pub help: &'static str,
+    /// Whether the value may fall (a gauge) or only rises.
+    pub is_gauge: bool,
+}
+
+macro_rules! counters {
+    ($( $kind:ident $family:literal $help:literal { $( $name:ident $key:literal $value:literal ),+ $(,)? } )+) => {
+        /// Names a counter; [`Counter::describe`] gives its metric.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Counter {
+            $( $(
+                #[doc = concat!($help, " (", $value, ")")]
+                $name,
+            )+ )+
+        }
+
+        /// Every counter with its metric, in the order of the families.
+        pub const ALL: &[(Counter, Description)] = &[
+            $( $( (Counter::$name, Description {
+                family: $family,
+                label: ($key, $value),
+                help: $help,
+                is_gauge: counters!(@$kind),
+            }), )+ )+
+        ];
+    };
+    (@counter) => { false };
+    (@gauge) => { true };
+}
+
+counters! {
+    counter "messages_received" "SIP messages and keepalives received, by backend" {
+        ReceivedAfXdp "backend" "af_xdp",
+        ReceivedUdp "backend" "udp",
+        ReceivedTcp "backend" "tcp",
+    }
+    counter "messages_sent" "SIP messages sent, by backend" {
+        SentAfXdp "backend" "af_xdp",
+        SentUdp "backend" "udp",
+        SentTcp "backend" "tcp",
+    }
+    counter "drops" "messages dropped without an answer, by reason" {
+        DropNotSip "reason" "not_sip",
+        DropMalformedResponse "reason" "malformed_response",
+        DropMalformedAck "reason" "malformed_ack",
+        DropStrayResponse "reason" "stray_response",
+        DropForgedBranch "reason" "forged_branch",
+        DropStrayAck "reason" "stray_ack",
+        DropUnroutableAck "reason" "unroutable_ack",
+        DropMailboxFull "reason" "mailbox_full",
+        DropTransmitFull "reason" "transmit_full",
+        DropTooLarge "reason" "too_large",
+        DropUnsendable "reason" "unsendable",
+        DropTruncated "reason" "truncated",
+        DropBadPacket "reason" "bad_packet",
+    }
+    counter "handoffs" "messages handed to the worker that owns them" {
+        HandedOff "direction" "out",
+        HandedIn "direction" "in",
+    }
+    gauge "transactions_live" "transactions in being, by kind" {
+        TransactionsLiveServer "kind" "server",
+        TransactionsLiveClient "kind" "client",
+    }
+    counter "transactions_created" "transactions created, by kind" {
+        TransactionsCreatedServer "kind" "server",
+        TransactionsCreatedClient "kind" "client",
+    }
+    counter "transactions_freed" "transactions freed, by kind" {
+        TransactionsFreedServer "kind" "server",
+        TransactionsFreedClient "kind" "client",
+    }
+    counter "retransmissions" "retransmissions, by direction and cause" {
+        RetransmitRequestReceived "kind" "request_absorbed",
+        RetransmitRequestSent "kind" "request_sent",
+        RetransmitResponseSent "kind" "response_sent",
+    }
+    counter "requests" "requests taken up, by method" {
+        RequestInvite "method" "INVITE",
+        RequestAck "method" "ACK",
+        RequestBye "method" "BYE",
+        RequestCancel "method" "CANCEL",
+        RequestRegister "method" "REGISTER",
+        RequestOptions "method" "OPTIONS",
+        RequestOther "method" "other",
+    }
+    counter "responses" "final responses sent to requests, by class" {
+        Responses2xx "class" "2xx",
+        Responses3xx "class" "3xx",
+        Responses4xx "class" "4xx",
+        Responses5xx "class" "5xx",
+        Responses6xx "class" "6xx",
+    }
+    counter "keepalives" "CRLF keepalives answered" {
+        Keepalives "kind" "crlf",
+    }
+    counter "refusals" "requests refused by policy or at a bound, by cause" {
+        RefusedForeign "cause" "not_a_relay",
+        RefusedToken "cause" "bad_dialog_token",
+        RefusedDraining "cause" "draining",
+        RefusedTransactions "cause" "transactions_full",
+        RefusedBindings "cause" "bindings_full",
+        RefusedLoop "cause" "loop",
+        RefusedMaxForwards "cause" "max_forwards",
+        RefusedUnresolvable "cause" "unresolvable",
+    }
+    counter "xdp_verdicts" "packets the XDP program saw, by verdict" {
+        XdpRedirected "verdict" "redirect",
+        XdpPassed "verdict" "pass",
+    }
+    counter "neighbor_misses" "messages sent by the kernel's socket since the next hop was not yet known" {
+        NeighborMisses "family" "any",
+    }
+}
+
+/// How many counters there are.
+pub const COUNT: usize = ALL.len();
+
+/// The counters of one worker.
+#[repr(align(64))]
+#[derive(Debug)]
+pub struct Counters {
+    values: [AtomicU64; COUNT],
+}
+
+impl Counters {
+    /// All counters at zero.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { values: [const { AtomicU64::new(0) }; COUNT] }
+    }
+
+    /// Adds one. Only the owning worker may call it.
+    #[inline]
+    pub fn increment(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds `n`. Only the owning worker may call it.
+    #[inline]
+    pub fn add(&self, counter: Counter, n: u64) {
+        let value = &self.values[counter as usize];
+        value.store(value.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Takes one off a gauge. Only the owning worker may call it.
+    #[inline]
+    pub fn decrement(&self, counter: Counter) {
+        let value = &self.values[counter as usize];
+        value.store(value.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
+    }
+
+    /// Sets the value: for what the kernel counts and we copy.
+    pub fn set(&self, counter: Counter, n: u64) {
+        self.values[counter as usize].store(n, Ordering::Relaxed);
+    }
+
+    /// Reads one counter; any thread may.
+    #[must_use]
+    pub fn read(&self, counter: Counter) -> u64 {
+        self.values[counter as usize].load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Counter {
+    /// The metric of this counter.
+    #[must_use]
+    pub fn describe(self) -> Description {
+        ALL[self as usize].1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_stands_at_its_own_index() {
+        for (index, (counter, _)) in ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, index);
+        }
+    }
+
+    #[test]
+    fn a_gauge_falls_and_a_counter_adds() {
+        let counters = Counters::new();
+        counters.add(Counter::TransactionsLiveServer, 3);
+        counters.decrement(Counter::TransactionsLiveServer);
+        assert_eq!(counters.read(Counter::TransactionsLiveServer), 2);
+    }
+}

@@ -1,0 +1,18 @@
+//! Strowger: a SIP edge proxy and registrar for bare metal.
+//!
+//! The layers, from the top (an arrow points only downward; `tests/tidy.rs` holds it):
+//!
+//! | layer | modules | may use |
+//! |---|---|---|
+//! | shell | [`worker`], [`net`], [`admin`], [`doctor`] | everything below |
+//! | core | [`proxy`] | the core below, leaves |
+//! | core | [`transaction`], [`location`] | `sip`, `timer`, leaves; not each other |
+//! | core | [`sip`], [`wire`], [`timer`] | leaves |
+//! | leaves | [`limits`], [`time`], [`datagram`], [`counters`], [`scan`], [`config`], [`secret`] | nothing of ours |
+//!
+//! The core reads no clock, starts no thread and opens no socket; `docs/architecture.md` tells why.
+
+pub mod counters;
+pub mod datagram;
+pub mod limits;
+pub mod time;

@@ -1,0 +1,82 @@
+//! Every bound of the program, in one place, with what happens there. Bounds that depend on each other are asserted.
+//!
+//! The configuration sets how many transactions and bindings there may be (`[limits]`); what stands here is fixed.
+
+use crate::time::Duration;
+
+// --- messages (sip/) ---------------------------------------------------------------------------------------------
+
+/// The largest message we take or make: what fits one UDP datagram over IPv4. Longer: dropped and counted.
+pub const MESSAGE_LEN_MAX: usize = 65_507;
+/// Header fields that the index of a message holds. More: answered 400 (`TooManyHeaders`).
+pub const HEADERS_MAX: usize = 128;
+/// Edits that one outgoing message may carry. More: the request is answered 500, a response is dropped and counted.
+pub const EDITS_MAX: usize = 48;
+/// Bytes that the edits of one message may insert. More: as above.
+pub const EDIT_ARENA_LEN: usize = 4_096;
+/// Max-Forwards given to a request that came without one (RFC 3261 16.6.3).
+pub const MAX_FORWARDS_DEFAULT: u8 = 70;
+
+// --- transactions (transaction/) ---------------------------------------------------------------------------------
+
+/// T1: the estimate of the round-trip time (RFC 3261 17.1.1.1).
+pub const T1: Duration = Duration::from_millis(500);
+/// T2: the longest interval between retransmissions of a non-INVITE request or an INVITE response.
+pub const T2: Duration = Duration::from_secs(4);
+/// T4: how long a message may stay in the network.
+pub const T4: Duration = Duration::from_secs(5);
+/// 64*T1: Timers B, F, H, J, L and M.
+pub const T1_64: Duration = Duration::from_micros(64 * T1.as_micros());
+/// Timer D over an unreliable transport (at least 32 s).
+pub const TIMER_D: Duration = Duration::from_secs(32);
+/// Timer C: how long an INVITE branch may ring without news (RFC 3261 16.6.11: more than 3 minutes).
+pub const TIMER_C: Duration = Duration::from_secs(181);
+/// Branches of one request: contacts of an AoR tried in parallel. Contacts past it (lowest q first) are left out.
+pub const BRANCHES_MAX: usize = 16;
+
+// --- location (location/) ----------------------------------------------------------------------------------------
+
+/// Shards of the location, each under its own lock.
+pub const LOCATION_SHARDS: usize = 1_024;
+/// The longest contact URI, as in Kamailio's table. Longer: the REGISTER is answered 400.
+pub const CONTACT_LEN_MAX: usize = 512;
+/// The longest Call-ID and user agent kept, as in Kamailio's table: a longer Call-ID is answered 400, a user agent cut.
+pub const BINDING_TEXT_LEN_MAX: usize = 255;
+/// The longest AoR. Longer: 404.
+pub const AOR_LEN_MAX: usize = 256;
+/// How long a removed binding keeps its (Call-ID, CSeq), so that a late duplicate cannot revive it (64*T1).
+pub const TOMBSTONE: Duration = T1_64;
+
+// --- workers (worker/) -------------------------------------------------------------------------------------------
+
+/// Workers of one process.
+pub const WORKERS_MAX: usize = 64;
+/// `[[listen]]` entries.
+pub const LISTENERS_MAX: usize = 16;
+/// Datagrams taken from one port before the next is served.
+pub const BATCH: usize = 64;
+/// Datagrams that wait in a worker's mailbox. Full: a datagram is dropped and counted (its sender retransmits).
+pub const MAILBOX_LEN: usize = 1_024;
+/// Of a mailbox's buffers, those that hold a whole [`MESSAGE_LEN_MAX`]; the others hold [`SMALL_BUFFER_LEN`].
+pub const MAILBOX_LARGE_LEN: usize = 32;
+/// A small pooled buffer.
+pub const SMALL_BUFFER_LEN: usize = 4_096;
+/// The longest a worker sleeps with nothing to do: counters and the sweep are never staler than this.
+pub const IDLE: Duration = Duration::from_millis(100);
+
+// --- packets (net/, wire/) ---------------------------------------------------------------------------------------
+
+/// A UMEM frame, which is also the kernel's limit without multi-buffer.
+pub const FRAME_LEN: usize = 4_096;
+/// Frames of a queue's UMEM: half for receiving, half for sending. No free one to send with: the kernel's socket serves.
+pub const FRAMES_PER_QUEUE: usize = 4_096;
+/// Next hops that the neighbour cache holds. Full: the kernel's socket serves the rest.
+pub const NEIGHBORS_MAX: usize = 65_536;
+
+const _: () = assert!(MESSAGE_LEN_MAX <= u16::MAX as usize, "spans are 16 bits");
+const _: () = assert!(HEADERS_MAX < u8::MAX as usize, "header indexes are 8 bits");
+const _: () = assert!(MAILBOX_LARGE_LEN < MAILBOX_LEN);
+const _: () = assert!(SMALL_BUFFER_LEN >= FRAME_LEN, "whatever came in a frame fits a small buffer");
+const _: () = assert!(FRAMES_PER_QUEUE.is_power_of_two() && FRAMES_PER_QUEUE / 2 >= 4 * BATCH);
+const _: () = assert!(TIMER_C.as_micros() > 180_000_000, "RFC 3261 16.6.11");
+const _: () = assert!(WORKERS_MAX <= u8::MAX as usize && LISTENERS_MAX <= u8::MAX as usize);
