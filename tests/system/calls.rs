@@ -205,7 +205,7 @@ fn a_call_comes_in_by_one_interface_and_leaves_by_the_other() {
             )
             .spread();
         caller.run(phones::PATIENCE).assert_clean();
-        callee.finish(phones::PATIENCE).assert_clean();
+        callee.conclude(phones::AFTERWARDS).assert_clean();
         assert_eq!(
             server
                 .metrics()

@@ -52,7 +52,7 @@ fn fragmented_calls_complete(family: Family) {
     let outcome = caller.run(phones::PATIENCE);
     let metrics = server.metrics();
     outcome.assert_clean();
-    callee.finish(phones::PATIENCE).assert_clean();
+    callee.conclude(phones::AFTERWARDS).assert_clean();
     assert_eq!(
         reassembled(&bed, family) - before,
         u64::from(2 * CALLS),

@@ -166,11 +166,16 @@ pub(crate) fn call(
         sipp.hold(Duration::from_millis(100)).spread().start()
     };
     let callers: Vec<Running> = groups.iter().zip(CALLER_PORT..).map(caller).collect();
-    callers
+    let mut outcomes: Vec<Outcome> = callers
         .into_iter()
-        .chain(callees)
-        .map(|running| running.finish(PATIENCE))
-        .collect()
+        .map(|caller| caller.finish(PATIENCE))
+        .collect();
+    outcomes.extend(
+        callees
+            .into_iter()
+            .map(|callee| callee.conclude(AFTERWARDS)),
+    );
+    outcomes
 }
 
 /// Asserts that nothing failed and nothing was sent twice.
@@ -190,6 +195,8 @@ pub(crate) const PHONE_PORT: u16 = 5070;
 /// The port of the first caller.
 pub(crate) const CALLER_PORT: u16 = 5080;
 /// How long one run of SIPp may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the callees may take when the callers are through.
+pub(crate) const AFTERWARDS: Duration = Duration::from_secs(5);
 /// How long SIPp takes to listen; a packet to a port that nobody has opened yet is lost.
 pub(crate) const LISTENING: Duration = Duration::from_millis(500);

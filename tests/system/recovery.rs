@@ -52,18 +52,14 @@ fn calls_survive_the_loss_of_a_third_of_all_messages_and_leave_nothing_behind() 
         RINGING,
         20,
     ));
-    let caller = persistent(
-        answering
-            .caller(
-                link,
-                &scratch,
-                "lossy_caller",
-                phones::CALLER_PORT,
-                CALLS,
-                10,
-            )
-            .spread(),
-    );
+    let caller = persistent(answering.caller(
+        link,
+        &scratch,
+        "lossy_caller",
+        phones::CALLER_PORT,
+        CALLS,
+        10,
+    ));
     let outcome = caller.finish(Duration::from_secs(240));
     println!("{outcome}");
     assert_eq!(

@@ -34,17 +34,17 @@ fn a_killed_server_starts_at_once_and_hangs_up_the_calls_of_before() {
         std::thread::sleep(phones::LISTENING);
         let callers = [
             caller_ends
-                .caller(link, &scratch, "caller", 5080, 100, 100)
+                .caller(link, &scratch, "caller", 5085, 100, 100)
                 .hold(HOLD)
                 .start(),
             callee_ends
-                .caller(link, &scratch, "caller_waits", 5081, 100, 100)
+                .caller(link, &scratch, "caller_waits", 5086, 100, 100)
                 .start(),
         ];
         std::thread::sleep(Duration::from_millis(2_500));
         // Calls that are being set up at that moment; what becomes of these is not asserted.
         let disturbed = traffic
-            .caller(link, &scratch, "caller", 5082, 100, 50)
+            .caller(link, &scratch, "caller", 5087, 100, 50)
             .start();
         std::thread::sleep(Duration::from_secs(1));
 

@@ -1,5 +1,6 @@
 //! SIPp: the phones. Starts it with a scenario, waits for its end, and reads its own count of what happened.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ pub(crate) struct Sipp<'a> {
     users: Option<PathBuf>,
     calls: u32,
     rate: u32,
+    hold: Duration,
+    keys: BTreeMap<String, String>,
     arguments: Vec<String>,
 }
 
@@ -69,11 +72,11 @@ impl<'a> Sipp<'a> {
             users: None,
             calls: 1,
             rate: 100,
+            hold: Duration::ZERO,
+            keys: BTreeMap::new(),
             arguments: Vec::new(),
         };
-        sipp.key("padding", "0")
-            .key("contact", &local.to_string())
-            .hold(Duration::ZERO)
+        sipp.key("padding", "0").key("contact", &local.to_string())
     }
 
     /// Makes or takes `calls` calls, then ends; a caller starts `rate` of them a second.
@@ -90,25 +93,27 @@ impl<'a> Sipp<'a> {
         self
     }
 
-    /// Uses 64 sockets, and so ports, instead of one: the calls' packets spread over the queues.
+    /// Uses a socket, and so a port, for each call: the calls' packets spread over the queues.
     #[must_use]
     pub(crate) fn spread(self) -> Self {
         self.argument("-t")
             .argument("un")
             .argument("-max_socket")
-            .argument("64")
+            .argument("500")
     }
 
     /// How long a scenario's `<pause/>` lasts.
     #[must_use]
-    pub(crate) fn hold(self, hold: Duration) -> Self {
-        self.argument("-d").argument(&hold.as_millis().to_string())
+    pub(crate) fn hold(mut self, hold: Duration) -> Self {
+        self.hold = hold;
+        self
     }
 
-    /// Sets a keyword of the scenario; the last value counts.
+    /// Sets a keyword of the scenario.
     #[must_use]
-    pub(crate) fn key(self, keyword: &str, value: &str) -> Self {
-        self.argument("-key").argument(keyword).argument(value)
+    pub(crate) fn key(mut self, keyword: &str, value: &str) -> Self {
+        self.keys.insert(keyword.to_owned(), value.to_owned());
+        self
     }
 
     /// Adds one argument for SIPp as it is.
@@ -155,6 +160,10 @@ impl<'a> Sipp<'a> {
         ]);
         command.arg("-stf").arg(files.with_extension("csv"));
         command.arg("-error_file").arg(files.with_extension("err"));
+        command.args(["-d", &self.hold.as_millis().to_string()]);
+        for (keyword, value) in &self.keys {
+            command.args(["-key", keyword, value]);
+        }
         command.args(&self.arguments);
         let screen =
             std::fs::File::create(files.with_extension("out")).expect("a file in our own folder");
@@ -191,6 +200,12 @@ impl Running {
                 self.screen()
             );
         }
+        self.outcome()
+    }
+
+    /// Waits for its end, at most `patience`, and reads its counts in any case: for the side whose partner is judged first.
+    pub(crate) fn conclude(mut self, patience: Duration) -> Outcome {
+        self.ends_within(patience);
         self.outcome()
     }
 
@@ -233,11 +248,7 @@ impl Running {
             failed: count("FailedCall(C)"),
             gave_up: count("FailedMaxUDPRetrans(C)") + count("FailedTimeoutOnRecv(C)"),
             retransmissions: count("Retransmissions(C)"),
-            errors: errors
-                .lines()
-                .take(ERROR_LINES)
-                .collect::<Vec<_>>()
-                .join("\n"),
+            errors: complaints(&errors),
         }
     }
 
@@ -298,5 +309,22 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Lines of SIPp's error log that go into a message.
-const ERROR_LINES: usize = 40;
+/// The records of SIPp's error log, but for those of messages that came again after a call's end.
+fn complaints(log: &str) -> String {
+    let mut complaints = String::new();
+    let mut is_late = false;
+    for line in log.lines() {
+        // A record begins with its date and time, set off by tabs, right behind the quote that ends the record before.
+        if line.contains('\t') {
+            is_late = line.contains("Dead call");
+        }
+        if !is_late && complaints.len() < COMPLAINTS_LEN_MAX {
+            complaints.push_str(line);
+            complaints.push('\n');
+        }
+    }
+    complaints
+}
+
+/// How much of SIPp's error log goes into a message.
+const COMPLAINTS_LEN_MAX: usize = 4_096;
