@@ -34,6 +34,11 @@ pub const TIMER_C: Duration = Duration::from_secs(181);
 /// Branches of one request: contacts of an AoR tried in parallel. Contacts past it (lowest q first) are left out.
 pub const BRANCHES_MAX: usize = 16;
 
+// --- timers (timer.rs) -------------------------------------------------------------------------------------------
+
+/// Timers that one call may move down the levels of the wheel. More: the next call goes on; until then they wait.
+pub const WHEEL_MOVES_MAX: usize = 1_024;
+
 // --- location (location/) ----------------------------------------------------------------------------------------
 
 /// Shards of the location, each under its own lock.
