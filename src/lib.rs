@@ -17,3 +17,4 @@ pub mod datagram;
 pub mod limits;
 pub mod time;
 pub mod timer;
+pub mod transaction;
