@@ -15,4 +15,6 @@
 pub mod counters;
 pub mod datagram;
 pub mod limits;
+pub mod scan;
+pub mod sip;
 pub mod time;
