@@ -15,6 +15,8 @@
 pub mod counters;
 pub mod datagram;
 pub mod limits;
+pub mod scan;
+pub mod sip;
 pub mod time;
 pub mod timer;
 pub mod transaction;
