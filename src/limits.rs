@@ -39,6 +39,9 @@ pub const BRANCHES_MAX: usize = 16;
 /// Timers that one call may move down the levels of the wheel. More: the next call goes on; until then they wait.
 pub const WHEEL_MOVES_MAX: usize = 1_024;
 
+/// Timers acted on in one call, so that a burst of them does not keep messages waiting. The rest fire at the next call.
+pub const FIRED_MAX: usize = 256;
+
 // --- location (location/) ----------------------------------------------------------------------------------------
 
 /// Shards of the location, each under its own lock.

@@ -439,6 +439,18 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
         self.free_server_if_done(slot.0);
     }
 
+    /// Keeps a stored response to answer a retransmitted request with, in place of the one before.
+    pub fn keep_stored(&mut self, slot: ServerSlot, response: Stored) {
+        match self.servers.at_mut(slot.0) {
+            Some(server) => {
+                if let Some(former) = server.response.replace(response) {
+                    self.arena.release(former);
+                }
+            }
+            None => self.arena.release(response),
+        }
+    }
+
     /// Keeps a copy of the response that a retransmitted request is answered with, in place of the one before.
     pub fn keep_response(&mut self, slot: ServerSlot, len: usize, write: impl FnOnce(&mut [u8])) {
         let Some(server) = self.servers.at_mut(slot.0) else {
@@ -653,7 +665,7 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
         Some(Outcome {
             emit,
             tell,
-            is_over: server.state == server.state.terminated(),
+            is_over: server.state.is_over(),
         })
     }
 
@@ -756,6 +768,16 @@ impl ServerState {
                 | Self::NonInvite(
                     non_invite_server::State::Trying | non_invite_server::State::Proceeding
                 )
+        )
+    }
+
+    /// Whether the transaction is over.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(
+            self,
+            Self::Invite(invite_server::State::Terminated)
+                | Self::NonInvite(non_invite_server::State::Terminated)
         )
     }
 
