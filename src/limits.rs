@@ -52,6 +52,12 @@ pub const CONTACT_LEN_MAX: usize = 512;
 pub const BINDING_TEXT_LEN_MAX: usize = 255;
 /// The longest AoR. Longer: 404.
 pub const AOR_LEN_MAX: usize = 256;
+/// The longest Path kept with a binding, as in Kamailio's table. Longer: the REGISTER is answered 400.
+pub const PATH_LEN_MAX: usize = 512;
+/// Contact values of one REGISTER. More: answered 400.
+pub const REGISTER_CONTACTS_MAX: usize = 32;
+/// Bindings that a REGISTER with a new contact looks at for a dead one to replace, where no more may be held. None dead: answered 503.
+pub const RECLAIM_SCAN_MAX: u32 = 64;
 /// How long a removed binding keeps its (Call-ID, CSeq), so that a late duplicate cannot revive it (64*T1).
 pub const TOMBSTONE: Duration = T1_64;
 
