@@ -15,12 +15,12 @@ use crate::sip::status;
 
 /// Makes the To tags of our own responses, and knows them again.
 #[derive(Clone)]
-pub struct Tags {
+pub(super) struct Tags {
     keys: Vec<[u8; 16]>,
 }
 
 /// The length of a To tag of ours.
-pub const TAG_LEN: usize = PREFIX.len() + ENCODED_LEN;
+pub(super) const TAG_LEN: usize = PREFIX.len() + ENCODED_LEN;
 
 const PREFIX: &[u8] = b"stw";
 const ENCODED_LEN: usize = (8_usize * 8).div_ceil(5);
@@ -28,20 +28,23 @@ const ENCODED_LEN: usize = (8_usize * 8).div_ceil(5);
 impl Tags {
     /// Tags under the keys of the cluster.
     #[must_use]
-    pub fn new(settings: &Settings) -> Self {
-        Self { keys: settings.keys.tags.clone() }
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            keys: settings.keys.tags.clone(),
+        }
     }
 
     /// The To tag of our response to `request`: the same for each of its retransmissions.
     #[must_use]
-    pub fn tag(&self, request: &Message<'_>) -> [u8; TAG_LEN] {
+    pub(super) fn tag(&self, request: &Message<'_>) -> [u8; TAG_LEN] {
         tag_under(&self.keys.first().copied().unwrap_or_default(), request)
     }
 
     /// Whether an ACK carries the To tag that we gave its INVITE: then it ends here.
     #[must_use]
-    pub fn is_ours(&self, ack: &Message<'_>) -> bool {
-        ack.to_tag().is_some_and(|tag| self.keys.iter().any(|key| tag_under(key, ack) == tag))
+    pub(super) fn is_ours(&self, ack: &Message<'_>) -> bool {
+        ack.to_tag()
+            .is_some_and(|tag| self.keys.iter().any(|key| tag_under(key, ack) == tag))
     }
 }
 
@@ -70,19 +73,20 @@ fn tag_under(key: &[u8; 16], request: &Message<'_>) -> [u8; TAG_LEN] {
 /// sent-by. A phone whose sent-by is another *address* than its packets' is behind a NAT, which lets answers in by the
 /// source port alone: it gets them there though it did not ask. maddr is not heeded: it would make us a reflector.
 #[must_use]
-pub fn reply_flow(request: &Message<'_>, source: &Flow) -> Flow {
+pub(super) fn reply_flow(request: &Message<'_>, source: &Flow) -> Flow {
     let via = request.top_via();
     let sent_by = via.host().ok().and_then(|host| host.ip());
     let is_behind_nat = sent_by.is_some_and(|ip| ip != source.peer.ip());
     let mut flow = *source;
     if source.transport == Transport::Udp && via.rport_span().is_none() && !is_behind_nat {
-        flow.peer.set_port(via.port().unwrap_or(super::identity::PORT_DEFAULT));
+        flow.peer
+            .set_port(via.port().unwrap_or(super::identity::PORT_DEFAULT));
     }
     flow
 }
 
 /// Answers `request` without a transaction. An ACK is never answered; a send that fails is counted.
-pub fn stateless(
+pub(super) fn stateless(
     request: &Message<'_>,
     source: &Flow,
     response: &Response<'_>,
@@ -97,45 +101,49 @@ pub fn stateless(
         .headers(response.headers);
     count_final(counters, response.status);
     let sent = out.send(&reply_flow(request, source), reply.len(), |buffer| {
-        reply.write(buffer);
+        let _ = reply.write(buffer);
     });
     count_unsent(counters, sent);
 }
 
 /// A response of our own: its status, and header lines beside the copied ones.
 #[derive(Clone, Copy, Debug)]
-pub struct Response<'a> {
+pub(super) struct Response<'a> {
     /// The status code.
-    pub status: u16,
+    pub(super) status: u16,
     /// The reason phrase, where it is not the status code's own.
-    pub phrase: Option<&'a str>,
+    pub(super) phrase: Option<&'a str>,
     /// Complete header lines.
-    pub headers: &'a [u8],
+    pub(super) headers: &'a [u8],
 }
 
 impl<'a> Response<'a> {
     /// A response with nothing but its status.
     #[must_use]
-    pub const fn new(status: u16) -> Self {
-        Self { status, phrase: None, headers: b"" }
+    pub(super) const fn new(status: u16) -> Self {
+        Self {
+            status,
+            phrase: None,
+            headers: b"",
+        }
     }
 
     /// The same, with header lines.
     #[must_use]
-    pub const fn with_headers(mut self, headers: &'a [u8]) -> Self {
+    pub(super) const fn with_headers(mut self, headers: &'a [u8]) -> Self {
         self.headers = headers;
         self
     }
 
     /// The reason phrase.
     #[must_use]
-    pub fn reason(&self) -> &'a str {
+    pub(super) fn reason(&self) -> &'a str {
         self.phrase.unwrap_or_else(|| status::reason(self.status))
     }
 }
 
 /// Counts a final response by its class.
-pub fn count_final(counters: &Counters, status: u16) {
+pub(super) fn count_final(counters: &Counters, status: u16) {
     let counter = match status {
         200..=299 => Counter::Responses2xx,
         300..=399 => Counter::Responses3xx,
@@ -148,7 +156,7 @@ pub fn count_final(counters: &Counters, status: u16) {
 }
 
 /// Counts a message that could not be sent.
-pub fn count_unsent(counters: &Counters, sent: Result<(), SendError>) {
+pub(super) fn count_unsent(counters: &Counters, sent: Result<(), SendError>) {
     let counter = match sent {
         Ok(()) => return,
         Err(SendError::TooLarge) => Counter::DropTooLarge,

@@ -29,7 +29,10 @@ impl Proxy {
             return self.refuse(request, source, &Response::new(481), out);
         };
         self.refuse(request, source, &Response::new(200), out);
-        let is_pending = self.table.server(server).is_some_and(|server| server.state().is_pending());
+        let is_pending = self
+            .table
+            .server(server)
+            .is_some_and(|server| server.state().is_pending());
         if is_pending {
             self.cancel_pending(now, server, bench, out);
         }
@@ -43,7 +46,11 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        if !self.table.server(server).is_some_and(|server| server.data.is_invite) {
+        if !self
+            .table
+            .server(server)
+            .is_some_and(|server| server.data.is_invite)
+        {
             return;
         }
         let mut at = self.next_to_cancel(server);
@@ -56,7 +63,9 @@ impl Proxy {
     fn next_to_cancel(&self, server: ServerSlot) -> Option<ClientSlot> {
         let mut clients = self.table.clients_of(server);
         let waits = |leg: &Leg| leg.role == Role::Request { cancel: Cancel::No };
-        clients.find(|(_, client)| waits(&client.data) && client.state().is_pending()).map(|(slot, _)| slot)
+        clients
+            .find(|(_, client)| waits(&client.data) && client.state().is_pending())
+            .map(|(slot, _)| slot)
     }
 
     /// Cancels one branch.
@@ -67,12 +76,16 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        let Some(entry) = self.table.client_mut(client) else { return };
+        let Some(entry) = self.table.client_mut(client) else {
+            return;
+        };
         if entry.state() == ClientState::Invite(invite_client::State::Proceeding) {
             self.send_cancel(now, client, bench, out);
         } else {
             // RFC 3261 9.1: no CANCEL before a provisional response; Timer B ends the wait for one.
-            entry.data.role = Role::Request { cancel: Cancel::Wanted };
+            entry.data.role = Role::Request {
+                cancel: Cancel::Wanted,
+            };
         }
     }
 
@@ -84,9 +97,13 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        let Some(entry) = self.table.client(invite) else { return };
+        let Some(entry) = self.table.client(invite) else {
+            return;
+        };
         let (server, flow) = (entry.server(), entry.flow);
-        let Some(number) = self.cseq_number(server, bench) else { return };
+        let Some(number) = self.cseq_number(server, bench) else {
+            return;
+        };
         let leg = Leg {
             target: None,
             path: None,
@@ -100,7 +117,9 @@ impl Proxy {
             return self.table.guard(now, invite, T1_64);
         };
         if let Some(entry) = self.table.client_mut(invite) {
-            entry.data.role = Role::Request { cancel: Cancel::Sent { by } };
+            entry.data.role = Role::Request {
+                cancel: Cancel::Sent { by },
+            };
         }
         // RFC 3261 9.1: without a final response 64*T1 after the CANCEL, the INVITE transaction is over.
         self.table.guard(now, invite, T1_64);
@@ -108,6 +127,7 @@ impl Proxy {
     }
 
     fn cseq_number(&self, server: ServerSlot, bench: &mut Bench) -> Option<u32> {
-        self.stored_request(server, &mut bench.stored).map(|request| request.cseq().number)
+        self.stored_request(server, &mut bench.stored)
+            .map(|request| request.cseq().number)
     }
 }

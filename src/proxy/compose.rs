@@ -15,41 +15,44 @@ use crate::sip::text::{Sink, Text};
 
 /// What one branch changes in the request.
 #[derive(Clone, Copy, Debug)]
-pub struct Hop<'a> {
+pub(super) struct Hop<'a> {
     /// The new Request-URI, if it is not the received one.
-    pub target: Option<&'a [u8]>,
+    pub(super) target: Option<&'a [u8]>,
     /// Route values to put before the others (RFC 3327).
-    pub path: Option<&'a [u8]>,
+    pub(super) path: Option<&'a [u8]>,
     /// Our branch.
-    pub branch: &'a [u8],
+    pub(super) branch: &'a [u8],
     /// The transport's name in our Via.
-    pub transport: &'static str,
+    pub(super) transport: &'static str,
     /// Our address on the way out.
-    pub sent_by: SocketAddr,
+    pub(super) sent_by: SocketAddr,
     /// Where the request came from.
-    pub source: SocketAddr,
+    pub(super) source: SocketAddr,
     /// Route values of ours to take off the top.
-    pub routes_consumed: u8,
+    pub(super) routes_consumed: u8,
     /// Whether the last Route value is the target (it then becomes the Request-URI and goes).
-    pub from_strict_router: bool,
+    pub(super) from_strict_router: bool,
     /// The Record-Route to put in.
-    pub record: Option<Record>,
+    pub(super) record: Option<Record>,
 }
 
 /// Our Record-Route: its token, and our addresses on both sides.
 #[derive(Clone, Copy)]
-pub struct Record {
+pub(super) struct Record {
     /// The dialog token.
-    pub token: Token,
+    pub(super) token: Token,
     /// Our address towards the callee.
-    pub outward: SocketAddr,
+    pub(super) outward: SocketAddr,
     /// Our address towards the caller; where it is another, two values are put in (RFC 5658).
-    pub inward: SocketAddr,
+    pub(super) inward: SocketAddr,
 }
 
 impl std::fmt::Debug for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Record").field("outward", &self.outward).field("inward", &self.inward).finish()
+        f.debug_struct("Record")
+            .field("outward", &self.outward)
+            .field("inward", &self.inward)
+            .finish()
     }
 }
 
@@ -57,7 +60,11 @@ impl std::fmt::Debug for Record {
 ///
 /// # Errors
 /// When the edits do not fit their bounds.
-pub fn relay(edits: &mut Edits, message: &Message<'_>, hop: &Hop<'_>) -> Result<(), EditError> {
+pub(super) fn relay(
+    edits: &mut Edits,
+    message: &Message<'_>,
+    hop: &Hop<'_>,
+) -> Result<(), EditError> {
     edits.clear();
     request_uri(edits, message, hop)?;
     let top = message.top_via();
@@ -85,7 +92,9 @@ fn request_uri(edits: &mut Edits, message: &Message<'_>, hop: &Hop<'_>) -> Resul
     if let Some(target) = hop.target {
         return edits.replace(message.request_uri_span(), target);
     }
-    if hop.from_strict_router && let Some(uri) = last_route_uri(message) {
+    if hop.from_strict_router
+        && let Some(uri) = last_route_uri(message)
+    {
         return edits.replace(message.request_uri_span(), uri);
     }
     Ok(())
@@ -111,10 +120,13 @@ fn record_route(edits: &mut Edits, at: u16, record: &Record) -> Result<(), EditE
 
 /// RFC 3261 16.6 step 3.
 fn max_forwards(edits: &mut Edits, message: &Message<'_>, at: u16) -> Result<(), EditError> {
-    match (message.header(HeaderName::MaxForwards), message.max_forwards()) {
-        (Some(header), Some(hops)) => {
-            edits.replace_with(header.value_span, |text| text.put_decimal(u64::from(hops.saturating_sub(1))))
-        }
+    match (
+        message.header(HeaderName::MaxForwards),
+        message.max_forwards(),
+    ) {
+        (Some(header), Some(hops)) => edits.replace_with(header.value_span, |text| {
+            text.put_decimal(u64::from(hops.saturating_sub(1)))
+        }),
         _ => edits.insert_with(at, |text| {
             text.put(b"Max-Forwards: ");
             text.put_decimal(u64::from(MAX_FORWARDS_DEFAULT));
@@ -124,12 +136,25 @@ fn max_forwards(edits: &mut Edits, message: &Message<'_>, at: u16) -> Result<(),
 }
 
 /// RFC 3261 16.4: our own Route values go; RFC 3327 5.4: the path of a contact is put before what stays.
-fn routes(edits: &mut Edits, message: &Message<'_>, hop: &Hop<'_>, top_line: u16) -> Result<(), EditError> {
+fn routes(
+    edits: &mut Edits,
+    message: &Message<'_>,
+    hop: &Hop<'_>,
+    top_line: u16,
+) -> Result<(), EditError> {
     let total = message.values(HeaderName::Route).count();
     let consumed = usize::from(hop.routes_consumed);
-    let last = if hop.from_strict_router { message.values(HeaderName::Route).last() } else { None };
+    let last = if hop.from_strict_router {
+        message.values(HeaderName::Route).last()
+    } else {
+        None
+    };
     // Where nothing stays between what goes at the front and at the end, all goes in one.
-    let at_front = if last.is_some() && consumed + 1 >= total { total } else { consumed };
+    let at_front = if last.is_some() && consumed + 1 >= total {
+        total
+    } else {
+        consumed
+    };
     for span in message.removal_of_first(HeaderName::Route, at_front) {
         edits.remove(span)?;
     }
@@ -137,7 +162,9 @@ fn routes(edits: &mut Edits, message: &Message<'_>, hop: &Hop<'_>, top_line: u16
         edits.remove(last.removal_span())?;
     }
     let Some(path) = hop.path else { return Ok(()) };
-    let at = message.header(HeaderName::Route).map_or(top_line, |header| header.line_span.start);
+    let at = message
+        .header(HeaderName::Route)
+        .map_or(top_line, |header| header.line_span.start);
     edits.insert_with(at, |text| {
         text.put(b"Route: ");
         text.put(path);
@@ -153,7 +180,9 @@ pub(super) fn last_route_uri<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
 
 /// The line of the topmost Via, which new lines are put before.
 fn top_via_line(message: &Message<'_>) -> Span {
-    message.header(HeaderName::Via).map_or(Span::EMPTY, |header| header.line_span)
+    message
+        .header(HeaderName::Via)
+        .map_or(Span::EMPTY, |header| header.line_span)
 }
 
 /// Writes `host:port`, IPv6 in brackets.
@@ -166,7 +195,12 @@ fn put_address(text: &mut Text<'_>, address: SocketAddr) {
 /// Writes the ACK or the CANCEL that belongs to a relayed INVITE into `out`: RFC 3261 17.1.1.3 and 9.1.
 ///
 /// `relayed` is the INVITE as this branch sent it; `to` the To value of the response (ACK) or of the request (CANCEL).
-pub fn hop_by_hop(out: &mut Vec<u8>, method: &'static str, relayed: &Message<'_>, to: &[u8]) {
+pub(super) fn hop_by_hop(
+    out: &mut Vec<u8>,
+    method: &'static str,
+    relayed: &Message<'_>,
+    to: &[u8],
+) {
     out.clear();
     let _ = write!(out, "{method} ");
     out.extend_from_slice(relayed.request_uri());
@@ -184,7 +218,11 @@ pub fn hop_by_hop(out: &mut Vec<u8>, method: &'static str, relayed: &Message<'_>
     if let Some(call_id) = relayed.header(HeaderName::CallId) {
         field(out, "Call-ID", call_id.value);
     }
-    let _ = write!(out, "CSeq: {} {method}\r\nContent-Length: 0\r\n\r\n", relayed.cseq().number);
+    let _ = write!(
+        out,
+        "CSeq: {} {method}\r\nContent-Length: 0\r\n\r\n",
+        relayed.cseq().number
+    );
 }
 
 fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {

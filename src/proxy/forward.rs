@@ -14,6 +14,7 @@ use super::validate::fold;
 use super::{Bench, Proxy};
 use crate::counters::Counter;
 use crate::datagram::Flow;
+use crate::sip::index::Index;
 use crate::sip::message::{Message, Parsed, parse};
 use crate::sip::method::Method;
 use crate::sip::name::HeaderName;
@@ -53,10 +54,18 @@ impl Proxy {
         };
         let bytes = request.bytes().get(..request.end()).unwrap_or_default();
         let is_reliable = source.transport.is_reliable();
-        let Some(server) = self.table.open_server(key, is_invite, is_reliable, bytes, relay) else {
+        let Some(server) = self
+            .table
+            .open_server(key, is_invite, is_reliable, bytes, relay)
+        else {
             self.counters.increment(Counter::RefusedTransactions);
             // RFC 3261 21.5.4: the caller may try again when transactions have ended.
-            return self.refuse(request, source, &Response::new(503).with_headers(b"Retry-After: 5\r\n"), out);
+            return self.refuse(
+                request,
+                source,
+                &Response::new(503).with_headers(b"Retry-After: 5\r\n"),
+                out,
+            );
         };
         if is_invite {
             // RFC 3261 17.2.1: at once, so that the caller stops retransmitting while we look further.
@@ -64,7 +73,12 @@ impl Proxy {
         }
         match plan.way {
             Way::Flow(flow) => {
-                let target = Target { uri: None, path: None, flow, is_behind_nat: false };
+                let target = Target {
+                    uri: None,
+                    path: None,
+                    flow,
+                    is_behind_nat: false,
+                };
                 self.open_leg(now, server, request, &target, bench, out);
             }
             Way::Contacts => self.open_legs(now, server, request, bench, out),
@@ -134,9 +148,15 @@ impl Proxy {
         bench: &mut Bench,
     ) -> Result<(), SendError> {
         let client = self.table.client(slot).ok_or(SendError::NoListener)?;
-        let server = self.table.server(client.server()).ok_or(SendError::NoListener)?;
+        let server = self
+            .table
+            .server(client.server())
+            .ok_or(SendError::NoListener)?;
         let id = self.table.id_of(slot).ok_or(SendError::NoListener)?;
-        let sent_by = self.identity.address_of(client.flow.listener).ok_or(SendError::NoListener)?;
+        let sent_by = self
+            .identity
+            .address_of(client.flow.listener)
+            .ok_or(SendError::NoListener)?;
         let leg = &client.data;
         let arena = self.table.arena();
         let branch = self.branches.encode(id, leg.loop_hash);
@@ -163,12 +183,19 @@ impl Proxy {
     }
 
     /// Sends 100 (Trying) for an INVITE: at once, and again to a retransmission while nothing else was sent.
-    pub(super) fn send_trying(&self, request: &Message<'_>, server: ServerSlot, out: &mut impl Output) {
-        let Some(server) = self.table.server(server) else { return };
+    pub(super) fn send_trying(
+        &self,
+        request: &Message<'_>,
+        server: ServerSlot,
+        out: &mut impl Output,
+    ) {
+        let Some(server) = self.table.server(server) else {
+            return;
+        };
         let source = server.data.source.peer;
         let reply = Reply::new(request, 100, "Trying").received(source);
         let sent = out.send(&server.data.reply_to, reply.len(), |buffer| {
-            reply.write(buffer);
+            let _ = reply.write(buffer);
         });
         count_unsent(&self.counters, sent);
     }
@@ -217,15 +244,21 @@ impl Proxy {
         let cseq = request.cseq();
         let leg = Leg {
             target: target.uri.and_then(|uri| self.table.arena_mut().store(uri)),
-            path: target.path.and_then(|path| self.table.arena_mut().store(path)),
+            path: target
+                .path
+                .and_then(|path| self.table.arena_mut().store(path)),
             is_behind_nat: target.is_behind_nat,
             role: Role::Request { cancel: Cancel::No },
             cseq_hash: self.cseq_hash(cseq.number, cseq.method),
             loop_hash: self.loop_hash(request),
         };
         // At the arena's bound a target could not be kept: the branch is refused like one without a slot.
-        let is_whole = leg.target.is_some() == target.uri.is_some() && leg.path.is_some() == target.path.is_some();
-        let Some(slot) = self.table.open_client(now, server, is_invite, target.flow, leg) else {
+        let is_whole = leg.target.is_some() == target.uri.is_some()
+            && leg.path.is_some() == target.path.is_some();
+        let Some(slot) = self
+            .table
+            .open_client(now, server, is_invite, target.flow, leg)
+        else {
             self.counters.increment(Counter::RefusedTransactions);
             return self.note_made(server, 503);
         };
@@ -233,12 +266,17 @@ impl Proxy {
             // RFC 3261 16.6 step 11: Timer C.
             self.table.guard(now, slot, self.settings.timer_c);
         }
-        let sent = if is_whole { self.send_leg(slot, request, bench, out) } else { Err(SendError::TooLarge) };
+        let sent = if is_whole {
+            self.send_leg(slot, request, bench, out)
+        } else {
+            Err(SendError::TooLarge)
+        };
         if let Err(error) = sent
             && error != SendError::Full
         {
             count_unsent(&self.counters, sent);
-            self.table.client_event(now, slot, ClientEvent::TransportError);
+            self.table
+                .client_event(now, slot, ClientEvent::TransportError);
             self.close_leg(slot);
             // RFC 3261 16.9: as if the branch had been answered 503.
             self.note_made(server, 503);
@@ -247,8 +285,15 @@ impl Proxy {
 
     /// Notes a final response that we make for a branch that got none.
     pub(super) fn note_made(&mut self, server: ServerSlot, status: u16) {
-        let Some(server) = self.table.server_mut(server) else { return };
-        if server.data.best.as_ref().is_none_or(|best| best.yields_to(status)) {
+        let Some(server) = self.table.server_mut(server) else {
+            return;
+        };
+        if server
+            .data
+            .best
+            .as_ref()
+            .is_none_or(|best| best.yields_to(status))
+        {
             let former = server.data.best.replace(Best::Made { status });
             if let Some(former) = former {
                 former.release(self.table.arena_mut());
@@ -257,9 +302,17 @@ impl Proxy {
     }
 
     /// The Record-Route of a request that may begin a dialog; in-dialog requests keep the route set they have.
-    fn record(&self, request: &Message<'_>, relay: &Relay, out: &Flow, callee_behind_nat: bool) -> Option<Record> {
-        let begins_dialog =
-            matches!(request.method(), Method::Invite | Method::Subscribe | Method::Refer) && request.to_tag().is_none();
+    fn record(
+        &self,
+        request: &Message<'_>,
+        relay: &Relay,
+        out: &Flow,
+        callee_behind_nat: bool,
+    ) -> Option<Record> {
+        let begins_dialog = matches!(
+            request.method(),
+            Method::Invite | Method::Subscribe | Method::Refer
+        ) && request.to_tag().is_none();
         if !begins_dialog {
             return None;
         }
@@ -272,7 +325,11 @@ impl Proxy {
             caller: caller_behind_nat.then_some(relay.source.peer),
             callee: callee_behind_nat.then_some(out.peer),
         };
-        let token = self.tokens.encode(request.call_id(), request.from_tag().unwrap_or_default(), &reach);
+        let token = self.tokens.encode(
+            request.call_id(),
+            request.from_tag().unwrap_or_default(),
+            &reach,
+        );
         Some(Record {
             token,
             outward: self.identity.address_of(out.listener)?,
@@ -282,14 +339,21 @@ impl Proxy {
 
     fn stateless_branch(&self, request: &Message<'_>) -> [u8; STATELESS_BRANCH_LEN] {
         let mut hasher = SipHasher13::new_with_key(&self.settings.keys.transactions);
-        for part in [request.top_via().branch().unwrap_or_default(), request.call_id(), request.cseq().method] {
+        for part in [
+            request.top_via().branch().unwrap_or_default(),
+            request.call_id(),
+            request.cseq().method,
+        ] {
             hasher.write(&part.len().to_le_bytes());
             hasher.write(part);
         }
         let mut branch = [0; STATELESS_BRANCH_LEN];
         branch[..COOKIE.len()].copy_from_slice(COOKIE);
         branch[COOKIE.len()] = b'-';
-        data_encoding::BASE32_DNSSEC.encode_mut(&hasher.finish().to_be_bytes(), &mut branch[COOKIE.len() + 1..]);
+        data_encoding::BASE32_DNSSEC.encode_mut(
+            &hasher.finish().to_be_bytes(),
+            &mut branch[COOKIE.len() + 1..],
+        );
         branch
     }
 
@@ -297,7 +361,7 @@ impl Proxy {
     pub(super) fn stored_request<'a>(
         &'a self,
         server: ServerSlot,
-        index: &'a mut crate::sip::message::Index,
+        index: &'a mut Index,
     ) -> Option<Message<'a>> {
         let server = self.table.server(server)?;
         match parse(self.table.request_of(server), index) {
@@ -309,13 +373,20 @@ impl Proxy {
     /// Ends a branch, and with it what hangs on it: the CANCEL of an INVITE goes with the INVITE.
     pub(super) fn close_leg(&mut self, slot: ClientSlot) {
         match self.table.client(slot).map(|client| client.data.role) {
-            Some(Role::Request { cancel: Cancel::Sent { by } }) => self.table.close_client(by),
+            Some(Role::Request {
+                cancel: Cancel::Sent { by },
+            }) => self.table.close_client(by),
             Some(Role::Cancel { of }) => {
                 if let Some(invite) = self.table.client_mut(of) {
-                    invite.data.role = Role::Request { cancel: Cancel::Over };
+                    invite.data.role = Role::Request {
+                        cancel: Cancel::Over,
+                    };
                 }
             }
-            Some(Role::Request { cancel: Cancel::No | Cancel::Wanted | Cancel::Over }) | None => {}
+            Some(Role::Request {
+                cancel: Cancel::No | Cancel::Wanted | Cancel::Over,
+            })
+            | None => {}
         }
         self.table.close_client(slot);
     }

@@ -46,7 +46,7 @@ use crate::sip::uri::Uri;
 use crate::time::Instant;
 use crate::transaction::id::BranchCodec;
 use crate::transaction::key::{ServerKey, ServerKeys};
-use crate::transaction::step::Emit;
+use crate::transaction::step::{Emit, Tell};
 use crate::transaction::table::{ServerEvent, ServerSlot, Table};
 
 /// The core of one worker.
@@ -104,7 +104,12 @@ struct Bench {
 impl Proxy {
     /// Makes the core of one worker over the shared location.
     #[must_use]
-    pub fn new(settings: Settings, location: Arc<Location>, registrar: Registrar, counters: Arc<Counters>) -> Self {
+    pub fn new(
+        settings: Settings,
+        location: Arc<Location>,
+        registrar: Registrar,
+        counters: Arc<Counters>,
+    ) -> Self {
         let bench = Bench {
             stored: Index::new(),
             edits: Edits::new(),
@@ -116,7 +121,11 @@ impl Proxy {
         Self {
             identity: Identity::new(&settings),
             steering: Steering::new(settings.keys.steering, settings.workers),
-            branches: BranchCodec::new(settings.server_id, settings.epoch, settings.keys.branches.clone()),
+            branches: BranchCodec::new(
+                settings.server_id,
+                settings.epoch,
+                settings.keys.branches.clone(),
+            ),
             tokens: TokenCodec::new(settings.keys.tokens.clone()),
             tags: Tags::new(&settings),
             server_keys: ServerKeys::new(settings.keys.transactions),
@@ -131,12 +140,20 @@ impl Proxy {
             location,
             counters,
             is_draining: false,
-            scratch: Some(Box::new(Scratch { index: Index::new(), bench })),
+            scratch: Some(Box::new(Scratch {
+                index: Index::new(),
+                bench,
+            })),
         }
     }
 
     /// Takes one datagram. Gives the method it is about (a response's is that of its CSeq), for the latency tables.
-    pub fn on_datagram(&mut self, now: Instant, datagram: &Datagram<'_>, out: &mut impl Output) -> Option<Method> {
+    pub fn on_datagram(
+        &mut self,
+        now: Instant,
+        datagram: &Datagram<'_>,
+        out: &mut impl Output,
+    ) -> Option<Method> {
         let mut scratch = self.scratch.take()?;
         let Scratch { index, bench } = &mut *scratch;
         let method = match parse(datagram.bytes, index) {
@@ -168,9 +185,13 @@ impl Proxy {
 
     /// Acts on the timers that are due, at most [`FIRED_MAX`] of them; the rest are due at the next call.
     pub fn on_timeout(&mut self, now: Instant, out: &mut impl Output) {
-        let Some(mut scratch) = self.scratch.take() else { return };
+        let Some(mut scratch) = self.scratch.take() else {
+            return;
+        };
         for _ in 0..FIRED_MAX {
-            let Some(fired) = self.table.pop_fired(now) else { break };
+            let Some(fired) = self.table.pop_fired(now) else {
+                break;
+            };
             self.on_fired(now, fired, &mut scratch.bench, out);
         }
         self.scratch = Some(scratch);
@@ -199,7 +220,11 @@ impl Proxy {
     /// Transactions in being; timers that run; messages stored. All zero when nothing is left behind.
     #[must_use]
     pub fn held(&self) -> (usize, usize, usize) {
-        (self.table.len(), self.table.timers(), self.table.arena().live())
+        (
+            self.table.len(),
+            self.table.timers(),
+            self.table.arena().live(),
+        )
     }
 
     fn on_not_sip(&self, cause: NotSip, datagram: &Datagram<'_>, out: &mut impl Output) {
@@ -228,23 +253,24 @@ impl Proxy {
         out: &mut impl Output,
     ) {
         let is_for_us = self.is_for_us(request);
-        match request.method() {
-            Method::Register if is_for_us => return self.on_register(now, request, &datagram.flow, bench, out),
-            Method::Options if is_for_us => return self.on_options(request, &datagram.flow, bench, out),
-            _ => {}
+        if is_for_us && request.method() == Method::Register {
+            return self.on_register(now, request, &datagram.flow, bench, out);
+        }
+        if is_for_us && request.method() == Method::Options {
+            return self.on_options(request, &datagram.flow, bench, out);
         }
         let owner = self.steering.owner(request.call_id());
         if owner != self.settings.worker && !datagram.handed_off {
             return self.hand_off(owner, datagram, out);
         }
         self.count_request(request.method());
-        match request.method() {
-            Method::Ack => self.on_ack(now, request, &datagram.flow, bench, out),
-            Method::Cancel => {
-                let invite = self.server_key(request, b"INVITE");
-                self.on_cancel(now, request, (&datagram.flow, invite), bench, out);
-            }
-            _ => self.on_new_or_repeated(now, request, &datagram.flow, bench, out),
+        if request.method() == Method::Ack {
+            self.on_ack(now, request, &datagram.flow, bench, out);
+        } else if request.method() == Method::Cancel {
+            let invite = self.server_key(request, b"INVITE");
+            self.on_cancel(now, request, (&datagram.flow, invite), bench, out);
+        } else {
+            self.on_new_or_repeated(now, request, &datagram.flow, bench, out);
         }
     }
 
@@ -285,11 +311,20 @@ impl Proxy {
     }
 
     /// A retransmission (RFC 3261 17.2): answered with what was answered last, or absorbed.
-    fn on_repeated(&mut self, now: Instant, request: &Message<'_>, server: ServerSlot, out: &mut impl Output) {
+    fn on_repeated(
+        &mut self,
+        now: Instant,
+        request: &Message<'_>,
+        server: ServerSlot,
+        out: &mut impl Output,
+    ) {
         self.counters.increment(Counter::RetransmitRequestReceived);
         let outcome = self.table.server_event(now, server, ServerEvent::Request);
         if outcome.is_some_and(|outcome| outcome.emit == Emit::Again) {
-            let has_response = self.table.server(server).is_some_and(|entry| self.table.response_of(entry).is_some());
+            let has_response = self
+                .table
+                .server(server)
+                .is_some_and(|entry| self.table.response_of(entry).is_some());
             if has_response {
                 self.send_response_again(server, out);
             } else {
@@ -310,7 +345,7 @@ impl Proxy {
         let key = self.server_key(request, b"INVITE");
         if let Some(server) = self.table.find_server(key) {
             let outcome = self.table.server_event(now, server, ServerEvent::Ack);
-            let is_absorbed = outcome.is_none_or(|outcome| outcome.tell != crate::transaction::step::Tell::Message);
+            let is_absorbed = outcome.is_none_or(|outcome| outcome.tell != Tell::Message);
             self.close_server_if_over(server);
             if is_absorbed {
                 return;
@@ -344,18 +379,32 @@ impl Proxy {
         if self.is_draining {
             return self.refuse_draining(request, source, out);
         }
-        let answer = self.registrar.register(now, request, source, &mut bench.register);
-        let response =
-            Response { status: answer.status, phrase: Some(answer.reason), headers: answer.headers };
+        let answer = self
+            .registrar
+            .register(now, request, source, &mut bench.register);
+        let response = Response {
+            status: answer.status,
+            phrase: Some(answer.reason),
+            headers: answer.headers,
+        };
         answer::stateless(request, source, &response, &self.tags, &self.counters, out);
     }
 
     /// RFC 3261 11: OPTIONS to ourselves, which is also how peers see that we live.
-    fn on_options(&self, request: &Message<'_>, source: &Flow, bench: &mut Bench, out: &mut impl Output) {
+    fn on_options(
+        &self,
+        request: &Message<'_>,
+        source: &Flow,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
         self.count_request(Method::Options);
         bench.text.clear();
         let mut status = 200;
-        for required in request.values(HeaderName::Require).chain(request.values(HeaderName::ProxyRequire)) {
+        for required in request
+            .values(HeaderName::Require)
+            .chain(request.values(HeaderName::ProxyRequire))
+        {
             // RFC 3261 8.2.2.3: we speak no extension that OPTIONS could require.
             status = 420;
             bench.text.extend_from_slice(b"Unsupported: ");
@@ -372,12 +421,18 @@ impl Proxy {
     /// Whether a REGISTER or an OPTIONS is for this element rather than to be passed on: its Request-URI is ours and names
     /// no user, and so is every Route. A request that may go no further is answered here, too (RFC 3261 11).
     fn is_for_us(&self, request: &Message<'_>) -> bool {
-        let Ok(uri) = Uri::parse(request.request_uri()) else { return false };
-        let names_no_user = uri.user.is_none_or(<[u8]>::is_empty) || request.method() == Method::Register;
+        let Ok(uri) = Uri::parse(request.request_uri()) else {
+            return false;
+        };
+        let names_no_user =
+            uri.user.is_none_or(<[u8]>::is_empty) || request.method() == Method::Register;
         let is_last_hop = request.max_forwards() == Some(0) && request.method() == Method::Options;
         let routes_are_ours = || {
             request.values(HeaderName::Route).all(|value| {
-                value.address().and_then(|address| address.uri()).is_ok_and(|uri| self.identity.is_ours(&uri))
+                value
+                    .address()
+                    .and_then(|address| address.uri())
+                    .is_ok_and(|uri| self.identity.is_ours(&uri))
             })
         };
         is_last_hop || (names_no_user && self.identity.is_ours(&uri) && routes_are_ours())
@@ -387,7 +442,9 @@ impl Proxy {
     fn server_key(&self, request: &Message<'_>, method: &[u8]) -> ServerKey {
         let via = request.top_via();
         match via.branch() {
-            Some(branch) if via.is_rfc3261() => self.server_keys.rfc3261(branch, via.sent_by(), method),
+            Some(branch) if via.is_rfc3261() => {
+                self.server_keys.rfc3261(branch, via.sent_by(), method)
+            }
             _ => self.server_keys.rfc2543(&[
                 request.request_uri(),
                 request.from_tag().unwrap_or_default(),
@@ -401,14 +458,22 @@ impl Proxy {
 
     /// An ICMP error: the branch of what we sent names the transaction that failed.
     fn on_unreachable(&mut self, now: Instant, sent: &[u8], out: &mut impl Output) {
-        let Some(mut scratch) = self.scratch.take() else { return };
+        let Some(mut scratch) = self.scratch.take() else {
+            return;
+        };
         let Scratch { index, bench } = &mut *scratch;
         let client = match parse(sent, index) {
             Parsed::Good(request) if request.is_request() => {
-                let branch = self.branches.decode_own(request.top_via().branch().unwrap_or_default());
-                let id = branch.ok().map(|branch| branch.id).filter(|id| id.worker == self.settings.worker);
+                let branch = self
+                    .branches
+                    .decode_own(request.top_via().branch().unwrap_or_default());
+                let id = branch
+                    .ok()
+                    .map(|branch| branch.id)
+                    .filter(|id| id.worker == self.settings.worker);
                 let is_cancel = request.method() == Method::Cancel;
-                id.filter(|_| !is_cancel).and_then(|id| self.table.find_client(id))
+                id.filter(|_| !is_cancel)
+                    .and_then(|id| self.table.find_client(id))
             }
             Parsed::Good(_) | Parsed::Answerable(..) | Parsed::NotSip(_) => None,
         };
@@ -425,7 +490,13 @@ impl Proxy {
     }
 
     /// Answers without a transaction; an ACK is dropped instead.
-    fn refuse(&self, request: &Message<'_>, source: &Flow, response: &Response<'_>, out: &mut impl Output) {
+    fn refuse(
+        &self,
+        request: &Message<'_>,
+        source: &Flow,
+        response: &Response<'_>,
+        out: &mut impl Output,
+    ) {
         if request.method() == Method::Ack {
             return self.counters.increment(Counter::DropMalformedAck);
         }

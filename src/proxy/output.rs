@@ -8,7 +8,12 @@ pub trait Output {
     ///
     /// # Errors
     /// [`SendError`]; nothing was sent, and `write` may not have been called.
-    fn send(&mut self, flow: &Flow, len: usize, write: impl FnOnce(&mut [u8])) -> Result<(), SendError>;
+    fn send(
+        &mut self,
+        flow: &Flow,
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<(), SendError>;
 
     /// Puts a copy of `datagram` into the mailbox of the worker that owns it.
     ///

@@ -6,24 +6,24 @@ use crate::transaction::table::{ClientSlot, Holdings};
 
 /// The response context: kept beside the server transaction.
 #[derive(Debug)]
-pub struct Relay {
+pub(super) struct Relay {
     /// Where the request came from.
-    pub source: Flow,
+    pub(super) source: Flow,
     /// Where its responses go (RFC 3261 18.2.2, RFC 3581).
-    pub reply_to: Flow,
+    pub(super) reply_to: Flow,
     /// Whether it is an INVITE.
-    pub is_invite: bool,
+    pub(super) is_invite: bool,
     /// Route values of its own that are taken off before it is forwarded.
-    pub routes_consumed: u8,
+    pub(super) routes_consumed: u8,
     /// Whether a strict router before us put the target into the last Route value (RFC 3261 16.4).
-    pub from_strict_router: bool,
+    pub(super) from_strict_router: bool,
     /// The best final response so far.
-    pub best: Option<Best>,
+    pub(super) best: Option<Best>,
 }
 
 /// A final response that may yet be forwarded.
 #[derive(Debug)]
-pub enum Best {
+pub(super) enum Best {
     /// One that a branch received, without our Via.
     Received {
         /// Its status code.
@@ -40,24 +40,24 @@ pub enum Best {
 
 /// A branch: kept beside the client transaction.
 #[derive(Debug)]
-pub struct Leg {
+pub(super) struct Leg {
     /// The Request-URI that replaces the received one.
-    pub target: Option<Stored>,
+    pub(super) target: Option<Stored>,
     /// Route values to be put before the others (RFC 3327).
-    pub path: Option<Stored>,
+    pub(super) path: Option<Stored>,
     /// Whether the target is a phone that is reached at another address than its contact names.
-    pub is_behind_nat: bool,
+    pub(super) is_behind_nat: bool,
     /// What the transaction carries.
-    pub role: Role,
+    pub(super) role: Role,
     /// A hash of the CSeq: a response must have the same.
-    pub cseq_hash: u32,
+    pub(super) cseq_hash: u32,
     /// The loop-detection hash of the request (RFC 5393).
-    pub loop_hash: u32,
+    pub(super) loop_hash: u32,
 }
 
 /// What a client transaction carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(super) enum Role {
     /// The relayed request; for an INVITE also how far its cancellation is.
     Request {
         /// The cancellation.
@@ -72,7 +72,7 @@ pub enum Role {
 
 /// How far the cancellation of a branch is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cancel {
+pub(super) enum Cancel {
     /// Nobody wants it.
     No,
     /// It is wanted, and waits for a provisional response (RFC 3261 9.1).
@@ -105,7 +105,7 @@ impl Holdings for Leg {
 impl Best {
     /// The status code.
     #[must_use]
-    pub const fn status(&self) -> u16 {
+    pub(super) const fn status(&self) -> u16 {
         match self {
             Self::Received { status, .. } | Self::Made { status } => *status,
         }
@@ -113,12 +113,12 @@ impl Best {
 
     /// Whether a response with `status` is to be preferred to this one (RFC 3261 16.7 step 6).
     #[must_use]
-    pub const fn yields_to(&self, status: u16) -> bool {
+    pub(super) const fn yields_to(&self, status: u16) -> bool {
         rank(status) < rank(self.status())
     }
 
     /// Gives its message back.
-    pub fn release(self, arena: &mut Arena) {
+    pub(super) fn release(self, arena: &mut Arena) {
         match self {
             Self::Received { message, .. } => arena.release(message),
             Self::Made { .. } => {}
@@ -129,7 +129,7 @@ impl Best {
 impl Leg {
     /// Whether this is the relayed request rather than a CANCEL of it.
     #[must_use]
-    pub const fn is_request(&self) -> bool {
+    pub(super) const fn is_request(&self) -> bool {
         matches!(self.role, Role::Request { .. })
     }
 }

@@ -27,7 +27,10 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        let id = match self.branches.decode_own(response.top_via().branch().unwrap_or_default()) {
+        let id = match self
+            .branches
+            .decode_own(response.top_via().branch().unwrap_or_default())
+        {
             Ok(branch) => branch.id,
             Err(BranchError::Forged) => return self.counters.increment(Counter::DropForgedBranch),
             Err(BranchError::Foreign | BranchError::Stale) => {
@@ -46,7 +49,9 @@ impl Proxy {
             200..=299 => ClientEvent::Success,
             _ => ClientEvent::Failure,
         };
-        let Some(outcome) = self.table.client_event(now, client, event) else { return };
+        let Some(outcome) = self.table.client_event(now, client, event) else {
+            return;
+        };
         if outcome.emit == Emit::Ack {
             self.acknowledge(server, client, response, bench, out);
         }
@@ -59,7 +64,11 @@ impl Proxy {
     }
 
     /// The transaction that a response is for: its branch names it, and its CSeq is that of the request.
-    fn leg_of(&self, response: &Message<'_>, id: TransactionId) -> Option<(ServerSlot, ClientSlot)> {
+    fn leg_of(
+        &self,
+        response: &Message<'_>,
+        id: TransactionId,
+    ) -> Option<(ServerSlot, ClientSlot)> {
         let cseq = response.cseq();
         let cseq_hash = self.cseq_hash(cseq.number, cseq.method);
         let named = self.table.find_client(id)?;
@@ -68,8 +77,16 @@ impl Proxy {
             return Some((client.server(), named));
         }
         // RFC 3261 9.1: a CANCEL has the branch of its INVITE.
-        let Role::Request { cancel: Cancel::Sent { by } } = client.data.role else { return None };
-        let cancel = self.table.client(by).filter(|cancel| cancel.data.cseq_hash == cseq_hash)?;
+        let Role::Request {
+            cancel: Cancel::Sent { by },
+        } = client.data.role
+        else {
+            return None;
+        };
+        let cancel = self
+            .table
+            .client(by)
+            .filter(|cancel| cancel.data.cseq_hash == cseq_hash)?;
         Some((cancel.server(), by))
     }
 
@@ -83,7 +100,11 @@ impl Proxy {
         out: &mut impl Output,
     ) {
         // The answer to our own CANCEL goes no further (RFC 3261 16.10).
-        if !self.table.client(client).is_some_and(|client| client.data.is_request()) {
+        if !self
+            .table
+            .client(client)
+            .is_some_and(|client| client.data.is_request())
+        {
             return;
         }
         match response.status() {
@@ -123,16 +144,26 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        let Some(leg) = self.table.client(client) else { return };
+        let Some(leg) = self.table.client(client) else {
+            return;
+        };
         match leg.data.role {
-            Role::Request { cancel: Cancel::Wanted } => self.send_cancel(now, client, bench, out),
+            Role::Request {
+                cancel: Cancel::Wanted,
+            } => self.send_cancel(now, client, bench, out),
             Role::Request { cancel: Cancel::No } => {
-                let is_invite = self.table.server(leg.server()).is_some_and(|server| server.data.is_invite);
+                let is_invite = self
+                    .table
+                    .server(leg.server())
+                    .is_some_and(|server| server.data.is_invite);
                 if restarts_timer_c && is_invite {
                     self.table.guard(now, client, self.settings.timer_c);
                 }
             }
-            Role::Request { cancel: Cancel::Sent { .. } | Cancel::Over } | Role::Cancel { .. } => {}
+            Role::Request {
+                cancel: Cancel::Sent { .. } | Cancel::Over,
+            }
+            | Role::Cancel { .. } => {}
         }
     }
 
@@ -150,7 +181,9 @@ impl Proxy {
         if outcome.is_none_or(|outcome| outcome.emit != Emit::Given) {
             return;
         }
-        let Some(entry) = self.table.server(server) else { return };
+        let Some(entry) = self.table.server(server) else {
+            return;
+        };
         bench.edits.clear();
         let is_edited = response
             .values(HeaderName::Via)
@@ -168,9 +201,10 @@ impl Proxy {
         if event != ServerEvent::Success || !entry.data.is_invite {
             let bytes = response.bytes().get(..response.end()).unwrap_or_default();
             let edits = &bench.edits;
-            self.table.keep_response(server, edits.len(bytes.len()), |buffer| {
-                let _ = edits.write(bytes, buffer);
-            });
+            self.table
+                .keep_response(server, edits.len(bytes.len()), |buffer| {
+                    let _ = edits.write(bytes, buffer);
+                });
         }
         self.close_server_if_over(server);
     }
@@ -183,11 +217,16 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        let is_pending = self.table.server(server).is_some_and(|server| server.state().is_pending());
+        let is_pending = self
+            .table
+            .server(server)
+            .is_some_and(|server| server.state().is_pending());
         if !is_pending || self.has_pending_legs(server) {
             return;
         }
-        let Some(entry) = self.table.server_mut(server) else { return };
+        let Some(entry) = self.table.server_mut(server) else {
+            return;
+        };
         let is_invite = entry.data.is_invite;
         match entry.data.best.take() {
             // 16.7 step 6: a 503 tells of one server downstream, and would make the caller shun us.
@@ -233,23 +272,30 @@ impl Proxy {
         out: &mut impl Output,
     ) {
         self.table.server_event(now, server, ServerEvent::Failure);
-        let Some(entry) = self.table.server(server) else { return };
+        let Some(entry) = self.table.server(server) else {
+            return;
+        };
         let (source, reply_to) = (entry.data.source.peer, entry.data.reply_to);
         bench.text.clear();
         {
-            let Some(request) = self.stored_request(server, &mut bench.stored) else { return };
+            let Some(request) = self.stored_request(server, &mut bench.stored) else {
+                return;
+            };
             let tag = self.tags.tag(&request);
             let reply = Reply::new(&request, code, status::reason(code))
                 .to_tag(&tag)
                 .received(source);
             bench.text.resize(reply.len(), 0);
-            reply.write(&mut bench.text);
+            let _ = reply.write(&mut bench.text);
         }
         let bytes = &bench.text;
-        let sent = out.send(&reply_to, bytes.len(), |buffer| buffer.copy_from_slice(bytes));
+        let sent = out.send(&reply_to, bytes.len(), |buffer| {
+            buffer.copy_from_slice(bytes)
+        });
         count_unsent(&self.counters, sent);
         count_final(&self.counters, code);
-        self.table.keep_response(server, bytes.len(), |buffer| buffer.copy_from_slice(bytes));
+        self.table
+            .keep_response(server, bytes.len(), |buffer| buffer.copy_from_slice(bytes));
         self.close_server_if_over(server);
     }
 
@@ -262,7 +308,10 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        let to = response.header(HeaderName::To).map(|to| to.value).unwrap_or_default();
+        let to = response
+            .header(HeaderName::To)
+            .map(|to| to.value)
+            .unwrap_or_default();
         self.send_hop_by_hop("ACK", server, client, Some(to), bench, out);
     }
 
@@ -276,24 +325,29 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        let Some(flow) = self.table.client(client).map(|client| client.flow) else { return };
+        let Some(flow) = self.table.client(client).map(|client| client.flow) else {
+            return;
+        };
         let mut index = std::mem::take(&mut bench.stored);
-        let is_composed = self.stored_request(server, &mut index).is_some_and(|request| {
-            let composed = self.compose_leg(client, &request, bench);
-            let bytes = request.bytes();
-            bench.relayed.resize(bench.edits.len(bytes.len()), 0);
-            composed.is_ok() && bench.edits.write(bytes, &mut bench.relayed).is_ok()
-        });
+        let is_composed = self
+            .stored_request(server, &mut index)
+            .is_some_and(|request| {
+                let composed = self.compose_leg(client, &request, bench);
+                let bytes = request.bytes();
+                bench.relayed.resize(bench.edits.len(bytes.len()), 0);
+                composed.is_ok() && bench.edits.write(bytes, &mut bench.relayed).is_ok()
+            });
         bench.stored = index;
         if !is_composed {
             return self.counters.increment(Counter::DropUnsendable);
         }
-        let Parsed::Good(relayed) =
-            parse(&bench.relayed, &mut bench.stored)
-        else {
+        let Parsed::Good(relayed) = parse(&bench.relayed, &mut bench.stored) else {
             return self.counters.increment(Counter::DropUnsendable);
         };
-        let own_to = relayed.header(HeaderName::To).map(|to| to.value).unwrap_or_default();
+        let own_to = relayed
+            .header(HeaderName::To)
+            .map(|to| to.value)
+            .unwrap_or_default();
         compose::hop_by_hop(&mut bench.text, method, &relayed, to.unwrap_or(own_to));
         let bytes = &bench.text;
         let sent = out.send(&flow, bytes.len(), |buffer| buffer.copy_from_slice(bytes));
@@ -302,11 +356,16 @@ impl Proxy {
 
     /// Whether a branch of the request has no final response yet.
     fn has_pending_legs(&self, server: ServerSlot) -> bool {
-        self.table.clients_of(server).any(|(_, client)| client.data.is_request() && client.state().is_pending())
+        self.table
+            .clients_of(server)
+            .any(|(_, client)| client.data.is_request() && client.state().is_pending())
     }
 
     fn has_better(&self, server: ServerSlot, status: u16) -> bool {
-        let best = self.table.server(server).and_then(|server| server.data.best.as_ref());
+        let best = self
+            .table
+            .server(server)
+            .and_then(|server| server.data.best.as_ref());
         best.is_some_and(|best| !best.yields_to(status))
     }
 
@@ -315,11 +374,18 @@ impl Proxy {
         if self.has_better(server, status) {
             return;
         }
-        let Some(top) = response.values(HeaderName::Via).next() else { return };
+        let Some(top) = response.values(HeaderName::Via).next() else {
+            return;
+        };
         let cut = response.removal_span(&top);
         let bytes = response.bytes().get(..response.end()).unwrap_or_default();
-        let (head, tail) = (bytes.get(..usize::from(cut.start)), bytes.get(usize::from(cut.end)..));
-        let (Some(head), Some(tail)) = (head, tail) else { return };
+        let (head, tail) = (
+            bytes.get(..usize::from(cut.start)),
+            bytes.get(usize::from(cut.end)..),
+        );
+        let (Some(head), Some(tail)) = (head, tail) else {
+            return;
+        };
         let best = match self.table.arena_mut().reserve(head.len() + tail.len()) {
             Some((message, buffer)) => {
                 let (front, back) = buffer.split_at_mut(head.len());
@@ -330,14 +396,21 @@ impl Proxy {
             // At the arena's bound the caller is told the status, if not the rest.
             None => Best::Made { status },
         };
-        let former = self.table.server_mut(server).and_then(|server| server.data.best.replace(best));
+        let former = self
+            .table
+            .server_mut(server)
+            .and_then(|server| server.data.best.replace(best));
         if let Some(former) = former {
             former.release(self.table.arena_mut());
         }
     }
 
     pub(super) fn close_server_if_over(&mut self, server: ServerSlot) {
-        if self.table.server(server).is_some_and(|server| server.state().is_over()) {
+        if self
+            .table
+            .server(server)
+            .is_some_and(|server| server.state().is_over())
+        {
             self.table.close_server(server);
         }
     }

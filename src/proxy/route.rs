@@ -15,18 +15,18 @@ use crate::time::Instant;
 
 /// What was decided about a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub(super) struct Plan {
     /// Route values of ours to take off.
-    pub routes_consumed: u8,
+    pub(super) routes_consumed: u8,
     /// Whether the target stands in the last Route value.
-    pub from_strict_router: bool,
+    pub(super) from_strict_router: bool,
     /// Where to.
-    pub way: Way,
+    pub(super) way: Way,
 }
 
 /// Where a request goes.
 #[derive(Clone, Copy, Debug)]
-pub enum Way {
+pub(super) enum Way {
     /// By one flow.
     Flow(Flow),
     /// To the contacts that the lookup gave out.
@@ -64,43 +64,71 @@ impl Proxy {
             received_uri
         };
         let routes = self.own_routes(request, source.listener, from_strict_router)?;
-        let dialog = if from_strict_router { self.verify(request, &received_uri) } else { routes.dialog };
+        let dialog = if from_strict_router {
+            self.verify(request, &received_uri)
+        } else {
+            routes.dialog
+        };
         let may_relay = dialog.is_some() || self.identity.is_peer(source.peer);
-        let plan = |way| Plan { routes_consumed: routes.consumed, from_strict_router, way };
+        let plan = |way| Plan {
+            routes_consumed: routes.consumed,
+            from_strict_router,
+            way,
+        };
 
         if let Some(next) = routes.next {
             if !may_relay {
                 return Err(refused(routes.is_forged));
             }
-            return self.flow_to(&next, routes.listener).map(|flow| plan(Way::Flow(flow)));
+            return self
+                .flow_to(&next, routes.listener)
+                .map(|flow| plan(Way::Flow(flow)));
         }
         if self.identity.is_ours(&target) {
-            return self.look_up(now, &target, targets).map(|()| plan(Way::Contacts));
+            return self
+                .look_up(now, &target, targets)
+                .map(|()| plan(Way::Contacts));
         }
         if let Some(flow) = self.flow_of_contact(now, &target) {
             return Ok(plan(Way::Flow(flow)));
         }
         if let Some(dialog) = dialog {
-            let reach = if dialog.from_caller { dialog.reach.callee } else { dialog.reach.caller };
+            let reach = if dialog.from_caller {
+                dialog.reach.callee
+            } else {
+                dialog.reach.caller
+            };
             let flow = reach.and_then(|peer| self.identity.flow_from(routes.listener, peer));
             return match flow {
                 Some(flow) => Ok(plan(Way::Flow(flow))),
-                None => self.flow_to(&target, routes.listener).map(|flow| plan(Way::Flow(flow))),
+                None => self
+                    .flow_to(&target, routes.listener)
+                    .map(|flow| plan(Way::Flow(flow))),
             };
         }
         if may_relay {
-            return self.flow_to(&target, routes.listener).map(|flow| plan(Way::Flow(flow)));
+            return self
+                .flow_to(&target, routes.listener)
+                .map(|flow| plan(Way::Flow(flow)));
         }
         Err(refused(routes.is_forged))
     }
 
     /// The flow to a bound contact: where it registered from, or where its URI says.
-    pub(super) fn flow_of_target(&self, uri: &[u8], path: &[u8], received: Option<Flow>, by: ListenerId) -> Option<Flow> {
+    pub(super) fn flow_of_target(
+        &self,
+        uri: &[u8],
+        path: &[u8],
+        received: Option<Flow>,
+        by: ListenerId,
+    ) -> Option<Flow> {
         if !path.is_empty() {
             // RFC 3327 5.4: the path is a preloaded Route; its first value is the next hop.
             let end = memchr::memchr(b'>', path)?;
             let start = memchr::memchr(b'<', path)? + 1;
-            return self.identity.flow_to(&Uri::parse(path.get(start..end)?).ok()?, by);
+            return self
+                .identity
+                .flow_to(&Uri::parse(path.get(start..end)?).ok()?, by);
         }
         received.or_else(|| self.identity.flow_to(&Uri::parse(uri).ok()?, by))
     }
@@ -118,12 +146,22 @@ impl Proxy {
         arrived_by: ListenerId,
         from_strict_router: bool,
     ) -> Result<Routes<'a>, Refusal<'static>> {
-        let mut routes =
-            Routes { consumed: 0, next: None, dialog: None, is_forged: false, listener: arrived_by };
+        let mut routes = Routes {
+            consumed: 0,
+            next: None,
+            dialog: None,
+            is_forged: false,
+            listener: arrived_by,
+        };
         let total = request.values(HeaderName::Route).count();
-        let count = if from_strict_router { total.saturating_sub(1) } else { total };
+        let count = if from_strict_router {
+            total.saturating_sub(1)
+        } else {
+            total
+        };
         for value in request.values(HeaderName::Route).take(count) {
-            let uri = value.address()
+            let uri = value
+                .address()
                 .and_then(|address| address.uri())
                 .map_err(|_| Refusal::new(400))?;
             if !self.identity.is_ours(&uri) || routes.consumed == u8::MAX {
@@ -144,12 +182,21 @@ impl Proxy {
     /// Checks the dialog token in the user part of one of our URIs: valid only with a To tag.
     fn verify(&self, request: &Message<'_>, uri: &Uri<'_>) -> Option<Verified> {
         let to_tag = request.to_tag()?;
-        self.tokens.verify(uri.user?, request.call_id(), request.from_tag()?, to_tag)
+        self.tokens
+            .verify(uri.user?, request.call_id(), request.from_tag()?, to_tag)
     }
 
-    fn look_up(&self, now: Instant, target: &Uri<'_>, targets: &mut Targets) -> Result<(), Refusal<'static>> {
+    fn look_up(
+        &self,
+        now: Instant,
+        target: &Uri<'_>,
+        targets: &mut Targets,
+    ) -> Result<(), Refusal<'static>> {
         let mut buffer = [0; AOR_LEN_MAX];
-        let user = target.user.filter(|user| !user.is_empty()).ok_or(Refusal::new(404))?;
+        let user = target
+            .user
+            .filter(|user| !user.is_empty())
+            .ok_or(Refusal::new(404))?;
         let aor = canonical_aor(user, &target.host, self.settings.use_domain, &mut buffer)
             .map_err(|_| Refusal::new(404))?;
         match self.location.lookup(now, aor, targets).0 {
@@ -162,17 +209,25 @@ impl Proxy {
 
     fn flow_of_contact(&self, now: Instant, target: &Uri<'_>) -> Option<Flow> {
         let reached = self.location.registered_contact(now, target.bytes())?;
-        reached.received.or_else(|| self.identity.flow_to(target, reached.listener))
+        reached
+            .received
+            .or_else(|| self.identity.flow_to(target, reached.listener))
     }
 
     /// The flow to a URI; 503 where it names a host that only DNS could tell.
     fn flow_to(&self, uri: &Uri<'_>, by: ListenerId) -> Result<Flow, Refusal<'static>> {
-        self.identity.flow_to(uri, by).ok_or(Refusal::counted(503, Counter::RefusedUnresolvable))
+        self.identity
+            .flow_to(uri, by)
+            .ok_or(Refusal::counted(503, Counter::RefusedUnresolvable))
     }
 }
 
 /// We are no open relay: the target is neither ours nor a registered contact's, and nothing vouches for the sender.
 const fn refused(is_forged: bool) -> Refusal<'static> {
-    let counter = if is_forged { Counter::RefusedToken } else { Counter::RefusedForeign };
+    let counter = if is_forged {
+        Counter::RefusedToken
+    } else {
+        Counter::RefusedForeign
+    };
     Refusal::counted(403, counter)
 }

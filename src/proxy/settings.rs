@@ -70,7 +70,10 @@ impl Settings {
             epoch: 0,
             keys,
             listeners,
-            domains: domains.iter().map(|domain| domain.to_ascii_lowercase().into_bytes()).collect(),
+            domains: domains
+                .iter()
+                .map(|domain| domain.to_ascii_lowercase().into_bytes())
+                .collect(),
             use_domain: false,
             peers: Vec::new(),
             timer_c: TIMER_C,

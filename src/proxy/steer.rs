@@ -20,7 +20,10 @@ impl Steering {
     /// Spreads Call-IDs over `workers` workers (at least one) by a hash under `key`.
     #[must_use]
     pub fn new(key: [u8; 16], workers: u8) -> Self {
-        Self { key, workers: workers.max(1) }
+        Self {
+            key,
+            workers: workers.max(1),
+        }
     }
 
     /// The worker that owns the transactions of this Call-ID.
@@ -38,7 +41,9 @@ impl Steering {
 
 impl std::fmt::Debug for Steering {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Steering").field("workers", &self.workers).finish_non_exhaustive()
+        f.debug_struct("Steering")
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
     }
 }
 

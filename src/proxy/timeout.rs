@@ -12,10 +12,18 @@ use crate::transaction::{invite_client, table::ClientEvent};
 
 impl Proxy {
     /// Acts on one timer.
-    pub(super) fn on_fired(&mut self, now: Instant, fired: Fired, bench: &mut Bench, out: &mut impl Output) {
+    pub(super) fn on_fired(
+        &mut self,
+        now: Instant,
+        fired: Fired,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
         match fired {
             Fired::Server(server, outcome) => self.on_server_timer(server, outcome, out),
-            Fired::Client(client, outcome) => self.on_client_timer(now, client, outcome, bench, out),
+            Fired::Client(client, outcome) => {
+                self.on_client_timer(now, client, outcome, bench, out)
+            }
             Fired::Guard(client) => self.on_guard(now, client, bench, out),
         }
     }
@@ -37,7 +45,9 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        let Some(entry) = self.table.client(client) else { return };
+        let Some(entry) = self.table.client(client) else {
+            return;
+        };
         let (server, is_request) = (entry.server(), entry.data.is_request());
         if outcome.emit == Emit::Again {
             let sent = self.send_client_again(client, bench, out);
@@ -54,11 +64,24 @@ impl Proxy {
     }
 
     /// Timer C, or the end of the wait for a cancelled branch's final response.
-    fn on_guard(&mut self, now: Instant, client: ClientSlot, bench: &mut Bench, out: &mut impl Output) {
-        let Some(entry) = self.table.client(client) else { return };
+    fn on_guard(
+        &mut self,
+        now: Instant,
+        client: ClientSlot,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let Some(entry) = self.table.client(client) else {
+            return;
+        };
         let server = entry.server();
         let has_rung = entry.state() == ClientState::Invite(invite_client::State::Proceeding);
-        let is_cancelled = matches!(entry.data.role, Role::Request { cancel: Cancel::Sent { .. } | Cancel::Over });
+        let is_cancelled = matches!(
+            entry.data.role,
+            Role::Request {
+                cancel: Cancel::Sent { .. } | Cancel::Over
+            }
+        );
         if has_rung && !is_cancelled {
             // RFC 3261 16.8: a branch that rang is cancelled.
             return self.cancel_leg(now, client, bench, out);
@@ -76,9 +99,13 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        let Some(entry) = self.table.client(client) else { return };
+        let Some(entry) = self.table.client(client) else {
+            return;
+        };
         let (server, is_request) = (entry.server(), entry.data.is_request());
-        let outcome = self.table.client_event(now, client, ClientEvent::TransportError);
+        let outcome = self
+            .table
+            .client_event(now, client, ClientEvent::TransportError);
         if outcome.is_some_and(|outcome| outcome.tell == Tell::Failed) {
             self.close_leg(client);
             if is_request {
@@ -96,13 +123,24 @@ impl Proxy {
 
     /// Sends the response that a server transaction keeps.
     pub(super) fn send_kept_response(&self, server: ServerSlot, out: &mut impl Output) {
-        let Some(entry) = self.table.server(server) else { return };
-        let Some(bytes) = self.table.response_of(entry) else { return };
-        let sent = out.send(&entry.data.reply_to, bytes.len(), |buffer| buffer.copy_from_slice(bytes));
+        let Some(entry) = self.table.server(server) else {
+            return;
+        };
+        let Some(bytes) = self.table.response_of(entry) else {
+            return;
+        };
+        let sent = out.send(&entry.data.reply_to, bytes.len(), |buffer| {
+            buffer.copy_from_slice(bytes)
+        });
         count_unsent(&self.counters, sent);
     }
 
-    fn send_client_again(&self, client: ClientSlot, bench: &mut Bench, out: &mut impl Output) -> Result<(), SendError> {
+    fn send_client_again(
+        &self,
+        client: ClientSlot,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) -> Result<(), SendError> {
         let entry = self.table.client(client).ok_or(SendError::NoListener)?;
         let server = entry.server();
         if let Role::Cancel { of } = entry.data.role {

@@ -77,7 +77,10 @@ impl TokenCodec {
         plain[len..len + MAC_LEN].copy_from_slice(&sum);
         let plain = &plain[..len + MAC_LEN];
 
-        let mut token = Token { text: [0; TOKEN_LEN_MAX], len: 0 };
+        let mut token = Token {
+            text: [0; TOKEN_LEN_MAX],
+            len: 0,
+        };
         token.len = PREFIX.len() + BASE32_DNSSEC.encode_len(plain.len());
         token.text[..PREFIX.len()].copy_from_slice(PREFIX);
         BASE32_DNSSEC.encode_mut(plain, &mut token.text[PREFIX.len()..token.len]);
@@ -86,13 +89,30 @@ impl TokenCodec {
 
     /// Checks a token against the request that carries it; `None` if it is not ours or not this dialog's.
     #[must_use]
-    pub fn verify(&self, token: &[u8], call_id: &[u8], from_tag: &[u8], to_tag: &[u8]) -> Option<Verified> {
+    pub fn verify(
+        &self,
+        token: &[u8],
+        call_id: &[u8],
+        from_tag: &[u8],
+        to_tag: &[u8],
+    ) -> Option<Verified> {
         let encoded = token.strip_prefix(PREFIX)?;
         let mut buffer = [0; PLAIN_LEN_MAX];
-        let len = BASE32_DNSSEC.decode_len(encoded.len()).ok().filter(|len| *len <= PLAIN_LEN_MAX)?;
-        BASE32_DNSSEC.decode_mut(encoded, buffer.get_mut(..len)?).ok()?;
-        let (said, sum) = buffer.get(..len)?.split_at_checked(len.checked_sub(MAC_LEN)?)?;
-        let is_of = |tag: &[u8]| self.keys.iter().any(|key| mac(key, call_id, tag, said) == sum);
+        let len = BASE32_DNSSEC
+            .decode_len(encoded.len())
+            .ok()
+            .filter(|len| *len <= PLAIN_LEN_MAX)?;
+        BASE32_DNSSEC
+            .decode_mut(encoded, buffer.get_mut(..len)?)
+            .ok()?;
+        let (said, sum) = buffer
+            .get(..len)?
+            .split_at_checked(len.checked_sub(MAC_LEN)?)?;
+        let is_of = |tag: &[u8]| {
+            self.keys
+                .iter()
+                .any(|key| mac(key, call_id, tag, said) == sum)
+        };
         let from_caller = is_of(from_tag);
         if !from_caller && !is_of(to_tag) {
             return None;
@@ -100,7 +120,10 @@ impl TokenCodec {
         let (flags, mut rest) = said.split_first()?;
         let caller = take_address(&mut rest, flags & 1 != 0, flags & 2 != 0)?;
         let callee = take_address(&mut rest, flags & 4 != 0, flags & 8 != 0)?;
-        Some(Verified { reach: Reach { caller, callee }, from_caller })
+        Some(Verified {
+            reach: Reach { caller, callee },
+            from_caller,
+        })
     }
 }
 
@@ -160,21 +183,45 @@ mod tests {
     fn a_token_is_good_in_its_dialog_alone() {
         let codec = TokenCodec::new(vec![[1; 16]]);
         let token = codec.encode(b"call", b"alice", &reach());
-        let from_caller = codec.verify(token.as_bytes(), b"call", b"alice", b"bob").expect("valid");
-        assert_eq!(from_caller, Verified { reach: reach(), from_caller: true });
-        let from_callee = codec.verify(token.as_bytes(), b"call", b"bob", b"alice").expect("valid");
+        let from_caller = codec
+            .verify(token.as_bytes(), b"call", b"alice", b"bob")
+            .expect("valid");
+        assert_eq!(
+            from_caller,
+            Verified {
+                reach: reach(),
+                from_caller: true
+            }
+        );
+        let from_callee = codec
+            .verify(token.as_bytes(), b"call", b"bob", b"alice")
+            .expect("valid");
         assert!(!from_callee.from_caller);
-        assert_eq!(codec.verify(token.as_bytes(), b"other", b"alice", b"bob"), None);
-        assert_eq!(codec.verify(token.as_bytes(), b"call", b"eve", b"bob"), None);
+        assert_eq!(
+            codec.verify(token.as_bytes(), b"other", b"alice", b"bob"),
+            None
+        );
+        assert_eq!(
+            codec.verify(token.as_bytes(), b"call", b"eve", b"bob"),
+            None
+        );
     }
 
     #[test]
     fn a_token_outlives_one_rotation_of_the_keys() {
         let token = TokenCodec::new(vec![[1; 16]]).encode(b"call", b"alice", &Reach::default());
         let rotated = TokenCodec::new(vec![[2; 16], [1; 16]]);
-        assert!(rotated.verify(token.as_bytes(), b"call", b"alice", b"bob").is_some());
+        assert!(
+            rotated
+                .verify(token.as_bytes(), b"call", b"alice", b"bob")
+                .is_some()
+        );
         let twice = TokenCodec::new(vec![[3; 16], [2; 16]]);
-        assert!(twice.verify(token.as_bytes(), b"call", b"alice", b"bob").is_none());
+        assert!(
+            twice
+                .verify(token.as_bytes(), b"call", b"alice", b"bob")
+                .is_none()
+        );
     }
 
     #[test]
@@ -182,7 +229,10 @@ mod tests {
         let codec = TokenCodec::new(vec![[1; 16]]);
         let whole = codec.encode(b"call", b"alice", &reach());
         for len in 0..whole.as_bytes().len() {
-            assert_eq!(codec.verify(&whole.as_bytes()[..len], b"call", b"alice", b"bob"), None);
+            assert_eq!(
+                codec.verify(&whole.as_bytes()[..len], b"call", b"alice", b"bob"),
+                None
+            );
         }
         assert_eq!(codec.verify(&[b'a'; 500], b"call", b"alice", b"bob"), None);
     }

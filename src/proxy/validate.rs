@@ -13,29 +13,35 @@ use crate::sip::uri::{Scheme, Uri};
 
 /// Why a request is not relayed: the answer, and what counts it.
 #[derive(Clone, Copy, Debug)]
-pub struct Refusal<'a> {
+pub(super) struct Refusal<'a> {
     /// The answer.
-    pub response: Response<'a>,
+    pub(super) response: Response<'a>,
     /// The counter, where the answer's class alone does not tell enough.
-    pub counter: Option<Counter>,
+    pub(super) counter: Option<Counter>,
 }
 
 impl<'a> Refusal<'a> {
     /// A refusal that only its class counts.
     #[must_use]
-    pub const fn new(status: u16) -> Self {
-        Self { response: Response::new(status), counter: None }
+    pub(super) const fn new(status: u16) -> Self {
+        Self {
+            response: Response::new(status),
+            counter: None,
+        }
     }
 
     /// A refusal with a counter of its own.
     #[must_use]
-    pub const fn counted(status: u16, counter: Counter) -> Self {
-        Self { response: Response::new(status), counter: Some(counter) }
+    pub(super) const fn counted(status: u16, counter: Counter) -> Self {
+        Self {
+            response: Response::new(status),
+            counter: Some(counter),
+        }
     }
 
     /// The same with header lines.
     #[must_use]
-    pub const fn with_headers(mut self, headers: &'a [u8]) -> Self {
+    pub(super) const fn with_headers(mut self, headers: &'a [u8]) -> Self {
         self.response = self.response.with_headers(headers);
         self
     }
@@ -89,7 +95,11 @@ impl Proxy {
         write(request.to_tag().unwrap_or_default());
         write(&request.cseq().number.to_le_bytes());
         write(request.cseq().method);
-        for name in [HeaderName::Route, HeaderName::ProxyRequire, HeaderName::ProxyAuthorization] {
+        for name in [
+            HeaderName::Route,
+            HeaderName::ProxyRequire,
+            HeaderName::ProxyAuthorization,
+        ] {
             for header in request.headers(name) {
                 write(header.value);
             }
@@ -101,7 +111,10 @@ impl Proxy {
         let mut own_hash = None;
         request.values(HeaderName::Via).any(|value| {
             let Ok(via) = value.via() else { return false };
-            let Some(branch) = via.branch().and_then(|branch| self.branches.decode(branch).ok()) else {
+            let Some(branch) = via
+                .branch()
+                .and_then(|branch| self.branches.decode(branch).ok())
+            else {
                 return false;
             };
             branch.server_id == self.settings.server_id
@@ -111,7 +124,10 @@ impl Proxy {
 }
 
 /// Folds a hash to the width that a branch has room for.
-#[expect(clippy::cast_possible_truncation, reason = "the low half of a uniform hash is a hash")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low half of a uniform hash is a hash"
+)]
 pub(super) const fn fold(hash: u64) -> u32 {
     hash as u32
 }
