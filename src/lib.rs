@@ -16,6 +16,7 @@ pub mod counters;
 pub mod datagram;
 pub mod limits;
 pub mod location;
+pub mod proxy;
 pub mod scan;
 pub mod sip;
 pub mod time;
