@@ -119,6 +119,8 @@ counters! {
         RefusedDraining "cause" "draining",
         RefusedTransactions "cause" "transactions_full",
         RefusedBindings "cause" "bindings_full",
+        RefusedContacts "cause" "too_many_contacts",
+        RefusedOutOfOrder "cause" "register_out_of_order",
         RefusedLoop "cause" "loop",
         RefusedMaxForwards "cause" "max_forwards",
         RefusedUnresolvable "cause" "unresolvable",

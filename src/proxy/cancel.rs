@@ -29,11 +29,11 @@ impl Proxy {
             return self.refuse(request, source, &Response::new(481), out);
         };
         self.refuse(request, source, &Response::new(200), out);
-        let is_pending = self
-            .table
-            .server(server)
-            .is_some_and(|server| server.state().is_pending());
-        if is_pending {
+        let Some(entry) = self.table.server_mut(server) else {
+            return;
+        };
+        if entry.state().is_pending() {
+            entry.data.is_cancelled = true;
             self.cancel_pending(now, server, bench, out);
         }
     }

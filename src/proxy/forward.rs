@@ -50,6 +50,7 @@ impl Proxy {
             is_invite,
             routes_consumed: plan.routes_consumed,
             from_strict_router: plan.from_strict_router,
+            is_cancelled: false,
             best: None,
         };
         let bytes = request.bytes().get(..request.end()).unwrap_or_default();

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
+use super::domains::Domains;
 use super::settings::{Listener, Settings};
 use crate::datagram::{Flow, ListenerId, Transport};
-use crate::sip::host::Host;
 use crate::sip::uri::{Scheme, Uri};
 
 /// The port that a SIP URI means when it names none (RFC 3261 19.1.2).
@@ -14,7 +14,7 @@ pub(super) const PORT_DEFAULT: u16 = 5060;
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     listeners: Vec<Listener>,
-    domains: Vec<Vec<u8>>,
+    domains: Domains,
     peers: Vec<ipnet::IpNet>,
 }
 
@@ -24,7 +24,7 @@ impl Identity {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             listeners: settings.listeners.clone(),
-            domains: settings.domains.clone(),
+            domains: Domains::new(settings.domains.iter().map(String::as_str), []),
             peers: settings.peers.clone(),
         }
     }
@@ -46,22 +46,13 @@ impl Identity {
         if self.listener_named(uri).is_some() {
             return true;
         }
-        let Host::Name(name) = uri.host else {
-            return false;
-        };
-        let name = name.strip_suffix(b".").unwrap_or(name);
-        let port_is_ours = uri.port.is_none_or(|port| {
-            port == PORT_DEFAULT
-                || self
-                    .listeners
-                    .iter()
-                    .any(|listener| listener.address.port() == port)
-        });
-        port_is_ours
-            && self
-                .domains
+        let port = uri.port.unwrap_or(PORT_DEFAULT);
+        let port_is_ours = port == PORT_DEFAULT
+            || self
+                .listeners
                 .iter()
-                .any(|domain| domain.eq_ignore_ascii_case(name))
+                .any(|listener| listener.address.port() == port);
+        port_is_ours && self.domains.owns(&uri.host)
     }
 
     /// Whether a source address is a peer's.

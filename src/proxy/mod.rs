@@ -8,6 +8,7 @@
 mod answer;
 mod cancel;
 mod compose;
+pub mod domains;
 mod forward;
 mod identity;
 mod output;
@@ -114,7 +115,7 @@ impl Proxy {
             stored: Index::new(),
             edits: Edits::new(),
             targets: Targets::default(),
-            register: RegisterScratch::default(),
+            register: RegisterScratch::new(),
             text: Vec::with_capacity(MESSAGE_LEN_MAX),
             relayed: Vec::with_capacity(MESSAGE_LEN_MAX),
         };
@@ -382,6 +383,7 @@ impl Proxy {
         let answer = self
             .registrar
             .register(now, request, source, &mut bench.register);
+        self.count_refusal(answer.counted);
         let response = Response {
             status: answer.status,
             phrase: Some(answer.reason),

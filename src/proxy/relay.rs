@@ -17,6 +17,8 @@ pub(super) struct Relay {
     pub(super) routes_consumed: u8,
     /// Whether a strict router before us put the target into the last Route value (RFC 3261 16.4).
     pub(super) from_strict_router: bool,
+    /// Whether the caller gave up: then a branch that falls silent counts as terminated, not as timed out.
+    pub(super) is_cancelled: bool,
     /// The best final response so far.
     pub(super) best: Option<Best>,
 }

@@ -21,8 +21,8 @@ pub struct Settings {
     pub keys: Keys,
     /// Where we listen.
     pub listeners: Vec<Listener>,
-    /// The domains that we are responsible for, in lower case.
-    pub domains: Vec<Vec<u8>>,
+    /// The domains that we are responsible for; an address may stand among them.
+    pub domains: Vec<String>,
     /// Whether an AoR is user@domain, or the user alone.
     pub use_domain: bool,
     /// The networks of our peers: requests from there are relayed anywhere.
@@ -70,10 +70,7 @@ impl Settings {
             epoch: 0,
             keys,
             listeners,
-            domains: domains
-                .iter()
-                .map(|domain| domain.to_ascii_lowercase().into_bytes())
-                .collect(),
+            domains: domains.iter().map(|&domain| domain.to_owned()).collect(),
             use_domain: false,
             peers: Vec::new(),
             timer_c: TIMER_C,

@@ -87,7 +87,11 @@ impl Proxy {
             return self.cancel_leg(now, client, bench, out);
         }
         self.close_leg(client);
-        self.note_made(server, 408);
+        let is_given_up = self
+            .table
+            .server(server)
+            .is_some_and(|server| server.data.is_cancelled);
+        self.note_made(server, if is_given_up { 487 } else { 408 });
         self.conclude_if_done(now, server, bench, out);
     }
 
