@@ -106,8 +106,12 @@ counters! {
         Responses5xx "class" "5xx",
         Responses6xx "class" "6xx",
     }
-    counter "keepalives" "CRLF keepalives answered" {
-        Keepalives "kind" "crlf",
+    counter "keepalives" "CRLF keepalives received, by kind: a ping is answered with a pong" {
+        Keepalives "kind" "ping",
+        KeepalivePongs "kind" "pong",
+    }
+    counter "acks_absorbed" "ACKs of final responses that we had sent without a transaction" {
+        AcksAbsorbed "kind" "stateless",
     }
     counter "refusals" "requests refused by policy or at a bound, by cause" {
         RefusedForeign "cause" "not_a_relay",

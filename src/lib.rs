@@ -21,3 +21,4 @@ pub mod scan;
 pub mod sip;
 pub mod time;
 pub mod timer;
+pub mod transaction;

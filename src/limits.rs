@@ -39,6 +39,9 @@ pub const BRANCHES_MAX: usize = 16;
 /// Timers that one call may move down the levels of the wheel. More: the next call goes on; until then they wait.
 pub const WHEEL_MOVES_MAX: usize = 1_024;
 
+/// Timers acted on in one call, so that a burst of them does not keep messages waiting. The rest fire at the next call.
+pub const FIRED_MAX: usize = 256;
+
 // --- location (location/) ----------------------------------------------------------------------------------------
 
 /// Shards of the location, each under its own lock.
@@ -93,4 +96,5 @@ const _: () = assert!(
 );
 const _: () = assert!(FRAMES_PER_QUEUE.is_power_of_two() && FRAMES_PER_QUEUE / 2 >= 4 * BATCH);
 const _: () = assert!(TIMER_C.as_micros() > 180_000_000, "RFC 3261 16.6.11");
-const _: () = assert!(WORKERS_MAX <= u8::MAX as usize && LISTENERS_MAX <= u8::MAX as usize);
+const _: () = assert!(WORKERS_MAX <= u8::MAX as usize);
+const _: () = assert!(LISTENERS_MAX <= u8::MAX as usize);
