@@ -58,6 +58,8 @@ pub const PATH_LEN_MAX: usize = 512;
 pub const REGISTER_CONTACTS_MAX: usize = 32;
 /// Bindings that a REGISTER with a new contact looks at for a dead one to replace, where no more may be held. None dead: answered 503.
 pub const RECLAIM_SCAN_MAX: u32 = 64;
+/// Bindings of one contact, of so many AoRs, by which a Request-URI is known as registered. More: these stand for all.
+pub const CONTACT_AORS_MAX: usize = 64;
 /// How long a removed binding keeps its (Call-ID, CSeq), so that a late duplicate cannot revive it (64*T1).
 pub const TOMBSTONE: Duration = T1_64;
 

@@ -1,12 +1,14 @@
 //! From a contact's canonical form to the bindings that hold it: whether a Request-URI is a registered contact.
 //!
 //! It keeps eight bytes a binding: a keyed hash and the binding's place. A place is a hint: the shard it names is asked, under
-//! its own lock and after this one's is free, whether the binding still is what the hash says.
+//! its own lock and after this one's is free, whether the binding still is what the hash says. Should one worker free a binding
+//! before another, which has just added it, comes to add its reference here, that reference stays behind: it leads to nothing, and
+//! the next contact with that hash at that place takes it over.
 
 use hashbrown::HashTable;
 
 use super::slab::INDEX_BITS;
-use crate::limits::{LOCATION_SHARDS, REGISTER_CONTACTS_MAX};
+use crate::limits::{CONTACT_AORS_MAX, LOCATION_SHARDS, REGISTER_CONTACTS_MAX};
 
 /// Where a binding stands: its shard and its index there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,12 +88,23 @@ impl ContactRefs {
 }
 
 impl ContactIndex {
+    /// Adds a reference, unless its contact has as many as it may: so no contact, however many AoRs share it, makes the
+    /// table slow.
     pub(super) fn insert(&mut self, reference: ContactRef) {
         let spread = spread(reference.hash);
-        if self.refs.find(spread, |held| *held == reference).is_none() {
-            self.refs
-                .insert_unique(spread, reference, |held| self::spread(held.hash));
+        let alike = self
+            .refs
+            .iter_hash(spread)
+            .filter(|held| held.hash == reference.hash);
+        let mut count = 0;
+        for held in alike {
+            count += 1;
+            if *held == reference || count == CONTACT_AORS_MAX {
+                return;
+            }
         }
+        self.refs
+            .insert_unique(spread, reference, |held| self::spread(held.hash));
     }
 
     pub(super) fn remove(&mut self, reference: ContactRef) {
@@ -136,5 +149,7 @@ fn spread(hash: u32) -> u64 {
 const SHARD_BITS: u32 = LOCATION_SHARDS.trailing_zeros();
 /// What one operation on a shard may add or free.
 pub(super) const REFS_MAX: usize = 2 * REGISTER_CONTACTS_MAX;
+
+const _: () = assert!(CONTACT_AORS_MAX <= REFS_MAX, "a lookup sees all of them");
 
 const _: () = assert!(LOCATION_SHARDS.is_power_of_two() && SHARD_BITS + INDEX_BITS <= u32::BITS);

@@ -128,8 +128,8 @@ impl Location {
 
     /// Does all that a REGISTER's contacts ask, or nothing of it, and gives what the AoR has then (RFC 3261 10.3 step 7).
     ///
-    /// `changes` past the first [`REGISTER_CONTACTS_MAX`] are not looked at, and an AoR is at most [`AOR_LEN_MAX`] bytes long: the caller refuses
-    /// both. On a refusal `targets` is empty and nothing has changed.
+    /// `changes` past the first [`REGISTER_CONTACTS_MAX`] are not looked at, and an AoR is at most [`AOR_LEN_MAX`] bytes
+    /// long: the caller refuses both. On a refusal `targets` is empty and nothing has changed.
     pub fn apply(
         &self,
         now: Instant,

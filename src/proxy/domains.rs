@@ -39,15 +39,15 @@ impl Domains {
     /// Whether `host` is one of our domains or one of our addresses, whatever the port.
     #[must_use]
     pub fn owns(&self, host: &Host<'_>) -> bool {
-        match (host, host.ip()) {
-            (Host::Name(name), _) => self
-                .names
-                .binary_search_by(|ours| compare(ours, name))
-                .is_ok(),
-            (Host::V4(_) | Host::V6(_), Some(address)) => {
-                self.addresses.binary_search(&address).is_ok()
+        match host {
+            Host::Name(name) => {
+                let name = name.strip_suffix(b".").unwrap_or(name);
+                self.names
+                    .binary_search_by(|ours| compare(ours, name))
+                    .is_ok()
             }
-            (Host::V4(_) | Host::V6(_), None) => false,
+            Host::V4(address) => self.addresses.binary_search(&(*address).into()).is_ok(),
+            Host::V6(address) => self.addresses.binary_search(&(*address).into()).is_ok(),
         }
     }
 }
@@ -70,7 +70,7 @@ mod tests {
         let domains = Domains::new(["Example.com", "sip.example.net", "203.0.113.9"], addresses);
         for host in [
             "example.COM",
-            "SIP.example.net",
+            "SIP.example.net.",
             "192.0.2.1",
             "[2001:DB8:0::1]",
             "203.0.113.9",
@@ -82,7 +82,7 @@ mod tests {
         }
         for host in [
             "example.co",
-            "example.com.",
+            "example.com..",
             "a.example.com",
             "192.0.2.2",
             "[2001:db8::2]",

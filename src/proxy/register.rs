@@ -523,6 +523,8 @@ const HEADERS_LEN: usize = 4_096;
 mod tests {
     use std::fmt::Write as _;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::datagram::ListenerId;
     use crate::location::{LocationSettings, Lookup};
@@ -1063,5 +1065,78 @@ mod tests {
             "Contact: <name:John_Smith>\n",
         );
         assert_eq!(got.0, 400, "RFC 4475 3.3.4");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn whatever_is_sent_the_answer_has_only_lines_of_ours(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), mutation()), 0..6),
+        ) {
+            let mut text = request("sip:alice@example.com", "call-1", 7, &[
+                "Require: path,\r\n path",
+                "Path: <sip:p2.example.com;lr>,\r\n \"x\"\r\n <sip:p1.example.com;lr>",
+                "Contact: \"A\" <sip:alice@198.51.100.7;ob>;q=0.5;+sip.instance=\"<u>\", sip:b@h.com;expires=80",
+                "Expires: 90",
+            ]).replace("\r\n", "\n").replace('\n', "\r\n").into_bytes();
+            for (place, mutation) in changes {
+                mutation.apply(place.index(text.len()), &mut text);
+            }
+            let mut bed = Bed::new();
+            let mut index = Index::new();
+            if let Parsed::Good(message) = parse(&text, &mut index) {
+                let answer = bed.registrar.register(START, &message, &bed.source, &mut bed.scratch);
+                let lines = String::from_utf8_lossy(answer.headers).into_owned();
+                prop_assert!(lines.is_empty() || lines.ends_with("\r\n"));
+                for line in lines.split_terminator("\r\n") {
+                    let names = ["Contact: <", "Path: ", "Min-Expires: ", "Unsupported: ", "Retry-After: "];
+                    prop_assert!(names.iter().any(|name| line.starts_with(name)), "{line:?}");
+                    prop_assert!(!line.contains(['\r', '\n']), "{line:?}");
+                }
+            }
+        }
+    }
+
+    /// What may happen to a message at a place.
+    #[derive(Clone, Debug)]
+    enum Mutation {
+        Set(u8),
+        Cut(usize),
+        Insert(&'static str),
+    }
+
+    fn mutation() -> impl Strategy<Value = Mutation> {
+        let pieces = [
+            "\r\n ",
+            "\r",
+            "\n",
+            "\"",
+            "<",
+            ">",
+            ",",
+            ";",
+            "*",
+            "\r\nContact: *\r\n",
+            "%00",
+            "\0",
+            "\r\nA: b",
+        ];
+        prop_oneof![
+            any::<u8>().prop_map(Mutation::Set),
+            (1..40_usize).prop_map(Mutation::Cut),
+            prop::sample::select(pieces.to_vec()).prop_map(Mutation::Insert),
+        ]
+    }
+
+    impl Mutation {
+        fn apply(&self, at: usize, text: &mut Vec<u8>) {
+            match self {
+                Self::Set(byte) => text[at] = *byte,
+                Self::Cut(len) if at + len < text.len() => drop(text.drain(at..at + len)),
+                Self::Cut(_) => {}
+                Self::Insert(piece) => drop(text.splice(at..at, piece.bytes())),
+            }
+        }
     }
 }
