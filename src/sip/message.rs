@@ -352,7 +352,8 @@ mod tests {
     fn good<T>(text: &str, check: impl FnOnce(Message<'_>) -> T) -> T {
         with(text, |parsed| match parsed {
             Parsed::Good(message) => check(message),
-            other => panic!("{other:?}"),
+            Parsed::Answerable(_, rejection) => panic!("{rejection:?}"),
+            Parsed::NotSip(cause) => panic!("{cause:?}"),
         })
     }
 
@@ -367,7 +368,8 @@ mod tests {
     fn dropped(text: &str) -> NotSip {
         with(text, |parsed| match parsed {
             Parsed::NotSip(cause) => cause,
-            other => panic!("{other:?}"),
+            Parsed::Good(_) => panic!("a good message"),
+            Parsed::Answerable(_, rejection) => panic!("{rejection:?}"),
         })
     }
 
@@ -522,87 +524,90 @@ mod tests {
         );
     }
 
+    /// What is written in place of what, and what it is refused for.
+    const FAULTS: &[(&str, &str, RejectionCause)] = &[
+        ("X-Unknown: one", "X-Unknown", RejectionCause::HeaderLine),
+        (
+            "X-Unknown: one",
+            "X Unknown: one",
+            RejectionCause::HeaderLine,
+        ),
+        ("X-Unknown: one", ": one", RejectionCause::HeaderLine),
+        (
+            "INVITE sip:bob@example.com SIP/2.0\r\n",
+            "INVITE sip:b@c SIP/2.0\r\n folded: x\r\n",
+            RejectionCause::HeaderLine,
+        ),
+        ("X-Unknown: one", "To: <sip:x@y>", RejectionCause::Repeated),
+        (
+            "X-Unknown: one",
+            "Max-Forwards: 3",
+            RejectionCause::Repeated,
+        ),
+        (
+            "Call-ID: c1@192.0.2.1\r\n",
+            "",
+            RejectionCause::MissingCallId,
+        ),
+        ("CSeq: 7 INVITE\r\n", "", RejectionCause::MissingCSeq),
+        (
+            "To: <sip:bob@example.com>\r\n",
+            "",
+            RejectionCause::MissingTo,
+        ),
+        ("Call-ID: c1", "Call-ID: c 1", RejectionCause::CallId),
+        ("Call-ID: c1@192.0.2.1", "Call-ID:", RejectionCause::CallId),
+        (
+            "CSeq: 7 INVITE",
+            "CSeq: 7 BYE",
+            RejectionCause::MethodMismatch,
+        ),
+        (
+            "CSeq: 7 INVITE",
+            "CSeq: 7 invite",
+            RejectionCause::MethodMismatch,
+        ),
+        (
+            "Max-Forwards: 70",
+            "Max-Forwards: 256",
+            RejectionCause::MaxForwards,
+        ),
+        (
+            "X-Unknown: one",
+            "Expires: 4294967296",
+            RejectionCause::Expires,
+        ),
+        (
+            "X-Unknown: one",
+            "Contact: \"x <sip:a@b>",
+            RejectionCause::Contact,
+        ),
+        (
+            "Content-Length: 4",
+            "Content-Length: -4",
+            RejectionCause::ContentLength,
+        ),
+        (
+            "Content-Length: 4",
+            "Content-Length: 4 4",
+            RejectionCause::ContentLength,
+        ),
+        (
+            "Content-Length: 4",
+            "Content-Length: 40",
+            RejectionCause::BodyTruncated,
+        ),
+        (
+            "Content-Length: 4",
+            "Content-Length: 18446744073709551617",
+            RejectionCause::ContentLength,
+        ),
+        ("branch=z9hG4bK1;", "branch=;", RejectionCause::Via),
+    ];
+
     #[test]
     fn each_fault_has_its_cause() {
-        for (good, bad, cause) in [
-            ("X-Unknown: one", "X-Unknown", RejectionCause::HeaderLine),
-            (
-                "X-Unknown: one",
-                "X Unknown: one",
-                RejectionCause::HeaderLine,
-            ),
-            ("X-Unknown: one", ": one", RejectionCause::HeaderLine),
-            (
-                "INVITE sip:bob@example.com SIP/2.0\r\n",
-                "INVITE sip:b@c SIP/2.0\r\n folded: x\r\n",
-                RejectionCause::HeaderLine,
-            ),
-            ("X-Unknown: one", "To: <sip:x@y>", RejectionCause::Repeated),
-            (
-                "X-Unknown: one",
-                "Max-Forwards: 3",
-                RejectionCause::Repeated,
-            ),
-            (
-                "Call-ID: c1@192.0.2.1\r\n",
-                "",
-                RejectionCause::MissingCallId,
-            ),
-            ("CSeq: 7 INVITE\r\n", "", RejectionCause::MissingCSeq),
-            (
-                "To: <sip:bob@example.com>\r\n",
-                "",
-                RejectionCause::MissingTo,
-            ),
-            ("Call-ID: c1", "Call-ID: c 1", RejectionCause::CallId),
-            ("Call-ID: c1@192.0.2.1", "Call-ID:", RejectionCause::CallId),
-            (
-                "CSeq: 7 INVITE",
-                "CSeq: 7 BYE",
-                RejectionCause::MethodMismatch,
-            ),
-            (
-                "CSeq: 7 INVITE",
-                "CSeq: 7 invite",
-                RejectionCause::MethodMismatch,
-            ),
-            (
-                "Max-Forwards: 70",
-                "Max-Forwards: 256",
-                RejectionCause::MaxForwards,
-            ),
-            (
-                "X-Unknown: one",
-                "Expires: 4294967296",
-                RejectionCause::Expires,
-            ),
-            (
-                "X-Unknown: one",
-                "Contact: \"x <sip:a@b>",
-                RejectionCause::Contact,
-            ),
-            (
-                "Content-Length: 4",
-                "Content-Length: -4",
-                RejectionCause::ContentLength,
-            ),
-            (
-                "Content-Length: 4",
-                "Content-Length: 4 4",
-                RejectionCause::ContentLength,
-            ),
-            (
-                "Content-Length: 4",
-                "Content-Length: 40",
-                RejectionCause::BodyTruncated,
-            ),
-            (
-                "Content-Length: 4",
-                "Content-Length: 18446744073709551617",
-                RejectionCause::ContentLength,
-            ),
-            ("branch=z9hG4bK1;", "branch=;", RejectionCause::Via),
-        ] {
+        for &(good, bad, cause) in FAULTS {
             assert_eq!(
                 rejection(&INVITE.replacen(good, bad, 1)),
                 Some(cause),

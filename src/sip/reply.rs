@@ -24,6 +24,7 @@ pub struct Reply<'a> {
     headers: &'a [u8],
 }
 
+#[expect(clippy::len_without_is_empty, reason = "a response is never empty")]
 impl<'a> Reply<'a> {
     /// A response with `status` and `reason`, for now without a To-tag, and with the top Via as it came.
     #[must_use]
@@ -73,12 +74,6 @@ impl<'a> Reply<'a> {
         let mut length = Length::default();
         self.put(&mut length);
         length.0
-    }
-
-    /// Whether the response is empty; it never is.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        false
     }
 
     /// Writes the response; gives its length, or none where `out` is shorter than [`Reply::len`].
