@@ -13,7 +13,8 @@ pub const LWS: u8 = 1 << 1;
 pub const URI: u8 = 1 << 2;
 /// Bytes of a host name: letters, digits, `-`, `.` and, as it is seen in the field, `_`.
 pub const HOST: u8 = 1 << 3;
-/// Bytes of an unquoted display name: a `token`'s, SP and HTAB, folding, and UTF-8, which phones send unquoted.
+/// Bytes of an unquoted display name: a `token`'s, whitespace, and what phones send besides that no reader can take for
+/// the end of it: UTF-8, and the separators that separate nothing here. Not `,` (RFC 4475 3.1.2.15).
 pub const DISPLAY: u8 = 1 << 4;
 /// Bytes of a `word` or `@`, which make a Call-ID (RFC 3261 25.1).
 pub const CALL_ID: u8 = 1 << 5;
@@ -179,7 +180,11 @@ const fn classes() -> [u8; 256] {
         if alphanumeric || matches!(byte, b'-' | b'.' | b'_') {
             class |= HOST;
         }
-        if is_token || byte >= 0x80 || matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
+        let is_harmless = matches!(
+            byte,
+            b'&' | b'(' | b')' | b'/' | b'@' | b'=' | b'?' | b'#' | b'$' | b'[' | b']' | b'|'
+        );
+        if is_token || is_harmless || byte >= 0x80 || matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
             class |= DISPLAY;
         }
         if is_token

@@ -137,7 +137,7 @@ fn open_bracket(source: &[u8], start: usize) -> Result<Option<usize>, SipError> 
             }
         }
         _ => {
-            // A display name of tokens has no colon, so the colon of a scheme comes first only in an addr-spec.
+            // A display name has no colon, so the colon of a scheme comes first only in an addr-spec.
             let Some(found) = scan::find_either(source, start, b'<', b':') else {
                 return Err(SipError::BadUri);
             };

@@ -323,3 +323,342 @@ impl<'a> Iterator for Headers<'a> {
         Some(self.message.field(entry))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::error::RejectionCause;
+
+    const INVITE: &str = "INVITE sip:bob@example.com SIP/2.0\r\n\
+        Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1;rport\r\n\
+        v: SIP/2.0/UDP 192.0.2.2;branch=z9hG4bK2\r\n\
+        Route: <sip:192.0.2.9;lr>, <sip:192.0.2.10;lr>\r\n\
+        Max-Forwards: 70\r\n\
+        f: \"Alice, A.\" <sip:alice@example.com>;tag=a1\r\n\
+        To: <sip:bob@example.com>\r\n\
+        Route: <sip:192.0.2.11;lr>\r\n\
+        Call-ID: c1@192.0.2.1\r\n\
+        CSeq: 7 INVITE\r\n\
+        X-Unknown: one\r\n\
+        Content-Length: 4\r\n\
+        \r\n\
+        bodyand more";
+
+    /// Parses `text` and hands it on, good or not.
+    fn with<T>(text: &str, check: impl FnOnce(Parsed<'_>) -> T) -> T {
+        check(parse(text.as_bytes(), &mut Index::new()))
+    }
+
+    fn good<T>(text: &str, check: impl FnOnce(Message<'_>) -> T) -> T {
+        with(text, |parsed| match parsed {
+            Parsed::Good(message) => check(message),
+            Parsed::Answerable(_, rejection) => panic!("{rejection:?}"),
+            Parsed::NotSip(cause) => panic!("{cause:?}"),
+        })
+    }
+
+    fn rejection(text: &str) -> Option<RejectionCause> {
+        with(text, |parsed| match parsed {
+            Parsed::Good(_) => None,
+            Parsed::Answerable(_, rejection) => Some(rejection.why),
+            Parsed::NotSip(cause) => panic!("{cause:?}"),
+        })
+    }
+
+    fn dropped(text: &str) -> NotSip {
+        with(text, |parsed| match parsed {
+            Parsed::NotSip(cause) => cause,
+            Parsed::Good(_) => panic!("a good message"),
+            Parsed::Answerable(_, rejection) => panic!("{rejection:?}"),
+        })
+    }
+
+    #[test]
+    fn the_fields_of_a_request_are_read() {
+        good(INVITE, |message| {
+            assert!(message.is_request());
+            assert_eq!(message.method(), Method::Invite);
+            assert_eq!(message.request_uri(), b"sip:bob@example.com");
+            assert_eq!(message.text(message.version_span()), b"SIP/2.0");
+            assert_eq!(message.call_id(), b"c1@192.0.2.1");
+            assert_eq!(
+                message.cseq(),
+                CSeq {
+                    number: 7,
+                    method: b"INVITE"
+                }
+            );
+            assert_eq!(message.from().display(), b"\"Alice, A.\"");
+            assert_eq!(message.from_tag(), Some(&b"a1"[..]));
+            assert_eq!(message.to_tag(), None);
+            assert_eq!(message.max_forwards(), Some(70));
+            assert_eq!(message.expires(), None);
+            assert_eq!(message.top_via().branch(), Some(&b"z9hG4bK1"[..]));
+            assert_eq!(message.top_via().rport(), Some(None));
+            assert_eq!(message.body(), b"body");
+            assert!(message.bytes().ends_with(b"\r\n\r\nbody"));
+            assert_eq!(
+                message.bytes().get(usize::from(message.headers_end())..),
+                Some(&b"\r\nbody"[..])
+            );
+            assert_eq!(message.all_headers().count(), 11);
+            let other = message.header(HeaderName::Other).expect("one");
+            assert_eq!(
+                (other.name_bytes, other.value),
+                (&b"X-Unknown"[..], &b"one"[..])
+            );
+            assert_eq!(message.text(other.line_span), b"X-Unknown: one\r\n");
+        });
+    }
+
+    #[test]
+    fn the_fields_of_a_response_are_read() {
+        let text = "SIP/2.0 180 Ringing here\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
+            To: <sip:c@d>;tag=2\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\r\n";
+        good(text, |message| {
+            assert!(!message.is_request());
+            assert_eq!(
+                (message.status(), message.reason()),
+                (180, &b"Ringing here"[..])
+            );
+            assert_eq!(message.method(), Method::Other);
+            assert_eq!(message.method_bytes(), b"");
+            assert_eq!(message.request_uri(), b"");
+            assert_eq!(message.to_tag(), Some(&b"2"[..]));
+        });
+    }
+
+    #[test]
+    fn elements_are_walked_over_all_lines_and_cut_one_by_one() {
+        good(INVITE, |message| {
+            let routes: Vec<_> = message.values(HeaderName::Route).collect();
+            let texts: Vec<_> = routes.iter().map(Value::bytes).collect();
+            assert_eq!(
+                texts,
+                [
+                    &b"<sip:192.0.2.9;lr>"[..],
+                    b"<sip:192.0.2.10;lr>",
+                    b"<sip:192.0.2.11;lr>"
+                ]
+            );
+            let cuts: Vec<_> = routes
+                .iter()
+                .map(|route| message.text(route.removal_span()))
+                .collect();
+            assert_eq!(cuts[0], b"<sip:192.0.2.9;lr>, ");
+            assert_eq!(cuts[1], b", <sip:192.0.2.10;lr>");
+            assert_eq!(cuts[2], b"Route: <sip:192.0.2.11;lr>\r\n");
+            assert_eq!(message.values(HeaderName::Via).count(), 2);
+        });
+    }
+
+    #[test]
+    fn the_first_elements_are_cut_together() {
+        let cuts = |count| {
+            good(INVITE, |message| {
+                let cuts = message.removal_of_first(HeaderName::Route, count);
+                cuts.map(|cut| String::from_utf8_lossy(message.text(cut)).into_owned())
+                    .collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(cuts(0), [""; 0]);
+        assert_eq!(cuts(1), ["<sip:192.0.2.9;lr>, "]);
+        assert_eq!(
+            cuts(2),
+            ["Route: <sip:192.0.2.9;lr>, <sip:192.0.2.10;lr>\r\n"]
+        );
+        assert_eq!(cuts(9).len(), 2);
+    }
+
+    #[test]
+    fn empty_elements_are_passed_over_and_cut_with_their_neighbours() {
+        let text = INVITE.replace("Route: <sip:192.0.2.11;lr>", "Supported: , path ,, gruu,");
+        good(&text, |message| {
+            let values: Vec<_> = message.values(HeaderName::Supported).collect();
+            assert_eq!(
+                values.iter().map(Value::bytes).collect::<Vec<_>>(),
+                [&b"path"[..], b"gruu"]
+            );
+            assert_eq!(message.text(values[0].removal_span()), b"path ,, ");
+            assert_eq!(message.text(values[1].removal_span()), b",, gruu");
+        });
+        let text = INVITE.replace("Route: <sip:192.0.2.11;lr>", "Supported: ,path,");
+        good(&text, |message| {
+            let value = message.values(HeaderName::Supported).next().expect("one");
+            assert!(value.is_alone());
+            assert_eq!(message.text(value.removal_span()), b"Supported: ,path,\r\n");
+        });
+    }
+
+    #[test]
+    fn line_breaks_before_the_first_line_are_passed_over() {
+        good(&format!("\r\n\r\n{INVITE}"), |message| {
+            assert!(message.bytes().starts_with(b"INVITE"));
+            assert_eq!(message.call_id(), b"c1@192.0.2.1");
+        });
+        assert_eq!(dropped("\r\n\r\n"), NotSip::Keepalive);
+        assert_eq!(dropped(""), NotSip::Empty);
+    }
+
+    #[test]
+    fn a_bare_line_break_is_refused_and_never_forwarded() {
+        assert_eq!(
+            rejection(&INVITE.replace("\r\n", "\n")),
+            Some(RejectionCause::LineBreak)
+        );
+        assert_eq!(
+            rejection(&INVITE.replace("X-Unknown: one", "X-Unknown: a\nVia: b")),
+            Some(RejectionCause::LineBreak)
+        );
+        assert_eq!(
+            rejection(&INVITE.replace("X-Unknown: one", "X-Unknown: a\rVia: b")),
+            Some(RejectionCause::LineBreak)
+        );
+        assert_eq!(
+            rejection(&INVITE.replace("\r\n\r\n", "\r\n\n")),
+            Some(RejectionCause::LineBreak)
+        );
+        assert_eq!(
+            rejection(&INVITE.replace("SIP/2.0\r\n", "SIP/2.0\n")),
+            Some(RejectionCause::LineBreak)
+        );
+    }
+
+    /// What is written in place of what, and what it is refused for.
+    const FAULTS: &[(&str, &str, RejectionCause)] = &[
+        ("X-Unknown: one", "X-Unknown", RejectionCause::HeaderLine),
+        (
+            "X-Unknown: one",
+            "X Unknown: one",
+            RejectionCause::HeaderLine,
+        ),
+        ("X-Unknown: one", ": one", RejectionCause::HeaderLine),
+        (
+            "INVITE sip:bob@example.com SIP/2.0\r\n",
+            "INVITE sip:b@c SIP/2.0\r\n folded: x\r\n",
+            RejectionCause::HeaderLine,
+        ),
+        ("X-Unknown: one", "To: <sip:x@y>", RejectionCause::Repeated),
+        (
+            "X-Unknown: one",
+            "Max-Forwards: 3",
+            RejectionCause::Repeated,
+        ),
+        (
+            "Call-ID: c1@192.0.2.1\r\n",
+            "",
+            RejectionCause::MissingCallId,
+        ),
+        ("CSeq: 7 INVITE\r\n", "", RejectionCause::MissingCSeq),
+        (
+            "To: <sip:bob@example.com>\r\n",
+            "",
+            RejectionCause::MissingTo,
+        ),
+        ("Call-ID: c1", "Call-ID: c 1", RejectionCause::CallId),
+        ("Call-ID: c1@192.0.2.1", "Call-ID:", RejectionCause::CallId),
+        (
+            "CSeq: 7 INVITE",
+            "CSeq: 7 BYE",
+            RejectionCause::MethodMismatch,
+        ),
+        (
+            "CSeq: 7 INVITE",
+            "CSeq: 7 invite",
+            RejectionCause::MethodMismatch,
+        ),
+        (
+            "Max-Forwards: 70",
+            "Max-Forwards: 256",
+            RejectionCause::MaxForwards,
+        ),
+        (
+            "X-Unknown: one",
+            "Expires: 4294967296",
+            RejectionCause::Expires,
+        ),
+        (
+            "X-Unknown: one",
+            "Contact: \"x <sip:a@b>",
+            RejectionCause::Contact,
+        ),
+        (
+            "Content-Length: 4",
+            "Content-Length: -4",
+            RejectionCause::ContentLength,
+        ),
+        (
+            "Content-Length: 4",
+            "Content-Length: 4 4",
+            RejectionCause::ContentLength,
+        ),
+        (
+            "Content-Length: 4",
+            "Content-Length: 40",
+            RejectionCause::BodyTruncated,
+        ),
+        (
+            "Content-Length: 4",
+            "Content-Length: 18446744073709551617",
+            RejectionCause::ContentLength,
+        ),
+        ("branch=z9hG4bK1;", "branch=;", RejectionCause::Via),
+    ];
+
+    #[test]
+    fn each_fault_has_its_cause() {
+        for &(good, bad, cause) in FAULTS {
+            assert_eq!(
+                rejection(&INVITE.replacen(good, bad, 1)),
+                Some(cause),
+                "{bad}"
+            );
+        }
+        let many = INVITE.replace("X-Unknown: one\r\n", &"X-Unknown: one\r\n".repeat(200));
+        assert_eq!(rejection(&many), Some(RejectionCause::TooManyHeaders));
+    }
+
+    #[test]
+    fn what_cannot_be_answered_is_dropped() {
+        let no_via = INVITE.replace(
+            "Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1;rport\r\nv:",
+            "X:",
+        );
+        assert_eq!(dropped(&no_via), NotSip::Unanswerable(RejectionCause::Via));
+        let ack = INVITE
+            .replace("INVITE", "ACK")
+            .replace("Max-Forwards: 70", "Max-Forwards: 999");
+        assert_eq!(
+            dropped(&ack),
+            NotSip::MalformedAck(RejectionCause::MaxForwards)
+        );
+        let response = INVITE.replace("INVITE sip:bob@example.com SIP/2.0", "SIP/2.0 200 OK");
+        assert_eq!(
+            dropped(&response.replace("Content-Length: 4", "Content-Length: 999")),
+            NotSip::MalformedResponse(RejectionCause::BodyTruncated)
+        );
+        assert_eq!(dropped(&"A".repeat(70_000)), NotSip::TooLong);
+        assert_eq!(dropped("\0\x01\u{21}\u{12}"), NotSip::StartLine);
+    }
+
+    #[test]
+    fn an_index_forgets_the_message_before() {
+        let mut index = Index::new();
+        assert!(matches!(
+            parse(INVITE.as_bytes(), &mut index),
+            Parsed::Good(_)
+        ));
+        let short = "OPTIONS sip:a SIP/2.0\r\nVia: SIP/2.0/UDP h\r\n\r\n";
+        let Parsed::Answerable(message, _) = parse(short.as_bytes(), &mut index) else {
+            panic!("answerable")
+        };
+        assert_eq!(message.all_headers().count(), 1);
+        assert!(message.header(HeaderName::From).is_none());
+        assert_eq!(
+            (message.call_id(), message.max_forwards()),
+            (&b""[..], None)
+        );
+        assert_eq!(message.from().uri_bytes(), b"");
+        assert_eq!(message.values(HeaderName::Route).count(), 0);
+    }
+}

@@ -24,6 +24,7 @@ pub struct Reply<'a> {
     headers: &'a [u8],
 }
 
+#[expect(clippy::len_without_is_empty, reason = "a response is never empty")]
 impl<'a> Reply<'a> {
     /// A response with `status` and `reason`, for now without a To-tag, and with the top Via as it came.
     #[must_use]
@@ -73,12 +74,6 @@ impl<'a> Reply<'a> {
         let mut length = Length::default();
         self.put(&mut length);
         length.0
-    }
-
-    /// Whether the response is empty; it never is.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        false
     }
 
     /// Writes the response; gives its length, or none where `out` is shorter than [`Reply::len`].
@@ -202,4 +197,167 @@ fn put_flat(text: &[u8], out: &mut impl Sink) {
         rest = rest.get(at + 1..).unwrap_or_default();
     }
     out.put(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::index::Index;
+    use crate::sip::message::{Parsed, parse};
+
+    const REQUEST: &str = "INVITE sip:bob@example.com SIP/2.0\r\n\
+        Via: SIP/2.0/UDP 192.0.2.1:5060;received=9.9.9.9;branch=z9hG4bK1;rport=1 , SIP/2.0/TCP\r\n h2;branch=z9hG4bK0\r\n\
+        v: SIP/2.0/UDP 192.0.2.2;branch=z9hG4bK2\r\n\
+        Record-Route: <sip:192.0.2.2;lr>\r\n\
+        From: <sip:alice@example.com>\r\n ;tag=a1\r\n\
+        To: sip:bob@example.com\r\n\
+        i: c1\r\n\
+        Timestamp: 5\r\n\
+        CSeq: 7 INVITE\r\n\
+        \r\n";
+
+    fn written(request: &str, reply: impl FnOnce(Reply<'_>) -> Vec<u8>) -> String {
+        let mut index = Index::new();
+        let message = match parse(request.as_bytes(), &mut index) {
+            Parsed::Good(message) | Parsed::Answerable(message, _) => message,
+            Parsed::NotSip(cause) => panic!("{cause:?}"),
+        };
+        String::from_utf8(reply(Reply::new(&message, 200, "OK"))).expect("text")
+    }
+
+    fn bytes(reply: Reply<'_>) -> Vec<u8> {
+        let mut out = vec![0; reply.len()];
+        assert_eq!(reply.write(&mut out), Some(out.len()));
+        let short = out.len() - 1;
+        assert_eq!(reply.write(&mut vec![0; short]), None);
+        out
+    }
+
+    fn source(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_response_copies_what_rfc_3261_says() {
+        let text = written(REQUEST, |reply| {
+            let source = source("203.0.113.7:40000");
+            bytes(
+                reply
+                    .to_tag(b"t9")
+                    .received(source)
+                    .record_route(true)
+                    .headers(b"Server: x\r\n"),
+            )
+        });
+        assert_eq!(
+            text,
+            "SIP/2.0 200 OK\r\n\
+             Via: SIP/2.0/UDP 192.0.2.1:5060;received=203.0.113.7;rport=40000;branch=z9hG4bK1 , SIP/2.0/TCP   h2;branch=z9hG4bK0\r\n\
+             Via: SIP/2.0/UDP 192.0.2.2;branch=z9hG4bK2\r\n\
+             From: <sip:alice@example.com>   ;tag=a1\r\n\
+             To: sip:bob@example.com;tag=t9\r\n\
+             Call-ID: c1\r\n\
+             CSeq: 7 INVITE\r\n\
+             Record-Route: <sip:192.0.2.2;lr>\r\n\
+             Server: x\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_trying_has_the_timestamp_and_no_tag() {
+        let request = REQUEST.to_owned();
+        let text = written(&request, |reply| {
+            bytes(Reply {
+                status: 100,
+                reason: "Trying",
+                ..reply
+            })
+        });
+        assert!(text.starts_with(
+            "SIP/2.0 100 Trying\r\nVia: SIP/2.0/UDP 192.0.2.1:5060;received=9.9.9.9;"
+        ));
+        assert!(text.contains("\r\nTimestamp: 5\r\n"));
+        assert!(text.contains("\r\nTo: sip:bob@example.com\r\n"));
+    }
+
+    #[test]
+    fn a_tag_that_is_there_stays() {
+        let request = REQUEST.replace(
+            "To: sip:bob@example.com",
+            "To: <sip:bob@example.com>;tag=theirs",
+        );
+        let text = written(&request, |reply| bytes(reply.to_tag(b"ours")));
+        assert!(text.contains("To: <sip:bob@example.com>;tag=theirs\r\n"));
+        assert!(!text.contains("ours"));
+    }
+
+    #[test]
+    fn received_is_written_where_the_source_is_not_sent_by() {
+        let top = |via: &str, from: &str| {
+            let request = format!("OPTIONS sip:a SIP/2.0\r\nVia: {via}\r\n\r\n");
+            let text = written(&request, |reply| bytes(reply.received(source(from))));
+            text.lines()
+                .nth(1)
+                .map(|line| line.trim_start_matches("Via: ").to_owned())
+                .expect("a Via")
+        };
+        let same = "SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1";
+        assert_eq!(top(same, "192.0.2.1:5060"), same);
+        assert_eq!(
+            top(same, "192.0.2.1:9"),
+            same,
+            "without rport the port is that of sent-by"
+        );
+        assert_eq!(
+            top("SIP/2.0/UDP h;branch=z9hG4bK1", "192.0.2.1:9"),
+            "SIP/2.0/UDP h;received=192.0.2.1;branch=z9hG4bK1"
+        );
+        assert_eq!(
+            top("SIP/2.0/UDP 192.0.2.1;RPORT", "192.0.2.1:9"),
+            "SIP/2.0/UDP 192.0.2.1;received=192.0.2.1;rport=9"
+        );
+        assert_eq!(
+            top("SIP/2.0/UDP [2001:db8::1] ;x", "[2001:db8::1]:9"),
+            "SIP/2.0/UDP [2001:db8::1] ;x"
+        );
+        assert_eq!(
+            top("SIP/2.0/UDP [2001:db8::1]", "[2001:db8::2]:9"),
+            "SIP/2.0/UDP [2001:db8::1];received=2001:db8::2"
+        );
+        assert_eq!(
+            top("SIP/2.0/UDP 192.0.2.15;;,;,,", "192.0.2.16:9"),
+            "SIP/2.0/UDP 192.0.2.15;received=192.0.2.16;;,;,,"
+        );
+    }
+
+    #[test]
+    fn an_edited_request_has_the_same_stamp() {
+        let mut index = Index::new();
+        let Parsed::Good(message) = parse(REQUEST.as_bytes(), &mut index) else {
+            panic!("a good request")
+        };
+        let mut edits = crate::sip::Edits::new();
+        message
+            .top_via()
+            .stamp(source("203.0.113.7:40000"), &mut edits)
+            .expect("it fits");
+        let mut out = vec![0; edits.len(message.end())];
+        assert_eq!(edits.write(message.bytes(), &mut out), Ok(out.len()));
+        let text = String::from_utf8(out).expect("text");
+        let top = "Via: SIP/2.0/UDP 192.0.2.1:5060;received=203.0.113.7;rport=40000;branch=z9hG4bK1 , SIP/2.0/TCP\r\n h2;";
+        assert!(text.contains(top), "{text}");
+    }
+
+    #[test]
+    fn what_a_request_lacks_its_response_lacks() {
+        let text = written(
+            "OPTIONS sip:a SIP/2.0\r\nVia: SIP/2.0/UDP h\r\n\r\n",
+            |reply| bytes(reply.to_tag(b"t")),
+        );
+        assert_eq!(
+            text,
+            "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP h\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
 }

@@ -62,11 +62,18 @@ pub const fn reason(status: u16) -> &'static str {
         603 => "Decline",
         604 => "Does Not Exist Anywhere",
         606 => "Not Acceptable",
-        101..=199 => "Session Progress",
-        201..=299 => "OK",
-        303..=399 => "Redirection",
-        500..=599 => "Server Failure",
-        600..=699 => "Global Failure",
+        _ => class(status),
+    }
+}
+
+/// The phrase for any code of a class (RFC 3261 8.1.3.2: an unknown code counts as the x00 of its class).
+const fn class(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "Session Progress",
+        2 => "OK",
+        3 => "Redirection",
+        5 => "Server Failure",
+        6 => "Global Failure",
         _ => "Request Failure",
     }
 }

@@ -159,7 +159,7 @@ impl<'a> Uri<'a> {
 impl Scheme {
     /// The scheme that `bytes` spells, in any case.
     #[must_use]
-    pub const fn parse(bytes: &[u8]) -> Self {
+    pub fn parse(bytes: &[u8]) -> Self {
         if bytes.eq_ignore_ascii_case(b"sip") {
             Self::Sip
         } else if bytes.eq_ignore_ascii_case(b"sips") {
