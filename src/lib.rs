@@ -12,7 +12,9 @@
 //!
 //! The core reads no clock, starts no thread and opens no socket; `docs/architecture.md` tells why.
 
+pub mod config;
 pub mod counters;
 pub mod datagram;
 pub mod limits;
+pub mod secret;
 pub mod time;

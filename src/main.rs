@@ -1,1 +1,2 @@
-fn main(){}
+//! Arguments, configuration, run.
+fn main() {}
