@@ -12,9 +12,11 @@
 //!
 //! The core reads no clock, starts no thread and opens no socket; `docs/architecture.md` tells why.
 
+pub mod admin;
 pub mod config;
 pub mod counters;
 pub mod datagram;
+pub mod latency;
 pub mod limits;
 pub mod secret;
 pub mod time;
