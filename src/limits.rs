@@ -89,6 +89,24 @@ pub const FRAMES_PER_QUEUE: usize = 4_096;
 /// Next hops that the neighbour cache holds. Full: the kernel's socket serves the rest.
 pub const NEIGHBORS_MAX: usize = 65_536;
 
+// --- memory (config/budget.rs) -----------------------------------------------------------------------------------
+
+/// What a transaction is counted with, in bytes: its slot and index entries (about 400) and the kept request, of which
+/// an INVITE with SDP and a Record-Route or two takes 1.5 to 2 KiB. The table stops at the sum, not at the average.
+pub const TRANSACTION_COST: u64 = 2_800;
+/// What a binding is counted with, in bytes: its AoR, contact, received, path, Call-ID and user agent at their usual lengths
+/// (500 to 1,000), the record around them, its share of the shard's index, and the growth of both by doubling.
+pub const BINDING_COST: u64 = 2_100;
+/// What a TCP connection is counted with, in bytes: a buffer of [`MESSAGE_LEN_MAX`] and the kernel's socket.
+pub const TCP_CONNECTION_COST: u64 = 72 * 1_024;
+
+// --- administration (admin/) -------------------------------------------------------------------------------------
+
+/// Connections of the admin server. One more waits in the kernel's backlog until another ends.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// The body of a request to the admin server. Longer: 413.
+pub const ADMIN_BODY_LEN_MAX: usize = 64 * 1_024;
+
 const _: () = assert!(MESSAGE_LEN_MAX <= u16::MAX as usize, "spans are 16 bits");
 const _: () = assert!(HEADERS_MAX < u8::MAX as usize, "header indexes are 8 bits");
 const _: () = assert!(MAILBOX_LARGE_LEN < MAILBOX_LEN);

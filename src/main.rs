@@ -1,1 +1,2 @@
+//! Arguments, configuration, run.
 fn main() {}
