@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_limit_and_the_longest_message_hold() {
-        let mut arena = Arena::with_limit(CHUNK_BYTES + MESSAGE_LEN_MAX);
+        let mut arena = Arena::with_limit(MESSAGE_LEN_MAX);
         assert!(arena.store(&vec![0; MESSAGE_LEN_MAX + 1]).is_none());
         let longest = arena
             .store(&vec![1; MESSAGE_LEN_MAX])
