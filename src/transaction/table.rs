@@ -143,6 +143,7 @@ pub struct Table<S, C> {
     index: HashTable<u32>,
     wheel: Wheel<Timer>,
     arena: Arena,
+    transactions_max: usize,
     pending: usize,
     counters: Arc<Counters>,
 }
@@ -164,7 +165,7 @@ enum Timer {
 }
 
 impl<S: Holdings, C: Holdings> Table<S, C> {
-    /// An empty table for at most `transactions_max` transactions of each kind, their messages within `bytes_max`.
+    /// An empty table for at most `transactions_max` transactions, server and client together, their messages within `bytes_max`.
     #[must_use]
     pub fn with_limits(
         worker: WorkerId,
@@ -179,6 +180,7 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
             index: HashTable::with_capacity(INDEX_LEN_AT_START),
             wheel: Wheel::with_capacity(INDEX_LEN_AT_START),
             arena: Arena::with_limit(bytes_max),
+            transactions_max: transactions_max as usize,
             pending: 0,
             counters,
         }
@@ -193,6 +195,9 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
         request: &[u8],
         data: S,
     ) -> Option<ServerSlot> {
+        if self.len() >= self.transactions_max {
+            return None;
+        }
         let request = self.arena.store(request)?;
         let state = if is_invite {
             ServerState::Invite(invite_server::State::Proceeding)
@@ -241,6 +246,10 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
         data: C,
     ) -> Option<ClientSlot> {
         let next = self.servers.at(server.0)?.first_client;
+        if self.len() >= self.transactions_max {
+            data.release(&mut self.arena);
+            return None;
+        }
         let state = if is_invite {
             ClientState::Invite(invite_client::State::Calling)
         } else {
