@@ -142,7 +142,9 @@ impl Counters {
     /// All counters at zero.
     #[must_use]
     pub const fn new() -> Self {
-        Self { values: [const { AtomicU64::new(0) }; COUNT] }
+        Self {
+            values: [const { AtomicU64::new(0) }; COUNT],
+        }
     }
 
     /// Adds one. Only the owning worker may call it.
@@ -155,14 +157,20 @@ impl Counters {
     #[inline]
     pub fn add(&self, counter: Counter, n: u64) {
         let value = &self.values[counter as usize];
-        value.store(value.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        value.store(
+            value.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
     }
 
     /// Takes one off a gauge. Only the owning worker may call it.
     #[inline]
     pub fn decrement(&self, counter: Counter) {
         let value = &self.values[counter as usize];
-        value.store(value.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
+        value.store(
+            value.load(Ordering::Relaxed).wrapping_sub(1),
+            Ordering::Relaxed,
+        );
     }
 
     /// Sets the value: for what the kernel counts and we copy.

@@ -16,3 +16,4 @@ pub mod counters;
 pub mod datagram;
 pub mod limits;
 pub mod time;
+pub mod wire;

@@ -76,7 +76,10 @@ pub const NEIGHBORS_MAX: usize = 65_536;
 const _: () = assert!(MESSAGE_LEN_MAX <= u16::MAX as usize, "spans are 16 bits");
 const _: () = assert!(HEADERS_MAX < u8::MAX as usize, "header indexes are 8 bits");
 const _: () = assert!(MAILBOX_LARGE_LEN < MAILBOX_LEN);
-const _: () = assert!(SMALL_BUFFER_LEN >= FRAME_LEN, "whatever came in a frame fits a small buffer");
+const _: () = assert!(
+    SMALL_BUFFER_LEN >= FRAME_LEN,
+    "whatever came in a frame fits a small buffer"
+);
 const _: () = assert!(FRAMES_PER_QUEUE.is_power_of_two() && FRAMES_PER_QUEUE / 2 >= 4 * BATCH);
 const _: () = assert!(TIMER_C.as_micros() > 180_000_000, "RFC 3261 16.6.11");
 const _: () = assert!(WORKERS_MAX <= u8::MAX as usize && LISTENERS_MAX <= u8::MAX as usize);
