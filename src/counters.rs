@@ -123,6 +123,21 @@ counters! {
         XdpRedirected "verdict" "redirect",
         XdpPassed "verdict" "pass",
     }
+    counter "xdp_passes" "packets that the XDP program left to the kernel, by reason" {
+        XdpNotIp "reason" "not_ip",
+        XdpNotPlain "reason" "options_fragment_or_extension",
+        XdpNotUdp "reason" "not_udp",
+        XdpOtherPort "reason" "other_port",
+        XdpNoSocket "reason" "no_socket",
+        XdpTruncated "reason" "truncated",
+        XdpTooLong "reason" "too_long",
+    }
+    counter "xdp_socket_drops" "packets that the AF_XDP sockets dropped, by reason" {
+        XdpSocketDropped "reason" "other",
+        XdpSocketRingFull "reason" "rx_ring_full",
+        XdpSocketFillEmpty "reason" "fill_ring_empty",
+        XdpSocketInvalid "reason" "invalid_descriptor",
+    }
     counter "neighbor_misses" "messages sent by the kernel's socket since the next hop was not yet known" {
         NeighborMisses "family" "any",
     }

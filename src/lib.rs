@@ -15,5 +15,6 @@
 pub mod counters;
 pub mod datagram;
 pub mod limits;
+pub mod net;
 pub mod time;
 pub mod wire;

@@ -276,7 +276,7 @@ mod tests {
             assert_eq!(frame.payload().len(), rest);
             for len in 0..header.len() {
                 assert_eq!(
-                    Frame::new(&buffer[..len]).unwrap_err(),
+                    Frame::new(&buffer[..len]).expect_err("a fault"),
                     Malformed::Truncated
                 );
                 assert!(header.write(&mut buffer[..len].to_vec()).is_none());
@@ -290,9 +290,9 @@ mod tests {
         buffer[12..14].copy_from_slice(&[0x81, 0]);
         buffer[16..18].copy_from_slice(&[0x81, 0]);
         buffer[20..22].copy_from_slice(&[0x81, 0]);
-        assert_eq!(Frame::new(&buffer).unwrap_err(), Malformed::Tags);
+        assert_eq!(Frame::new(&buffer).expect_err("a fault"), Malformed::Tags);
         buffer[12..14].copy_from_slice(&[0x08, 0x06]);
-        assert_eq!(Frame::new(&buffer).unwrap_err(), Malformed::NotIp);
+        assert_eq!(Frame::new(&buffer).expect_err("a fault"), Malformed::NotIp);
     }
 
     #[test]

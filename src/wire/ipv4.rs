@@ -173,7 +173,7 @@ mod tests {
         let fault = |at: usize, value: u8| {
             let mut bytes = packet();
             bytes[at] = value;
-            Packet::new(&bytes).map(|_| ()).unwrap_err()
+            Packet::new(&bytes).map(|_| ()).expect_err("a fault")
         };
         assert_eq!(fault(0, 0x65), Malformed::Version);
         assert_eq!(fault(0, 0x46), Malformed::Options);
@@ -191,7 +191,7 @@ mod tests {
         let bytes = packet();
         for len in 0..30 {
             assert_eq!(
-                Packet::new(&bytes[..len]).unwrap_err(),
+                Packet::new(&bytes[..len]).expect_err("a fault"),
                 Malformed::Truncated
             );
         }

@@ -137,7 +137,7 @@ mod tests {
         let fault = |at: usize, value: u8| {
             let mut bytes = packet();
             bytes[at] = value;
-            Packet::new(&bytes).map(|_| ()).unwrap_err()
+            Packet::new(&bytes).map(|_| ()).expect_err("a fault")
         };
         assert_eq!(fault(0, 0x45), Malformed::Version);
         assert_eq!(fault(5, 13), Malformed::Truncated);
@@ -149,7 +149,7 @@ mod tests {
         let bytes = packet();
         for len in 0..50 {
             assert_eq!(
-                Packet::new(&bytes[..len]).unwrap_err(),
+                Packet::new(&bytes[..len]).expect_err("a fault"),
                 Malformed::Truncated
             );
         }

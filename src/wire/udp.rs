@@ -89,12 +89,15 @@ mod tests {
         assert_eq!(datagram.payload(), [5; 11]);
         for len in 0..19 {
             assert_eq!(
-                Datagram::new(&bytes[..len]).unwrap_err(),
+                Datagram::new(&bytes[..len]).expect_err("a fault"),
                 Malformed::Truncated
             );
         }
         bytes[5] = 7;
-        assert_eq!(Datagram::new(&bytes).unwrap_err(), Malformed::Length);
+        assert_eq!(
+            Datagram::new(&bytes).expect_err("a fault"),
+            Malformed::Length
+        );
     }
 
     #[test]
