@@ -369,7 +369,7 @@ impl Proxy {
     }
 
     fn on_register(
-        &mut self,
+        &self,
         now: Instant,
         request: &Message<'_>,
         source: &Flow,

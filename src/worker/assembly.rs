@@ -24,7 +24,6 @@ use crate::proxy::domains::Domains;
 use crate::proxy::register::{Registrar, RegistrarSettings};
 use crate::proxy::{Keys, Listener, Proxy, Settings};
 use crate::secret::Secret;
-use crate::time::Duration;
 
 /// Everything that is to run.
 pub(super) struct Assembly {
@@ -46,8 +45,10 @@ impl Assembly {
         let count = budget.workers;
         let specs = listeners(config)?;
         let measures: Vec<Measures> = (0..count).map(|_| Measures::new()).collect();
-        let counters: Vec<Arc<Counters>> =
-            measures.iter().map(|measures| Arc::clone(&measures.counters)).collect();
+        let counters: Vec<Arc<Counters>> = measures
+            .iter()
+            .map(|measures| Arc::clone(&measures.counters))
+            .collect();
         let opened = net::open(&specs, count, &counters)?;
         for report in &opened.reports {
             announce(report);
@@ -55,7 +56,10 @@ impl Assembly {
         let mailboxes = (0..count)
             .map(|_| Mailbox::new().map(Arc::new))
             .collect::<Result<_, _>>()
-            .map_err(|source| ServeError::System { what: "an eventfd", source })?;
+            .map_err(|source| ServeError::System {
+                what: "an eventfd",
+                source,
+            })?;
         let location = Arc::new(Location::new(&LocationSettings {
             hash_key: secret.derive("location").current,
             bindings_max: usize::try_from(budget.bindings.count).unwrap_or(usize::MAX),
@@ -67,7 +71,12 @@ impl Assembly {
             clock: Clock::start(),
         };
         let kernel_counters = Arc::new(Counters::new());
-        let state = state(&measures, &kernel_counters, &shared.location, &opened.reports);
+        let state = state(
+            &measures,
+            &kernel_counters,
+            &shared.location,
+            &opened.reports,
+        );
         let cores = Cores::new(config, secret, &specs, &budget)?;
         let workers = opened
             .workers
@@ -119,12 +128,19 @@ impl Cores {
             },
             listeners: specs
                 .iter()
-                .map(|spec| Listener { id: spec.id, address: spec.address })
+                .map(|spec| Listener {
+                    id: spec.id,
+                    address: spec.address,
+                })
                 .collect(),
             domains: config.sip.domains.clone(),
             use_domain: config.registrar.use_domain,
-            peers: config.peers.iter().flat_map(|peer| peer.addresses.iter().copied()).collect(),
-            timer_c: duration(config.sip.timer_c),
+            peers: config
+                .peers
+                .iter()
+                .flat_map(|peer| peer.addresses.iter().copied())
+                .collect(),
+            timer_c: config.sip.timer_c,
             transactions_max: share(budget.transactions.count, workers),
             message_bytes_max: usize::try_from(budget.transactions.bytes()).unwrap_or(usize::MAX)
                 / workers.max(1),
@@ -146,15 +162,26 @@ impl Cores {
     fn core(&self, number: usize, location: &Arc<Location>, counters: &Arc<Counters>) -> Proxy {
         let mut settings = self.settings.clone();
         settings.worker = worker_id(number);
-        let registrar =
-            Registrar::new(Arc::clone(location), Arc::clone(&self.domains), self.registrar);
-        Proxy::new(settings, Arc::clone(location), registrar, Arc::clone(counters))
+        let registrar = Registrar::new(
+            Arc::clone(location),
+            Arc::clone(&self.domains),
+            self.registrar,
+        );
+        Proxy::new(
+            settings,
+            Arc::clone(location),
+            registrar,
+            Arc::clone(counters),
+        )
     }
 }
 
 impl Measures {
     fn new() -> Self {
-        Self { counters: Arc::new(Counters::new()), latency: Arc::new(Latency::new()) }
+        Self {
+            counters: Arc::new(Counters::new()),
+            latency: Arc::new(Latency::new()),
+        }
     }
 }
 
@@ -166,7 +193,9 @@ fn listeners(config: &Config) -> Result<Vec<ListenerSpec>, ServeError> {
     for listen in &config.listen {
         for address in concrete(listen.address)? {
             total += 1;
-            let Some(id) = u8::try_from(specs.len()).ok().filter(|_| specs.len() < LISTENERS_MAX)
+            let Some(id) = u8::try_from(specs.len())
+                .ok()
+                .filter(|_| specs.len() < LISTENERS_MAX)
             else {
                 continue;
             };
@@ -207,14 +236,20 @@ fn concrete(address: SocketAddr) -> Result<Vec<SocketAddr>, ServeError> {
     if !address.ip().is_unspecified() {
         return Ok(vec![address]);
     }
-    let own = net::local_addresses()
-        .map_err(|source| ServeError::System { what: "the host's addresses", source })?;
+    let own = net::local_addresses().map_err(|source| ServeError::System {
+        what: "the host's addresses",
+        source,
+    })?;
     let of_family: Vec<SocketAddr> = own
         .into_iter()
         .filter(|ip| ip.is_ipv4() == address.is_ipv4())
         .map(|ip| SocketAddr::new(ip, address.port()))
         .collect();
-    if of_family.is_empty() { Err(ServeError::NoAddress(address)) } else { Ok(of_family) }
+    if of_family.is_empty() {
+        Err(ServeError::NoAddress(address))
+    } else {
+        Ok(of_family)
+    }
 }
 
 /// Says in the log what a listener got; loudly where it is not what it might have been.
@@ -231,10 +266,15 @@ fn state(
     location: &Arc<Location>,
     reports: &[ListenerReport],
 ) -> Arc<State> {
-    let mut counters: Vec<Arc<Counters>> =
-        measures.iter().map(|measures| Arc::clone(&measures.counters)).collect();
+    let mut counters: Vec<Arc<Counters>> = measures
+        .iter()
+        .map(|measures| Arc::clone(&measures.counters))
+        .collect();
     counters.push(Arc::clone(kernel));
-    let latency = measures.iter().map(|measures| Arc::clone(&measures.latency)).collect();
+    let latency = measures
+        .iter()
+        .map(|measures| Arc::clone(&measures.latency))
+        .collect();
     let location = Arc::clone(location);
     let bindings = Box::new(move || location.bindings() as u64);
     let state = State::new(counters, latency, bindings);
@@ -255,7 +295,10 @@ fn shown(report: &ListenerReport) -> admin::ListenerReport {
         reason: None,
     };
     match &report.got {
-        Got::Udp { why_not } => admin::ListenerReport { reason: why_not.clone(), ..udp },
+        Got::Udp { why_not } => admin::ListenerReport {
+            reason: why_not.clone(),
+            ..udp
+        },
         Got::AfXdp(device) => admin::ListenerReport {
             backend: "af_xdp",
             mode: Some(device.mode.as_str()),
@@ -271,10 +314,6 @@ fn shown(report: &ListenerReport) -> admin::ListenerReport {
 fn share(count: u64, workers: usize) -> u32 {
     let share = count / u64::try_from(workers.max(1)).unwrap_or(1);
     u32::try_from(share).unwrap_or(u32::MAX)
-}
-
-fn duration(span: std::time::Duration) -> Duration {
-    Duration::from_micros(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// 64 random bits that tell this start of the process from every other.

@@ -41,8 +41,7 @@ impl Output for Exit<'_> {
     ) -> Result<(), SendError> {
         // The frame's way back holds for its sender's address, whatever port the response goes to.
         let link = self.answering.and_then(|(from, link)| {
-            let is_back =
-                from.listener == flow.listener && from.peer.ip() == flow.peer.ip();
+            let is_back = from.listener == flow.listener && from.peer.ip() == flow.peer.ip();
             is_back.then_some(link)
         });
         self.transmitters

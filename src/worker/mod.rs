@@ -100,7 +100,8 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
             info!(seconds = config.sip.drain.as_secs(), "draining");
             state.phase.set(Phase::Draining);
             life.control.drain();
-            life.drain_until = Some(Instant::now() + config.sip.drain);
+            life.drain_until =
+                Some(Instant::now() + Duration::from_secs(config.sip.drain.as_secs()));
         }
         if life.is_over()? {
             return life.end();
@@ -122,7 +123,11 @@ impl Life {
     /// Looks after things once; says whether draining is over.
     fn is_over(&self) -> Result<bool, ServeError> {
         self.attachments.publish(&self.kernel_counters);
-        if let Some(dead) = self.threads.iter().position(thread::JoinHandle::is_finished) {
+        if let Some(dead) = self
+            .threads
+            .iter()
+            .position(thread::JoinHandle::is_finished)
+        {
             return Err(ServeError::WorkerDied(dead));
         }
         let Some(until) = self.drain_until else {

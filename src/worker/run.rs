@@ -134,8 +134,8 @@ impl Worker {
             };
             let mut each = |datagram: Datagram<'_>, link: Option<Link>| {
                 counters.increment(received_by);
-                let mut exit = Exit::new(transmitters, control.mailboxes())
-                    .answering(datagram.flow, link);
+                let mut exit =
+                    Exit::new(transmitters, control.mailboxes()).answering(datagram.flow, link);
                 if let Some(method) = proxy.on_datagram(now, &datagram, &mut exit) {
                     latency.record(measured(method), clock.now().since(datagram.received_at));
                 }
@@ -172,11 +172,18 @@ impl Worker {
         }
         self.take_errors(now);
         self.location.sweep(now, &mut self.sweep, SWEEP_BUDGET);
-        let outstanding = self.transmitters.frames_outstanding();
+        let missing: usize = self
+            .receivers
+            .iter()
+            .map(|receiver| receiver.frames_missing())
+            .sum();
+        let outstanding = self.transmitters.frames_outstanding() + missing;
         self.counters
             .set(Counter::FramesOutstanding, outstanding as u64);
-        self.counters
-            .set(Counter::MailboxBuffersOut, self.mailbox.buffers_out() as u64);
+        self.counters.set(
+            Counter::MailboxBuffersOut,
+            self.mailbox.buffers_out() as u64,
+        );
         let (_, timers, messages) = self.proxy.held();
         self.counters.set(Counter::TimersRunning, timers as u64);
         self.counters.set(Counter::MessagesStored, messages as u64);
@@ -218,7 +225,9 @@ impl Worker {
     fn poll(&self, span: Duration) -> bool {
         let mailbox = self.mailbox.as_fd();
         let fd_at = |place: usize| -> BorrowedFd<'_> {
-            let receiver = place.checked_sub(1).and_then(|place| self.receivers.get(place));
+            let receiver = place
+                .checked_sub(1)
+                .and_then(|place| self.receivers.get(place));
             receiver.map_or(mailbox, |receiver| receiver.fd())
         };
         // In an array, so that falling asleep allocates nothing.
