@@ -300,11 +300,10 @@ impl Index {
 /// Reads `name:` at `start`: the name, its end, and where the colon stands.
 fn read_name(bytes: &[u8], start: usize) -> Option<(HeaderName, usize, usize)> {
     // A name that we know has been checked by being known, and needs no look at each of its bytes.
-    if let Some(colon) = scan::find_near(bytes, start, b':', NAME_LEN_NEAR) {
-        let name = HeaderName::parse(bytes.get(start..colon)?);
-        if name != HeaderName::Other {
-            return Some((name, colon, colon));
-        }
+    if let Some(window) = bytes.get(start..)?.first_chunk()
+        && let Some((name, len)) = HeaderName::parse_field(window)
+    {
+        return Some((name, start + len, start + len));
     }
     let name_end = scan::skip(bytes, start, scan::TOKEN);
     let mut colon = name_end;
@@ -315,9 +314,6 @@ fn read_name(bytes: &[u8], start: usize) -> Option<(HeaderName, usize, usize)> {
     let name = HeaderName::parse(bytes.get(start..name_end)?);
     is_field.then_some((name, name_end, colon))
 }
-
-/// As far as the colon behind a known name can be; the longest of them, `P-Preferred-Identity`, has 20 letters.
-const NAME_LEN_NEAR: usize = 24;
 
 impl Default for Index {
     fn default() -> Self {
