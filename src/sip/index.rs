@@ -119,6 +119,15 @@ impl Index {
         self.outcome(is_answerable)
     }
 
+    /// Fills the index from a head alone, whatever its first line says; gives whether its lines are all well formed.
+    pub(super) fn read_head(&mut self, head: &[u8]) -> bool {
+        self.clear();
+        let line_end = scan::find_line_break(head, 0).unwrap_or(head.len());
+        let at = self.skip_line_break(head, line_end);
+        self.read_headers(head, at);
+        self.wrong.is_none()
+    }
+
     /// Notes what is wrong; what is found first is what is told.
     pub(super) fn note(&mut self, cause: RejectionCause) {
         self.wrong.get_or_insert(cause);
