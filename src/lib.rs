@@ -12,7 +12,20 @@
 //!
 //! The core reads no clock, starts no thread and opens no socket; `docs/architecture.md` tells why.
 
+pub mod admin;
+pub mod config;
 pub mod counters;
 pub mod datagram;
+pub mod latency;
 pub mod limits;
+pub mod location;
+pub mod net;
+pub mod proxy;
+pub mod scan;
+pub mod secret;
+pub mod sip;
 pub mod time;
+pub mod timer;
+pub mod transaction;
+pub mod wire;
+pub mod worker;

@@ -34,6 +34,14 @@ pub const TIMER_C: Duration = Duration::from_secs(181);
 /// Branches of one request: contacts of an AoR tried in parallel. Contacts past it (lowest q first) are left out.
 pub const BRANCHES_MAX: usize = 16;
 
+// --- timers (timer.rs) -------------------------------------------------------------------------------------------
+
+/// Timers that one call may move down the levels of the wheel. More: the next call goes on; until then they wait.
+pub const WHEEL_MOVES_MAX: usize = 1_024;
+
+/// Timers acted on in one call, so that a burst of them does not keep messages waiting. The rest fire at the next call.
+pub const FIRED_MAX: usize = 256;
+
 // --- location (location/) ----------------------------------------------------------------------------------------
 
 /// Shards of the location, each under its own lock.
@@ -44,6 +52,14 @@ pub const CONTACT_LEN_MAX: usize = 512;
 pub const BINDING_TEXT_LEN_MAX: usize = 255;
 /// The longest AoR. Longer: 404.
 pub const AOR_LEN_MAX: usize = 256;
+/// The longest Path kept with a binding, as in Kamailio's table. Longer: the REGISTER is answered 400.
+pub const PATH_LEN_MAX: usize = 512;
+/// Contact values of one REGISTER. More: answered 400.
+pub const REGISTER_CONTACTS_MAX: usize = 32;
+/// Bindings that a REGISTER with a new contact looks at for a dead one to replace, where no more may be held. None dead: answered 503.
+pub const RECLAIM_SCAN_MAX: u32 = 64;
+/// Bindings of one contact, of so many AoRs, by which a Request-URI is known as registered. More: these stand for all.
+pub const CONTACT_AORS_MAX: usize = 64;
 /// How long a removed binding keeps its (Call-ID, CSeq), so that a late duplicate cannot revive it (64*T1).
 pub const TOMBSTONE: Duration = T1_64;
 
@@ -61,6 +77,10 @@ pub const MAILBOX_LEN: usize = 1_024;
 pub const MAILBOX_LARGE_LEN: usize = 32;
 /// A small pooled buffer.
 pub const SMALL_BUFFER_LEN: usize = 4_096;
+/// How often a worker publishes its gauges, sweeps a slice of the location and asks for ICMP errors.
+pub const HOUSEKEEPING: Duration = Duration::from_millis(20);
+/// Places of the location that one sweep looks at.
+pub const SWEEP_BUDGET: u32 = 256;
 /// The longest a worker sleeps with nothing to do: counters and the sweep are never staler than this.
 pub const IDLE: Duration = Duration::from_millis(100);
 
@@ -70,8 +90,43 @@ pub const IDLE: Duration = Duration::from_millis(100);
 pub const FRAME_LEN: usize = 4_096;
 /// Frames of a queue's UMEM: half for receiving, half for sending. No free one to send with: the kernel's socket serves.
 pub const FRAMES_PER_QUEUE: usize = 4_096;
-/// Next hops that the neighbour cache holds. Full: the kernel's socket serves the rest.
+/// Frames of each half: as many as each ring has entries, so that a ring is never full when a frame is at hand.
+pub const FRAMES_PER_HALF: usize = FRAMES_PER_QUEUE / 2;
+/// What the kernel keeps in front of a packet in its frame.
+pub const FRAME_HEADROOM: usize = 256;
+/// The longest packet that one frame holds. Longer: the kernel's socket serves, both ways.
+pub const PACKET_LEN_MAX: usize = FRAME_LEN - FRAME_HEADROOM;
+/// Destinations that the neighbour cache holds. A bucket full: its oldest is forgotten, and the kernel's socket serves that
+/// one until it is learned anew.
 pub const NEIGHBORS_MAX: usize = 65_536;
+/// Next hops that the destinations share. Full: all are forgotten and learned anew.
+pub const NEXT_HOPS_MAX: usize = 16_384;
+/// Destinations that wait to be looked up. Full: asked again at the next message.
+pub const NEIGHBOR_QUESTIONS_MAX: usize = 1_024;
+/// Next hops whose use is told to the kernel at one time, so that it confirms them. The others' turn comes next time.
+pub const NEIGHBOR_CONFIRMATIONS_MAX: usize = 1_024;
+/// What the kernel's UDP sockets keep for us each way, where it allows. Full: the kernel drops.
+pub const UDP_SOCKET_BUFFER_LEN: usize = 4 * 1024 * 1024;
+/// Bytes of messages that wait for one `sendmmsg`. Full: it is called early.
+pub const UDP_ARENA_LEN: usize = 256 * 1024;
+
+// --- memory (config/budget.rs) -----------------------------------------------------------------------------------
+
+/// What a transaction is counted with, in bytes: its slot and index entries (about 400) and the kept request, of which
+/// an INVITE with SDP and a Record-Route or two takes 1.5 to 2 KiB. The table stops at the sum, not at the average.
+pub const TRANSACTION_COST: u64 = 2_800;
+/// What a binding is counted with, in bytes: its AoR, contact, received, path, Call-ID and user agent at their usual lengths
+/// (500 to 1,000), the record around them, its share of the shard's index, and the growth of both by doubling.
+pub const BINDING_COST: u64 = 2_100;
+/// What a TCP connection is counted with, in bytes: a buffer of [`MESSAGE_LEN_MAX`] and the kernel's socket.
+pub const TCP_CONNECTION_COST: u64 = 72 * 1_024;
+
+// --- administration (admin/) -------------------------------------------------------------------------------------
+
+/// Connections of the admin server. One more waits in the kernel's backlog until another ends.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// The body of a request to the admin server. Longer: 413.
+pub const ADMIN_BODY_LEN_MAX: usize = 64 * 1_024;
 
 const _: () = assert!(MESSAGE_LEN_MAX <= u16::MAX as usize, "spans are 16 bits");
 const _: () = assert!(HEADERS_MAX < u8::MAX as usize, "header indexes are 8 bits");
@@ -81,5 +136,11 @@ const _: () = assert!(
     "whatever came in a frame fits a small buffer"
 );
 const _: () = assert!(FRAMES_PER_QUEUE.is_power_of_two() && FRAMES_PER_QUEUE / 2 >= 4 * BATCH);
+const _: () = assert!(NEIGHBORS_MAX.is_power_of_two());
+const _: () = assert!(
+    UDP_ARENA_LEN >= MESSAGE_LEN_MAX,
+    "the longest message fits an empty arena"
+);
 const _: () = assert!(TIMER_C.as_micros() > 180_000_000, "RFC 3261 16.6.11");
-const _: () = assert!(WORKERS_MAX <= u8::MAX as usize && LISTENERS_MAX <= u8::MAX as usize);
+const _: () = assert!(WORKERS_MAX <= u8::MAX as usize, "worker ids are 8 bits");
+const _: () = assert!(LISTENERS_MAX <= u8::MAX as usize, "listener ids are 8 bits");

@@ -1,0 +1,299 @@
+//! `/metrics`: the counters of all workers summed, and what else the server knows, in Prometheus' text format.
+//!
+//! The names are the contract of the design: added to, never renamed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::State;
+use super::process::Process;
+use crate::counters::{ALL, Counter, Description};
+use crate::latency::{Method, Summary};
+use crate::time::Duration;
+
+/// Renders everything as it is now.
+pub(super) fn render(state: &Arc<State>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("strowger");
+    registry.register_collector(Box::new(Collected(Arc::clone(state))));
+    let mut page = String::with_capacity(PAGE_LEN);
+    text::encode(&mut page, &registry)?;
+    Ok(page)
+}
+
+#[derive(Debug)]
+struct Collected(Arc<State>);
+
+impl Collector for Collected {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let state = &*self.0;
+        for family in ALL.chunk_by(|(_, a), (_, b)| a.family == b.family) {
+            encode_family(&mut encoder, state, family)?;
+        }
+        encode_latency(&mut encoder, state)?;
+        gauge(
+            &mut encoder,
+            "bindings",
+            "contacts bound to an address of record",
+            (state.bindings)(),
+        )?;
+        if let Some(store) = &state.store {
+            let store = store();
+            gauge(
+                &mut encoder,
+                "store_up",
+                "whether the store took the last batch",
+                u64::from(store.up),
+            )?;
+            gauge(
+                &mut encoder,
+                "store_backlog",
+                "changes that wait for the store",
+                store.backlog,
+            )?;
+        }
+        encode_listeners(&mut encoder, state)?;
+        encode_process(&mut encoder, state)
+    }
+}
+
+/// One family of counters, each summed over the workers.
+fn encode_family(
+    encoder: &mut DescriptorEncoder<'_>,
+    state: &State,
+    family: &[(Counter, Description)],
+) -> fmt::Result {
+    let Some((_, head)) = family.first() else {
+        return Ok(());
+    };
+    let kind = if head.is_gauge {
+        MetricType::Gauge
+    } else {
+        MetricType::Counter
+    };
+    let mut metric = encoder.encode_descriptor(head.family, head.help, None, kind)?;
+    for (counter, description) in family {
+        let sum = state
+            .counters
+            .iter()
+            .fold(0_u64, |sum, worker| sum.wrapping_add(worker.read(*counter)));
+        let label = [description.label];
+        let labelled = !description.label.0.is_empty();
+        let labels: &[(&str, &str)] = if labelled { &label } else { &[] };
+        let mut sample = metric.encode_family(&labels)?;
+        if description.is_gauge {
+            sample.encode_gauge(&sum)?;
+        } else {
+            sample.encode_counter::<NoLabelSet, _, u64>(&sum, None)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_latency(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Result {
+    let help =
+        "seconds from the arrival of a request to the worker's being done with it, by method";
+    let mut metric =
+        encoder.encode_descriptor("latency_seconds", help, None, MetricType::Histogram)?;
+    for method in Method::ALL {
+        let summary = Summary::of(&state.latency, &[method]);
+        let mut within = 0;
+        let mut buckets: Vec<(f64, u64)> = Vec::with_capacity(BOUNDS_US.len() + 1);
+        for bound_us in BOUNDS_US {
+            let count = summary.count_within(Duration::from_micros(bound_us));
+            buckets.push((bound_us as f64 / 1e6, count - within));
+            within = count;
+        }
+        buckets.push((f64::INFINITY, summary.count() - within));
+        let label = [("method", method.as_str())];
+        let mut sample = metric.encode_family(&label)?;
+        sample.encode_histogram::<NoLabelSet>(summary.sum_s(), summary.count(), &buckets, None)?;
+    }
+    Ok(())
+}
+
+/// `build_info` and `listener_info` are gauges that stand at 1: the form that both versions of the format know.
+fn encode_listeners(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Result {
+    let mut build = encoder.encode_descriptor(
+        "build_info",
+        "the version that runs",
+        None,
+        MetricType::Gauge,
+    )?;
+    build
+        .encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?
+        .encode_gauge(&1_u64)?;
+    let help = "the backend that each listener got";
+    let mut info = encoder.encode_descriptor("listener_info", help, None, MetricType::Gauge)?;
+    for listener in state.listeners() {
+        let labels = [
+            ("listener", listener.address.to_string()),
+            ("backend", listener.backend.to_owned()),
+            ("mode", listener.mode.unwrap_or_default().to_owned()),
+            ("zero_copy", listener.zero_copy.to_string()),
+            ("interface", listener.interface.clone().unwrap_or_default()),
+        ];
+        info.encode_family(&labels)?.encode_gauge(&1_u64)?;
+    }
+    Ok(())
+}
+
+fn encode_process(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Result {
+    let process = Process::read();
+    gauge(
+        encoder,
+        "process_start_time_seconds",
+        "when the server started, in seconds since 1970",
+        state.started_unix_s,
+    )?;
+    if let Some(bytes) = process.resident {
+        gauge(
+            encoder,
+            "process_resident_memory_bytes",
+            "memory in RAM",
+            bytes,
+        )?;
+    }
+    if let Some(count) = process.descriptors {
+        gauge(encoder, "process_open_fds", "open descriptors", count)?;
+    }
+    if let Some(count) = process.threads {
+        gauge(encoder, "process_threads", "threads", count)?;
+    }
+    if let Some(cpu_s) = process.cpu_s {
+        let help = "processor time taken, user and system";
+        encoder
+            .encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&cpu_s, None)?;
+    }
+    Ok(())
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: impl EncodeGaugeValue,
+) -> fmt::Result {
+    encoder
+        .encode_descriptor(name, help, None, MetricType::Gauge)?
+        .encode_gauge(&value)
+}
+
+/// The bounds of the histogram's buckets: from what a forwarded message takes to what a lost one costs.
+const BOUNDS_US: [u64; 18] = [
+    25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 10_000_000, 32_000_000,
+];
+/// What a page takes with a good deal to tell.
+const PAGE_LEN: usize = 32 * 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ListenerReport, StoreReport};
+    use super::*;
+    use crate::counters::Counters;
+    use crate::latency::Latency;
+
+    fn state() -> State {
+        let counters = vec![Arc::new(Counters::new()), Arc::new(Counters::new())];
+        counters[0].add(Counter::DropNotSip, 3);
+        counters[1].add(Counter::DropNotSip, 4);
+        counters[1].add(Counter::TransactionsLiveServer, 5);
+        let latency = vec![Arc::new(Latency::new())];
+        latency[0].record(Method::Invite, Duration::from_micros(40));
+        latency[0].record(Method::Invite, Duration::from_secs(60));
+        State::new(counters, latency, Box::new(|| 42))
+    }
+
+    fn page(state: State) -> String {
+        render(&Arc::new(state)).expect("a page")
+    }
+
+    #[test]
+    fn counters_are_summed_over_the_workers() {
+        let page = page(state());
+        assert!(page.contains("# TYPE strowger_drops counter\n"), "{page}");
+        assert!(
+            page.contains("strowger_drops_total{reason=\"not_sip\"} 7\n"),
+            "{page}"
+        );
+        assert!(
+            page.contains("strowger_transactions_live{kind=\"server\"} 5\n"),
+            "{page}"
+        );
+        assert!(page.contains("strowger_bindings 42\n"), "{page}");
+        assert!(page.ends_with("# EOF\n"), "{page}");
+    }
+
+    #[test]
+    fn every_counter_is_on_the_page_and_every_line_has_the_prefix() {
+        let page = page(state());
+        for (_, description) in ALL {
+            assert!(
+                page.contains(&format!("strowger_{}", description.family)),
+                "{}",
+                description.family
+            );
+        }
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+            assert!(
+                name.starts_with("strowger_") && value.parse::<f64>().is_ok(),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_histogram_is_cumulative() {
+        let page = page(state());
+        for line in [
+            "strowger_latency_seconds_bucket{le=\"0.000025\",method=\"INVITE\"} 0",
+            "strowger_latency_seconds_bucket{le=\"0.00005\",method=\"INVITE\"} 1",
+            "strowger_latency_seconds_bucket{le=\"32.0\",method=\"INVITE\"} 1",
+            "strowger_latency_seconds_bucket{le=\"+Inf\",method=\"INVITE\"} 2",
+            "strowger_latency_seconds_count{method=\"INVITE\"} 2",
+            "strowger_latency_seconds_sum{method=\"INVITE\"} 60.00004",
+        ] {
+            assert!(page.contains(line), "{line}\n{page}");
+        }
+    }
+
+    #[test]
+    fn without_a_store_nothing_is_said_of_one() {
+        assert!(!page(state()).contains("strowger_store"));
+        let mut with_store = state();
+        with_store.store = Some(Box::new(|| StoreReport {
+            up: false,
+            backlog: 9,
+        }));
+        let page = page(with_store);
+        assert!(
+            page.contains("strowger_store_up 0\n") && page.contains("strowger_store_backlog 9\n"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn a_listener_says_what_it_got() {
+        let state = state();
+        let report = ListenerReport {
+            address: "192.0.2.1:5060".parse().expect("an address"),
+            backend: "af_xdp",
+            mode: Some("driver"),
+            zero_copy: false,
+            interface: Some("eth0".to_owned()),
+            queues: vec![0, 1],
+            reason: None,
+        };
+        state.listeners.set(vec![report]).expect("set once");
+        let line = "strowger_listener_info{listener=\"192.0.2.1:5060\",backend=\"af_xdp\",mode=\"driver\",zero_copy=\"false\",interface=\"eth0\"} 1\n";
+        let page = page(state);
+        assert!(page.contains(line), "{page}");
+    }
+}

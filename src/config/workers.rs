@@ -1,0 +1,101 @@
+//! `[workers]`: how many threads serve, and on which processors.
+
+use super::section::Section;
+use crate::limits::WORKERS_MAX;
+
+/// The workers, as far as the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workers {
+    /// How many; `None`: one a queue, or one a processor where no listener has queues.
+    pub count: Option<usize>,
+    /// The processor of each worker, in order; empty: the first ones that the process may use.
+    pub cpus: Vec<usize>,
+    /// Whether an idle worker asks the kernel to poll the device for it, at the price of a busy processor.
+    pub busy_poll: bool,
+}
+
+/// Reads `[workers]`.
+pub(super) fn read(root: &mut Section<'_>) -> Workers {
+    let mut section = root.section("workers");
+    let count = section.number("count", 1..=WORKERS_MAX as u64);
+    let cpus = section.numbers("cpus", 0..=CPU_MAX);
+    let busy_poll = section.flag("busy_poll");
+    if let Some(cpus) = &cpus {
+        match (cpus.value.len(), &count) {
+            (0, _) => section.mistake(
+                cpus.at,
+                "cpus",
+                "is empty; name a processor a worker, or remove the key",
+            ),
+            (named, Some(count)) if named as u64 != count.value => {
+                let text = format!(
+                    "{named} processors for {} workers; name one for each, or drop one of the two keys",
+                    count.value
+                );
+                section.mistake(cpus.at, "cpus", &text);
+            }
+            (named, _) if named > WORKERS_MAX => {
+                section.mistake(
+                    cpus.at,
+                    "cpus",
+                    &format!("{named} are more than {WORKERS_MAX} workers; name fewer"),
+                );
+            }
+            _ => {}
+        }
+    }
+    section.finish();
+    let cpus: Vec<usize> = cpus.map_or(Vec::new(), |cpus| {
+        cpus.value
+            .iter()
+            .map(|cpu| usize::try_from(cpu.value).unwrap_or(0))
+            .collect()
+    });
+    let count = count.map(|count| usize::try_from(count.value).unwrap_or(WORKERS_MAX));
+    Workers {
+        count: count.or((!cpus.is_empty()).then_some(cpus.len())),
+        cpus,
+        busy_poll: busy_poll.is_some_and(|flag| flag.value),
+    }
+}
+
+/// The highest processor number that Linux counts to on any machine (`CONFIG_NR_CPUS` at most 8,192).
+const CPU_MAX: u64 = 8_191;
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+
+    const LISTEN: &str = "[[listen]]\naddress = \"192.0.2.1:5060\"\n";
+
+    #[test]
+    fn the_processors_give_the_count() {
+        let config = Config::parse("t".as_ref(), &format!("{LISTEN}[workers]\ncpus = [2, 4]\n"))
+            .expect("good");
+        assert_eq!(
+            (config.workers.count, config.workers.cpus.as_slice()),
+            (Some(2), [2, 4].as_slice())
+        );
+    }
+
+    #[test]
+    fn count_and_processors_agree() {
+        let mistakes = Config::parse(
+            "t".as_ref(),
+            &format!("{LISTEN}[workers]\ncount = 3\ncpus = [2, 4]\n"),
+        );
+        assert!(
+            mistakes
+                .expect_err("they differ")
+                .to_string()
+                .contains("2 processors for 3 workers")
+        );
+        let mistakes = Config::parse("t".as_ref(), &format!("{LISTEN}[workers]\ncount = 0\n"));
+        assert!(
+            mistakes
+                .expect_err("none")
+                .to_string()
+                .contains("out of range; give 1 to 64")
+        );
+    }
+}

@@ -1,0 +1,339 @@
+//! The location service (RFC 3261 10): which contacts an AoR has, shared by all workers.
+//!
+//! It is split into [`LOCATION_SHARDS`] shards by a keyed hash of the AoR; an operation holds the lock of one shard, copies
+//! out what was asked for into the caller's scratch, and lets go. A second index, by a keyed hash of the contact, tells whether
+//! a Request-URI is a registered contact; its locks are never held together with a shard's. Time and the hash key are
+//! handed in. It knows AoRs and contacts as bytes; what a REGISTER means is `proxy::register`'s business.
+
+#![forbid(unsafe_code)]
+
+mod binding;
+mod change;
+mod contact;
+mod contact_index;
+mod packed_flow;
+mod plan;
+mod shard;
+mod slab;
+mod tally;
+mod targets;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use parking_lot::Mutex;
+use siphasher::sip::SipHasher13;
+
+pub use self::binding::State;
+pub use self::change::{Access, Change, Lookup, Refusal, Registration};
+pub use self::targets::{Target, Targets};
+
+use self::contact::{contact_hash, reaches};
+use self::contact_index::{ContactIndex, ContactRef, ContactRefs};
+use self::plan::Request;
+use self::shard::{AorKey, Moved, Shard};
+use self::tally::Tally;
+use crate::datagram::{Flow, ListenerId};
+use crate::limits::{AOR_LEN_MAX, BRANCHES_MAX, LOCATION_SHARDS, REGISTER_CONTACTS_MAX};
+use crate::time::Instant;
+
+/// The bindings of all AoRs.
+#[derive(Debug)]
+pub struct Location {
+    shards: Box<[Padded<Mutex<Shard>>]>,
+    contacts: Box<[Padded<Mutex<ContactIndex>>]>,
+    hasher: SipHasher13,
+    contacts_max: usize,
+    tally: Tally,
+}
+
+/// Bounds and key of a [`Location`].
+#[derive(Clone, Copy, Debug)]
+pub struct LocationSettings {
+    /// Key of the hashes that choose a shard and a place in it.
+    pub hash_key: [u8; 16],
+    /// Bindings held at once, removed and expired ones too until they are swept. At the bound refreshes go on, and a new binding takes the
+    /// place of a dead one or is refused.
+    pub bindings_max: usize,
+    /// Contacts of one AoR.
+    pub contacts_max: usize,
+}
+
+/// A registered contact that a Request-URI names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegisteredContact {
+    /// Our listener that it registered at.
+    pub listener: ListenerId,
+    /// The flow to use instead of what the URI says, where the phone is behind a NAT or on a connection.
+    pub received: Option<Flow>,
+    /// The shard asked, and its number.
+    pub access: Access,
+}
+
+/// Where a sweep goes on; each worker has one, over its own share of the shards.
+#[derive(Clone, Debug)]
+pub struct SweepCursor {
+    shards: Range<usize>,
+    shard: usize,
+    place: u32,
+}
+
+/// Approximate bytes taken from the allocator, by what they hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The AoRs and the index to them, without their texts.
+    pub aors: usize,
+    /// The bindings, without their texts.
+    pub bindings: usize,
+    /// The texts of both.
+    pub texts: usize,
+    /// The index from contacts to bindings.
+    pub contacts: usize,
+}
+
+impl Location {
+    /// Makes an empty location.
+    #[must_use]
+    pub fn new(settings: &LocationSettings) -> Self {
+        let shard = |n: usize| {
+            Padded(Mutex::new(Shard::new(
+                u16::try_from(n).expect("as asserted below"),
+            )))
+        };
+        Self {
+            shards: (0..LOCATION_SHARDS).map(shard).collect(),
+            contacts: (0..LOCATION_SHARDS).map(|_| Padded::default()).collect(),
+            hasher: SipHasher13::new_with_key(&settings.hash_key),
+            contacts_max: settings.contacts_max,
+            tally: Tally::new(settings.bindings_max),
+        }
+    }
+
+    /// Finds the contacts of an AoR to send a request to: the highest q first, among equals the newest, at most
+    /// [`BRANCHES_MAX`].
+    pub fn lookup(&self, now: Instant, aor: &[u8], targets: &mut Targets) -> (Lookup, Access) {
+        let found = self.contacts(now, aor, targets);
+        targets.rank(BRANCHES_MAX);
+        found
+    }
+
+    /// Gives all live contacts of an AoR, in the order in which they came.
+    pub fn contacts(&self, now: Instant, aor: &[u8], targets: &mut Targets) -> (Lookup, Access) {
+        targets.clear();
+        let (number, key) = self.key(aor);
+        let shard = self.shards[number].0.lock();
+        (shard.contacts(now, key, targets), access(number, &shard))
+    }
+
+    /// Does all that a REGISTER's contacts ask, or nothing of it, and gives what the AoR has then (RFC 3261 10.3 step 7).
+    ///
+    /// `changes` past the first [`REGISTER_CONTACTS_MAX`] are not looked at, and an AoR is at most [`AOR_LEN_MAX`] bytes
+    /// long: the caller refuses both. On a refusal `targets` is empty and nothing has changed.
+    pub fn apply(
+        &self,
+        now: Instant,
+        aor: &[u8],
+        registration: &Registration<'_>,
+        changes: &[Change<'_>],
+        targets: &mut Targets,
+    ) -> (Result<(), Refusal>, Access) {
+        targets.clear();
+        let mut hashes = [0; REGISTER_CONTACTS_MAX];
+        for (hash, change) in hashes.iter_mut().zip(changes) {
+            *hash = contact_hash(&self.hasher, change.uri);
+        }
+        let request = Request {
+            registration,
+            changes,
+            hashes: &hashes,
+        };
+        let mut moved = Moved::new();
+        let (number, key) = self.key(aor);
+        let mut shard = self.shards[number].0.lock();
+        let result = shard.apply(
+            now,
+            key,
+            &request,
+            self.contacts_max,
+            &self.tally,
+            &mut moved,
+        );
+        if result.is_ok() {
+            shard.contacts(now, key, targets);
+        }
+        let access = access(number, &shard);
+        drop(shard);
+        self.forget(&moved.freed);
+        for added in moved.added.iter() {
+            self.contacts[ContactRef::home(added.hash)]
+                .0
+                .lock()
+                .insert(added);
+        }
+        (result, access)
+    }
+
+    /// Removes every contact of an AoR: `Contact: *` (RFC 3261 10.3 step 6). What is left, after a retransmission, is
+    /// in `targets`.
+    pub fn remove_all(
+        &self,
+        now: Instant,
+        aor: &[u8],
+        call_id: &[u8],
+        cseq: u32,
+        targets: &mut Targets,
+    ) -> (Result<(), Refusal>, Access) {
+        targets.clear();
+        let (number, key) = self.key(aor);
+        let mut shard = self.shards[number].0.lock();
+        let result = shard.remove_all(now, key, call_id, cseq, &self.tally);
+        if result.is_ok() {
+            shard.contacts(now, key, targets);
+        }
+        (result, access(number, &shard))
+    }
+
+    /// Tells whether a URI, say a Request-URI within a dialog, is a live contact, and how it is reached.
+    ///
+    /// Where several AoRs registered it, the one whose contact is the very same text counts, then the newest.
+    pub fn registered_contact(&self, now: Instant, uri: &[u8]) -> Option<RegisteredContact> {
+        let hash = contact_hash(&self.hasher, uri);
+        let mut candidates = ContactRefs::new();
+        self.contacts[ContactRef::home(hash)]
+            .0
+            .lock()
+            .find(hash, &mut candidates);
+        let mut best = None;
+        for candidate in candidates.iter() {
+            let number = candidate.place.shard();
+            let shard = self.shards[number].0.lock();
+            let Some(binding) = shard.contact_at(now, candidate.place.index(), hash) else {
+                continue;
+            };
+            if !reaches(binding.contact(), uri) {
+                continue;
+            }
+            let rank = (binding.contact() == uri, binding.modified, binding.ruid);
+            if best.is_none_or(|(best_rank, _)| rank > best_rank) {
+                let flow = binding.flow().unpack();
+                let received = binding.received.then_some(flow);
+                let access = access(number, &shard);
+                best = Some((
+                    rank,
+                    RegisteredContact {
+                        listener: flow.listener,
+                        received,
+                        access,
+                    },
+                ));
+            }
+        }
+        best.map(|(_, contact)| contact)
+    }
+
+    /// Looks at no more than `budget` places from the cursor on, within one shard, and frees the bindings that have expired and the
+    /// tombstones that have served; gives how many it freed.
+    pub fn sweep(&self, now: Instant, cursor: &mut SweepCursor, budget: u32) -> usize {
+        let mut freed = ContactRefs::new();
+        let Some(shard) = self.shards.get(cursor.shard) else {
+            return 0;
+        };
+        let next = shard
+            .0
+            .lock()
+            .sweep(now, cursor.place, budget, &self.tally, &mut freed);
+        cursor.go_on(next);
+        self.forget(&freed);
+        freed.len()
+    }
+
+    /// Bindings that are not removed; expired ones count until they are swept.
+    #[must_use]
+    pub fn bindings(&self) -> usize {
+        self.tally.bindings()
+    }
+
+    /// Bindings in memory, removed ones too: what is held against `bindings_max`.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.tally.held()
+    }
+
+    /// What the location takes from the allocator. Each lock is held for a moment, one after the other.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let mut memory = Memory::default();
+        for shard in &self.shards {
+            let bytes = shard.0.lock().bytes();
+            memory.aors += bytes.aors;
+            memory.bindings += bytes.bindings;
+            memory.texts += bytes.texts;
+        }
+        memory.contacts = self
+            .contacts
+            .iter()
+            .map(|index| index.0.lock().bytes())
+            .sum();
+        memory
+    }
+
+    fn forget(&self, freed: &ContactRefs) {
+        for freed in freed.iter() {
+            self.contacts[ContactRef::home(freed.hash)]
+                .0
+                .lock()
+                .remove(freed);
+        }
+    }
+
+    /// The shard of an AoR, and its key there.
+    fn key<'a>(&self, aor: &'a [u8]) -> (usize, AorKey<'a>) {
+        let text = aor.get(..AOR_LEN_MAX).unwrap_or(aor);
+        let hash = self.hasher.hash(text);
+        // The table within the shard uses the lowest and the highest bits.
+        (
+            (hash >> 32) as usize % LOCATION_SHARDS,
+            AorKey { text, hash },
+        )
+    }
+}
+
+impl SweepCursor {
+    /// Makes a cursor over share `share` of `shares`, as even as can be.
+    #[must_use]
+    pub fn new(share: usize, shares: usize) -> Self {
+        let shares = shares.max(1);
+        let bound = |share: usize| share.min(shares) * LOCATION_SHARDS / shares;
+        let shards = bound(share)..bound(share + 1);
+        Self {
+            shard: shards.start,
+            shards,
+            place: 0,
+        }
+    }
+
+    fn go_on(&mut self, next: Option<u32>) {
+        self.place = next.unwrap_or(0);
+        if next.is_none() {
+            self.shard += 1;
+            if self.shard >= self.shards.end {
+                self.shard = self.shards.start;
+            }
+        }
+    }
+}
+
+fn access(number: usize, shard: &Shard) -> Access {
+    Access {
+        shard: u16::try_from(number).expect("as asserted below"),
+        sequence: shard.sequence(),
+    }
+}
+
+/// What has a pair of cache lines to itself.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded<T>(T);
+
+const _: () = assert!(LOCATION_SHARDS <= u16::MAX as usize);

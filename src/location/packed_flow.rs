@@ -1,0 +1,82 @@
+//! A [`Flow`] in 24 bytes, as every binding keeps one.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use crate::datagram::{Flow, ListenerId, Transport};
+
+/// A flow without the padding of the standard library's addresses. An IPv6 flow label is not kept: it is no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PackedFlow {
+    address: [u8; 16],
+    scope: u32,
+    port: u16,
+    listener: u8,
+    kind: u8,
+}
+
+impl PackedFlow {
+    pub(super) fn pack(flow: &Flow) -> Self {
+        let (address, scope, family) = match flow.peer {
+            SocketAddr::V4(peer) => (peer.ip().to_ipv6_mapped().octets(), 0, V4),
+            SocketAddr::V6(peer) => (peer.ip().octets(), peer.scope_id(), 0),
+        };
+        let transport = match flow.transport {
+            Transport::Udp => 0,
+            Transport::Tcp => TCP,
+        };
+        Self {
+            address,
+            scope,
+            port: flow.peer.port(),
+            listener: flow.listener.0,
+            kind: family | transport,
+        }
+    }
+
+    pub(super) fn unpack(self) -> Flow {
+        let ip = Ipv6Addr::from(self.address);
+        let peer = match ip.to_ipv4_mapped() {
+            Some(ip) if self.kind & V4 != 0 => SocketAddr::new(IpAddr::V4(ip), self.port),
+            Some(_) | None => SocketAddr::V6(SocketAddrV6::new(ip, self.port, 0, self.scope)),
+        };
+        let transport = if self.kind & TCP == 0 {
+            Transport::Udp
+        } else {
+            Transport::Tcp
+        };
+        Flow {
+            listener: ListenerId(self.listener),
+            transport,
+            peer,
+        }
+    }
+}
+
+const V4: u8 = 1;
+const TCP: u8 = 2;
+
+const _: () = assert!(size_of::<PackedFlow>() == 24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_comes_back_as_it_went_in() {
+        for peer in [
+            "192.0.2.1:5060",
+            "[2001:db8::1]:5061",
+            "[fe80::1%7]:5060",
+            "[::ffff:192.0.2.1]:1",
+        ] {
+            for transport in [Transport::Udp, Transport::Tcp] {
+                let flow = Flow {
+                    listener: ListenerId(3),
+                    transport,
+                    peer: peer.parse().expect("an address"),
+                };
+                assert_eq!(PackedFlow::pack(&flow).unpack(), flow);
+            }
+        }
+    }
+}

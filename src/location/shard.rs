@@ -1,0 +1,437 @@
+//! One shard: the AoRs whose hash falls to it and their bindings, under one lock.
+//!
+//! An AoR exists while it has a binding, live, expired but not yet swept, or removed but not yet forgotten.
+
+use hashbrown::HashTable;
+
+use super::binding::{Binding, State};
+use super::change::{Lookup, Refusal};
+use super::contact_index::{ContactRef, ContactRefs, Place};
+use super::plan::{Plan, Request, Step};
+use super::slab::{NIL, Slab};
+use super::tally::Tally;
+use super::targets::Targets;
+use crate::limits::RECLAIM_SCAN_MAX;
+use crate::time::Instant;
+
+/// The AoRs of one shard and their bindings.
+#[derive(Debug)]
+pub(super) struct Shard {
+    number: u16,
+    /// Changes made so far.
+    sequence: u64,
+    aors: Slab<Aor>,
+    index: HashTable<u32>,
+    bindings: Slab<Binding>,
+    /// Bindings named so far; with the shard's number the name of the next.
+    named: u64,
+    /// Bytes of the bindings' texts and of the AoRs'.
+    text_bytes: usize,
+    /// Where the next search for a dead binding to reclaim begins.
+    reclaim_from: u32,
+}
+
+/// An AoR in canonical form with its keyed hash.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AorKey<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) hash: u64,
+}
+
+/// What an operation leaves for the contact index, once the shard's lock is free.
+#[derive(Debug)]
+pub(super) struct Moved {
+    pub(super) added: ContactRefs,
+    pub(super) freed: ContactRefs,
+}
+
+/// What a shard takes from the allocator, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ShardBytes {
+    pub(super) aors: usize,
+    pub(super) bindings: usize,
+    pub(super) texts: usize,
+}
+
+#[derive(Debug)]
+struct Aor {
+    text: Box<[u8]>,
+    hash: u64,
+    /// Its bindings, in the order in which they came.
+    head: u32,
+}
+
+impl Shard {
+    pub(super) const fn new(number: u16) -> Self {
+        Self {
+            number,
+            sequence: 0,
+            aors: Slab::new(),
+            index: HashTable::new(),
+            bindings: Slab::new(),
+            named: 0,
+            text_bytes: 0,
+            reclaim_from: 0,
+        }
+    }
+
+    /// Does all that a REGISTER with contacts asks, or nothing of it (RFC 3261 10.3 step 7).
+    pub(super) fn apply(
+        &mut self,
+        now: Instant,
+        key: AorKey<'_>,
+        request: &Request<'_>,
+        contacts_max: usize,
+        tally: &Tally,
+        moved: &mut Moved,
+    ) -> Result<(), Refusal> {
+        let mut plan = Plan::make(now, request, contacts_max, || {
+            self.bindings_of(self.find(key))
+        })?;
+        if !self.reserve(&plan, tally) {
+            // At the bound the dead make room for the living: what is lost is the guard against late duplicates.
+            self.reclaim(now, plan.adds, tally, &mut moved.freed);
+            plan = Plan::make(now, request, contacts_max, || {
+                self.bindings_of(self.find(key))
+            })?;
+            if !self.reserve(&plan, tally) {
+                return Err(Refusal::Full);
+            }
+        }
+        if !plan.changes {
+            return Ok(());
+        }
+        for n in 0..request.changes.len().min(plan.steps.len()) {
+            self.take_step(now, key, request, n, plan.steps[n], tally, &mut moved.added);
+        }
+        self.trim(now, key, contacts_max, tally, &mut moved.freed);
+        self.sequence += 1;
+        Ok(())
+    }
+
+    /// Removes every binding of an AoR: `Contact: *` (RFC 3261 10.3 step 6).
+    pub(super) fn remove_all(
+        &mut self,
+        now: Instant,
+        key: AorKey<'_>,
+        call_id: &[u8],
+        cseq: u32,
+        tally: &Tally,
+    ) -> Result<(), Refusal> {
+        let Some(aor) = self.find(key) else {
+            return Ok(());
+        };
+        let is_same_call = |binding: &Binding| {
+            (binding.is_live(now) || binding.is_tombstone(now)) && binding.call_id() == call_id
+        };
+        let newest = self
+            .bindings_of(Some(aor))
+            .filter(|(_, b)| is_same_call(b))
+            .map(|(_, b)| b.cseq)
+            .max();
+        match newest {
+            Some(newest) if newest > cseq => return Err(Refusal::OutOfOrder),
+            // A retransmission: what others registered since then stays.
+            Some(newest) if newest == cseq => return Ok(()),
+            Some(_) | None => {}
+        }
+        let mut next = self.head_of(Some(aor));
+        while let Some(binding) = self.bindings.value_mut(next) {
+            next = binding.next;
+            if binding.is_live(now) || is_same_call(binding) {
+                let was = binding.state != State::Deleting;
+                let before = binding.text_bytes();
+                binding.remove(now, call_id, cseq);
+                self.text_bytes = self.text_bytes + binding.text_bytes() - before;
+                self.sequence += 1;
+                tally.note(was, false);
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees what is dead among at most `budget` places from `from` on; gives the place to go on from, or `None` at
+    /// the end. It stops early where `freed` is full.
+    pub(super) fn sweep(
+        &mut self,
+        now: Instant,
+        from: u32,
+        budget: u32,
+        tally: &Tally,
+        freed: &mut ContactRefs,
+    ) -> Option<u32> {
+        let end = self.bindings.slots();
+        let stop = from.saturating_add(budget).min(end);
+        for index in from..stop {
+            if freed.is_full() {
+                return Some(index);
+            }
+            if self
+                .bindings
+                .value(index)
+                .is_some_and(|binding| binding.expires <= now)
+            {
+                self.free(index, tally, freed);
+                self.sequence += 1;
+            }
+        }
+        (stop < end).then_some(stop)
+    }
+
+    /// Copies the live contacts of an AoR out, in the order in which they came.
+    pub(super) fn contacts(&self, now: Instant, key: AorKey<'_>, targets: &mut Targets) -> Lookup {
+        let Some(aor) = self.find(key) else {
+            return Lookup::Unknown;
+        };
+        for (_, binding) in self
+            .bindings_of(Some(aor))
+            .filter(|(_, binding)| binding.is_live(now))
+        {
+            targets.push(binding);
+        }
+        if targets.is_empty() {
+            Lookup::NoContacts
+        } else {
+            Lookup::Found
+        }
+    }
+
+    /// The binding at a place, where it is live and its contact has this hash.
+    pub(super) fn contact_at(&self, now: Instant, index: u32, hash: u32) -> Option<&Binding> {
+        self.bindings
+            .value(index)
+            .filter(|binding| binding.contact_hash == hash && binding.is_live(now))
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    pub(super) fn bytes(&self) -> ShardBytes {
+        ShardBytes {
+            aors: self.aors.bytes() + self.index.allocation_size(),
+            bindings: self.bindings.bytes(),
+            texts: self.text_bytes,
+        }
+    }
+
+    /// How many AoRs and bindings are held, the dead among them too.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.aors.len(), self.bindings.len())
+    }
+
+    fn reserve(&self, plan: &Plan, tally: &Tally) -> bool {
+        plan.adds <= self.bindings.room() && tally.reserve(plan.adds)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of apply(), with what that was given"
+    )]
+    fn take_step(
+        &mut self,
+        now: Instant,
+        key: AorKey<'_>,
+        request: &Request<'_>,
+        n: usize,
+        step: Step,
+        tally: &Tally,
+        added: &mut ContactRefs,
+    ) {
+        let Some(change) = request.changes.get(n) else {
+            return;
+        };
+        let registration = request.registration;
+        let (index, fresh) = match step {
+            Step::Keep => return,
+            Step::Add => {
+                let aor = self.find(key).unwrap_or_else(|| self.insert_aor(key));
+                let ruid = self.next_ruid();
+                let binding = Binding::new(now, registration, change, request.hashes[n], aor, ruid);
+                self.text_bytes += binding.text_bytes();
+                let hash = binding.contact_hash;
+                let index = self.bindings.insert(binding);
+                self.append(aor, index);
+                added.push(ContactRef {
+                    hash,
+                    place: Place::new(self.number, index),
+                });
+                tally.note(false, true);
+                return;
+            }
+            Step::Replace(index) => (index, Some(self.next_ruid())),
+            Step::Update(index) | Step::Remove(index) => (index, None),
+        };
+        let Some(binding) = self.bindings.value_mut(index) else {
+            return;
+        };
+        let (was, before) = (binding.state != State::Deleting, binding.text_bytes());
+        if matches!(step, Step::Remove(_)) {
+            binding.remove(now, registration.call_id, registration.cseq);
+        } else {
+            if let Some(ruid) = fresh {
+                (binding.ruid, binding.state) = (ruid, State::New);
+            }
+            binding.update(now, registration, change);
+        }
+        tally.note(was, binding.state != State::Deleting);
+        self.text_bytes = self.text_bytes + binding.text_bytes() - before;
+    }
+
+    /// Frees the dead bindings of an AoR that has more of them than it may have contacts, the oldest first.
+    fn trim(
+        &mut self,
+        now: Instant,
+        key: AorKey<'_>,
+        contacts_max: usize,
+        tally: &Tally,
+        freed: &mut ContactRefs,
+    ) {
+        let aor = self.find(key);
+        let mut excess = self
+            .bindings_of(aor)
+            .count()
+            .saturating_sub(2 * contacts_max);
+        let mut next = self.head_of(aor);
+        while let Some(binding) = self
+            .bindings
+            .value(next)
+            .filter(|_| excess > 0 && !freed.is_full())
+        {
+            let index = std::mem::replace(&mut next, binding.next);
+            if !binding.is_live(now) {
+                self.free(index, tally, freed);
+                excess -= 1;
+            }
+        }
+    }
+
+    /// Frees up to `wanted` dead bindings of any AoR, tombstones too, among the next few places.
+    fn reclaim(&mut self, now: Instant, wanted: usize, tally: &Tally, freed: &mut ContactRefs) {
+        let slots = self.bindings.slots();
+        for _ in 0..RECLAIM_SCAN_MAX.min(slots) {
+            if freed.len() >= wanted {
+                return;
+            }
+            let index = self.reclaim_from % slots;
+            self.reclaim_from = (index + 1) % slots;
+            if self
+                .bindings
+                .value(index)
+                .is_some_and(|binding| !binding.is_live(now))
+            {
+                self.free(index, tally, freed);
+                self.sequence += 1;
+            }
+        }
+    }
+
+    /// Takes a binding out of its AoR and out of being, and the AoR with its last one.
+    fn free(&mut self, index: u32, tally: &Tally, freed: &mut ContactRefs) {
+        let Some(binding) = self.bindings.remove(index) else {
+            return;
+        };
+        self.unlink(binding.aor, index, binding.next);
+        self.text_bytes -= binding.text_bytes();
+        freed.push(ContactRef {
+            hash: binding.contact_hash,
+            place: Place::new(self.number, index),
+        });
+        tally.note(binding.state != State::Deleting, false);
+        tally.release(1);
+        if self.head_of(Some(binding.aor)) != NIL {
+            return;
+        }
+        let Some(aor) = self.aors.remove(binding.aor) else {
+            return;
+        };
+        self.text_bytes -= aor.text.len();
+        if let Ok(entry) = self.index.find_entry(aor.hash, |held| *held == binding.aor) {
+            entry.remove();
+        }
+    }
+
+    fn insert_aor(&mut self, key: AorKey<'_>) -> u32 {
+        let aor = self.aors.insert(Aor {
+            text: key.text.into(),
+            hash: key.hash,
+            head: NIL,
+        });
+        self.text_bytes += key.text.len();
+        let aors = &self.aors;
+        self.index.insert_unique(key.hash, aor, |held| {
+            aors.value(*held).map_or(0, |aor| aor.hash)
+        });
+        aor
+    }
+
+    /// Links a binding behind the last one of its AoR.
+    fn append(&mut self, aor: u32, index: u32) {
+        match self.bindings_of(Some(aor)).last().map(|(last, _)| last) {
+            Some(last) => {
+                if let Some(last) = self.bindings.value_mut(last) {
+                    last.next = index;
+                }
+            }
+            None => {
+                if let Some(aor) = self.aors.value_mut(aor) {
+                    aor.head = index;
+                }
+            }
+        }
+    }
+
+    /// Takes the link to `index`, which is removed already, out of its AoR's list.
+    fn unlink(&mut self, aor: u32, index: u32, behind: u32) {
+        if self.head_of(Some(aor)) == index {
+            if let Some(aor) = self.aors.value_mut(aor) {
+                aor.head = behind;
+            }
+            return;
+        }
+        // The list ends for bindings_of() where the binding is missing: the last that it still gives is the one before.
+        let before = self.bindings_of(Some(aor)).last().map(|(before, _)| before);
+        if let Some(before) = before.and_then(|before| self.bindings.value_mut(before)) {
+            before.next = behind;
+        }
+    }
+
+    fn next_ruid(&mut self) -> u64 {
+        self.named += 1;
+        self.named << 16 | u64::from(self.number)
+    }
+
+    fn find(&self, key: AorKey<'_>) -> Option<u32> {
+        let is_it = |held: &u32| {
+            self.aors
+                .value(*held)
+                .is_some_and(|aor| *aor.text == *key.text)
+        };
+        self.index.find(key.hash, is_it).copied()
+    }
+
+    fn head_of(&self, aor: Option<u32>) -> u32 {
+        aor.and_then(|aor| self.aors.value(aor))
+            .map_or(NIL, |aor| aor.head)
+    }
+
+    /// The bindings of an AoR with their indexes, in the order in which they came.
+    fn bindings_of(&self, aor: Option<u32>) -> impl Iterator<Item = (u32, &Binding)> {
+        let mut next = self.head_of(aor);
+        std::iter::from_fn(move || {
+            let binding = self.bindings.value(next)?;
+            let index = std::mem::replace(&mut next, binding.next);
+            Some((index, binding))
+        })
+    }
+}
+
+impl Moved {
+    pub(super) const fn new() -> Self {
+        Self {
+            added: ContactRefs::new(),
+            freed: ContactRefs::new(),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! CANCEL (RFC 3261 16.10 and 9): of a caller who gave up, and of branches that lost.
+
+use super::answer::Response;
+use super::output::Output;
+use super::relay::{Cancel, Leg, Role};
+use super::{Bench, Proxy};
+use crate::datagram::Flow;
+use crate::limits::T1_64;
+use crate::sip::message::Message;
+use crate::time::Instant;
+use crate::transaction::key::ServerKey;
+use crate::transaction::table::{ClientSlot, ServerSlot};
+use crate::transaction::{invite_client, table::ClientState};
+
+impl Proxy {
+    /// Takes a CANCEL: answers it, and cancels the branches of its INVITE.
+    ///
+    /// One that matches no INVITE gets 481. RFC 3261 16.10 would have it forwarded statelessly, for the sake of proxies
+    /// that forward INVITEs so; this one never does.
+    pub(super) fn on_cancel(
+        &mut self,
+        now: Instant,
+        request: &Message<'_>,
+        (source, invite): (&Flow, ServerKey),
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let Some(server) = self.table.find_server(invite) else {
+            return self.refuse(request, source, &Response::new(481), out);
+        };
+        self.refuse(request, source, &Response::new(200), out);
+        let Some(entry) = self.table.server_mut(server) else {
+            return;
+        };
+        if entry.state().is_pending() {
+            entry.data.is_cancelled = true;
+            self.cancel_pending(now, server, bench, out);
+        }
+    }
+
+    /// Cancels every branch that has no final response: at once where it rang, else when it first does.
+    pub(super) fn cancel_pending(
+        &mut self,
+        now: Instant,
+        server: ServerSlot,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        if !self
+            .table
+            .server(server)
+            .is_some_and(|server| server.data.is_invite)
+        {
+            return;
+        }
+        let mut at = self.next_to_cancel(server);
+        while let Some(client) = at {
+            self.cancel_leg(now, client, bench, out);
+            at = self.next_to_cancel(server);
+        }
+    }
+
+    fn next_to_cancel(&self, server: ServerSlot) -> Option<ClientSlot> {
+        let mut clients = self.table.clients_of(server);
+        let waits = |leg: &Leg| leg.role == Role::Request { cancel: Cancel::No };
+        clients
+            .find(|(_, client)| waits(&client.data) && client.state().is_pending())
+            .map(|(slot, _)| slot)
+    }
+
+    /// Cancels one branch.
+    pub(super) fn cancel_leg(
+        &mut self,
+        now: Instant,
+        client: ClientSlot,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let Some(entry) = self.table.client_mut(client) else {
+            return;
+        };
+        if entry.state() == ClientState::Invite(invite_client::State::Proceeding) {
+            self.send_cancel(now, client, bench, out);
+        } else {
+            // RFC 3261 9.1: no CANCEL before a provisional response; Timer B ends the wait for one.
+            entry.data.role = Role::Request {
+                cancel: Cancel::Wanted,
+            };
+        }
+    }
+
+    /// Sends the CANCEL of a branch, as a transaction of its own.
+    pub(super) fn send_cancel(
+        &mut self,
+        now: Instant,
+        invite: ClientSlot,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let Some(entry) = self.table.client(invite) else {
+            return;
+        };
+        let (server, flow) = (entry.server(), entry.flow);
+        let Some(number) = self.cseq_number(server, bench) else {
+            return;
+        };
+        let leg = Leg {
+            target: None,
+            path: None,
+            is_behind_nat: false,
+            role: Role::Cancel { of: invite },
+            cseq_hash: self.cseq_hash(number, b"CANCEL"),
+            loop_hash: 0,
+        };
+        let Some(by) = self.table.open_client(now, server, false, flow, leg) else {
+            // No slot: the guard below ends the branch all the same.
+            return self.table.guard(now, invite, T1_64);
+        };
+        if let Some(entry) = self.table.client_mut(invite) {
+            entry.data.role = Role::Request {
+                cancel: Cancel::Sent { by },
+            };
+        }
+        // RFC 3261 9.1: without a final response 64*T1 after the CANCEL, the INVITE transaction is over.
+        self.table.guard(now, invite, T1_64);
+        self.send_hop_by_hop("CANCEL", server, invite, None, bench, out);
+    }
+
+    fn cseq_number(&self, server: ServerSlot, bench: &mut Bench) -> Option<u32> {
+        self.stored_request(server, &mut bench.stored)
+            .map(|request| request.cseq().number)
+    }
+}

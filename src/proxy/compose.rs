@@ -1,0 +1,233 @@
+//! The bytes of what the proxy sends on: the relayed request (RFC 3261 16.6), and the hop-by-hop ACK and CANCEL.
+//!
+//! A relayed request is the received one with edits: whatever a proxy need not touch leaves as it came, to the octet.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+use super::token::Token;
+use crate::limits::MAX_FORWARDS_DEFAULT;
+use crate::sip::edit::{EditError, Edits};
+use crate::sip::message::Message;
+use crate::sip::name::HeaderName;
+use crate::sip::span::Span;
+use crate::sip::text::{Sink, Text};
+
+/// What one branch changes in the request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hop<'a> {
+    /// The new Request-URI, if it is not the received one.
+    pub(super) target: Option<&'a [u8]>,
+    /// Route values to put before the others (RFC 3327).
+    pub(super) path: Option<&'a [u8]>,
+    /// Our branch.
+    pub(super) branch: &'a [u8],
+    /// The transport's name in our Via.
+    pub(super) transport: &'static str,
+    /// Our address on the way out.
+    pub(super) sent_by: SocketAddr,
+    /// Where the request came from.
+    pub(super) source: SocketAddr,
+    /// Route values of ours to take off the top.
+    pub(super) routes_consumed: u8,
+    /// Whether the last Route value is the target (it then becomes the Request-URI and goes).
+    pub(super) from_strict_router: bool,
+    /// The Record-Route to put in.
+    pub(super) record: Option<Record>,
+}
+
+/// Our Record-Route: its token, and our addresses on both sides.
+#[derive(Clone, Copy)]
+pub(super) struct Record {
+    /// The dialog token.
+    pub(super) token: Token,
+    /// Our address towards the callee.
+    pub(super) outward: SocketAddr,
+    /// Our address towards the caller; where it is another, two values are put in (RFC 5658).
+    pub(super) inward: SocketAddr,
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Record")
+            .field("outward", &self.outward)
+            .field("inward", &self.inward)
+            .finish()
+    }
+}
+
+/// Fills `edits` with what turns `message` into the request that this hop sends.
+///
+/// # Errors
+/// When the edits do not fit their bounds.
+pub(super) fn relay(
+    edits: &mut Edits,
+    message: &Message<'_>,
+    hop: &Hop<'_>,
+) -> Result<(), EditError> {
+    edits.clear();
+    request_uri(edits, message, hop)?;
+    let top = message.top_via();
+    let top_line = top_via_line(message).start;
+    if let Some(record) = &hop.record {
+        record_route(edits, top_line, record)?;
+    }
+    edits.insert_with(top_line, |text| {
+        text.put(b"Via: SIP/2.0/");
+        text.put(hop.transport.as_bytes());
+        text.put(b" ");
+        put_address(text, hop.sent_by);
+        text.put(b";branch=");
+        text.put(hop.branch);
+        text.put(b"\r\n");
+    })?;
+    // RFC 3261 18.2.1 and RFC 3581 4; what the sender itself wrote there is replaced.
+    top.stamp(hop.source, edits)?;
+    max_forwards(edits, message, top_line)?;
+    routes(edits, message, hop, top_line)
+}
+
+/// RFC 3261 16.6 step 2, and 16.4 for what a strict router sent.
+fn request_uri(edits: &mut Edits, message: &Message<'_>, hop: &Hop<'_>) -> Result<(), EditError> {
+    if let Some(target) = hop.target {
+        return edits.replace(message.request_uri_span(), target);
+    }
+    if hop.from_strict_router
+        && let Some(uri) = last_route_uri(message)
+    {
+        return edits.replace(message.request_uri_span(), uri);
+    }
+    Ok(())
+}
+
+/// RFC 3261 16.6 step 4; RFC 5658 2: two values where the sides differ, the callee's on top.
+fn record_route(edits: &mut Edits, at: u16, record: &Record) -> Result<(), EditError> {
+    let mut line = |address: SocketAddr| {
+        edits.insert_with(at, |text| {
+            text.put(b"Record-Route: <sip:");
+            text.put(record.token.as_bytes());
+            text.put(b"@");
+            put_address(text, address);
+            text.put(b";lr>\r\n");
+        })
+    };
+    line(record.outward)?;
+    if record.inward != record.outward {
+        line(record.inward)?;
+    }
+    Ok(())
+}
+
+/// RFC 3261 16.6 step 3.
+fn max_forwards(edits: &mut Edits, message: &Message<'_>, at: u16) -> Result<(), EditError> {
+    match (
+        message.header(HeaderName::MaxForwards),
+        message.max_forwards(),
+    ) {
+        (Some(header), Some(hops)) => edits.replace_with(header.value_span, |text| {
+            text.put_decimal(u64::from(hops.saturating_sub(1)))
+        }),
+        _ => edits.insert_with(at, |text| {
+            text.put(b"Max-Forwards: ");
+            text.put_decimal(u64::from(MAX_FORWARDS_DEFAULT));
+            text.put(b"\r\n");
+        }),
+    }
+}
+
+/// RFC 3261 16.4: our own Route values go; RFC 3327 5.4: the path of a contact is put before what stays.
+fn routes(
+    edits: &mut Edits,
+    message: &Message<'_>,
+    hop: &Hop<'_>,
+    top_line: u16,
+) -> Result<(), EditError> {
+    let total = message.values(HeaderName::Route).count();
+    let consumed = usize::from(hop.routes_consumed);
+    let last = if hop.from_strict_router {
+        message.values(HeaderName::Route).last()
+    } else {
+        None
+    };
+    // Where nothing stays between what goes at the front and at the end, all goes in one.
+    let at_front = if last.is_some() && consumed + 1 >= total {
+        total
+    } else {
+        consumed
+    };
+    for span in message.removal_of_first(HeaderName::Route, at_front) {
+        edits.remove(span)?;
+    }
+    if let Some(last) = last.filter(|_| at_front < total) {
+        edits.remove(last.removal_span())?;
+    }
+    let Some(path) = hop.path else { return Ok(()) };
+    let at = message
+        .header(HeaderName::Route)
+        .map_or(top_line, |header| header.line_span.start);
+    edits.insert_with(at, |text| {
+        text.put(b"Route: ");
+        text.put(path);
+        text.put(b"\r\n");
+    })
+}
+
+/// The URI of the last Route value: where a strict router before us put the target (RFC 3261 16.4).
+pub(super) fn last_route_uri<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
+    let last = message.values(HeaderName::Route).last()?;
+    last.address().ok().map(|address| address.uri_bytes())
+}
+
+/// The line of the topmost Via, which new lines are put before.
+fn top_via_line(message: &Message<'_>) -> Span {
+    message
+        .header(HeaderName::Via)
+        .map_or(Span::EMPTY, |header| header.line_span)
+}
+
+/// Writes `host:port`, IPv6 in brackets.
+fn put_address(text: &mut Text<'_>, address: SocketAddr) {
+    text.put_host_ip(address.ip());
+    text.put(b":");
+    text.put_decimal(u64::from(address.port()));
+}
+
+/// Writes the ACK or the CANCEL that belongs to a relayed INVITE into `out`: RFC 3261 17.1.1.3 and 9.1.
+///
+/// `relayed` is the INVITE as this branch sent it; `to` the To value of the response (ACK) or of the request (CANCEL).
+pub(super) fn hop_by_hop(
+    out: &mut Vec<u8>,
+    method: &'static str,
+    relayed: &Message<'_>,
+    to: &[u8],
+) {
+    out.clear();
+    let _ = write!(out, "{method} ");
+    out.extend_from_slice(relayed.request_uri());
+    out.extend_from_slice(b" SIP/2.0\r\n");
+    // A single Via, equal to the INVITE's topmost (17.1.1.3): in what we relayed that is a line of its own.
+    out.extend_from_slice(top_via_line(relayed).of(relayed.bytes()));
+    for route in relayed.headers(HeaderName::Route) {
+        out.extend_from_slice(route.line_span.of(relayed.bytes()));
+    }
+    let _ = write!(out, "Max-Forwards: {MAX_FORWARDS_DEFAULT}\r\n");
+    if let Some(from) = relayed.header(HeaderName::From) {
+        field(out, "From", from.value);
+    }
+    field(out, "To", to);
+    if let Some(call_id) = relayed.header(HeaderName::CallId) {
+        field(out, "Call-ID", call_id.value);
+    }
+    let _ = write!(
+        out,
+        "CSeq: {} {method}\r\nContent-Length: 0\r\n\r\n",
+        relayed.cseq().number
+    );
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,417 @@
+//! Response processing (RFC 3261 16.7): what comes back by a branch, and what of it the caller is told.
+
+use super::answer::{count_final, count_unsent};
+use super::forward::send_edited;
+use super::output::Output;
+use super::relay::{Best, Cancel, Role};
+use super::{Bench, Proxy, compose};
+use crate::counters::Counter;
+use crate::datagram::Datagram;
+use crate::sip::message::{Message, Parsed, parse};
+use crate::sip::name::HeaderName;
+use crate::sip::reply::Reply;
+use crate::sip::status;
+use crate::time::Instant;
+use crate::transaction::arena::Stored;
+use crate::transaction::id::{BranchError, TransactionId};
+use crate::transaction::step::{Emit, Tell};
+use crate::transaction::table::{ClientEvent, ClientSlot, ServerEvent, ServerSlot};
+
+impl Proxy {
+    /// Takes a response: to the worker that its branch names, and there to its transaction.
+    pub(super) fn on_response(
+        &mut self,
+        now: Instant,
+        response: &Message<'_>,
+        datagram: &Datagram<'_>,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let id = match self
+            .branches
+            .decode_own(response.top_via().branch().unwrap_or_default())
+        {
+            Ok(branch) => branch.id,
+            Err(BranchError::Forged) => return self.counters.increment(Counter::DropForgedBranch),
+            Err(BranchError::Foreign | BranchError::Stale) => {
+                return self.counters.increment(Counter::DropStrayResponse);
+            }
+        };
+        if id.worker != self.settings.worker {
+            return self.hand_off(id.worker, datagram, out);
+        }
+        // RFC 6026 8.1: what matches no transaction is not forwarded.
+        let Some((server, client)) = self.leg_of(response, id) else {
+            return self.counters.increment(Counter::DropStrayResponse);
+        };
+        let event = match response.status() {
+            100..=199 => ClientEvent::Provisional,
+            200..=299 => ClientEvent::Success,
+            _ => ClientEvent::Failure,
+        };
+        let Some(outcome) = self.table.client_event(now, client, event) else {
+            return;
+        };
+        if outcome.emit == Emit::Ack {
+            self.acknowledge(server, client, response, bench, out);
+        }
+        if outcome.tell == Tell::Message {
+            self.take_response(now, server, client, response, bench, out);
+        }
+        if outcome.is_over {
+            self.close_leg(client);
+        }
+    }
+
+    /// The transaction that a response is for: its branch names it, and its CSeq is that of the request.
+    fn leg_of(
+        &self,
+        response: &Message<'_>,
+        id: TransactionId,
+    ) -> Option<(ServerSlot, ClientSlot)> {
+        let cseq = response.cseq();
+        let cseq_hash = self.cseq_hash(cseq.number, cseq.method);
+        let named = self.table.find_client(id)?;
+        let client = self.table.client(named)?;
+        if client.data.cseq_hash == cseq_hash {
+            return Some((client.server(), named));
+        }
+        // RFC 3261 9.1: a CANCEL has the branch of its INVITE.
+        let Role::Request {
+            cancel: Cancel::Sent { by },
+        } = client.data.role
+        else {
+            return None;
+        };
+        let cancel = self
+            .table
+            .client(by)
+            .filter(|cancel| cancel.data.cseq_hash == cseq_hash)?;
+        Some((cancel.server(), by))
+    }
+
+    fn take_response(
+        &mut self,
+        now: Instant,
+        server: ServerSlot,
+        client: ClientSlot,
+        response: &Message<'_>,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        // The answer to our own CANCEL goes no further (RFC 3261 16.10).
+        if !self
+            .table
+            .client(client)
+            .is_some_and(|client| client.data.is_request())
+        {
+            return;
+        }
+        match response.status() {
+            100 => self.on_sign_of_life(now, client, false, bench, out),
+            101..=199 => {
+                self.on_sign_of_life(now, client, true, bench, out);
+                self.forward_response(now, server, response, ServerEvent::Provisional, bench, out);
+            }
+            200..=299 => {
+                self.forward_response(now, server, response, ServerEvent::Success, bench, out);
+                self.cancel_pending(now, server, bench, out);
+            }
+            status => {
+                if status >= 600 {
+                    // RFC 3261 16.7 step 5: a 6xx ends the search; it is forwarded when all branches have ended.
+                    self.cancel_pending(now, server, bench, out);
+                }
+                if self.has_pending_legs(server) || self.has_better(server, status) {
+                    self.note_received(server, status, response);
+                    self.conclude_if_done(now, server, bench, out);
+                } else if status == 503 {
+                    self.note_made(server, 503);
+                    self.conclude_if_done(now, server, bench, out);
+                } else {
+                    self.forward_response(now, server, response, ServerEvent::Failure, bench, out);
+                }
+            }
+        }
+    }
+
+    /// A provisional response: Timer C starts anew (RFC 3261 16.7 step 2), and a CANCEL that waited for it goes out.
+    fn on_sign_of_life(
+        &mut self,
+        now: Instant,
+        client: ClientSlot,
+        restarts_timer_c: bool,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let Some(leg) = self.table.client(client) else {
+            return;
+        };
+        match leg.data.role {
+            Role::Request {
+                cancel: Cancel::Wanted,
+            } => self.send_cancel(now, client, bench, out),
+            Role::Request { cancel: Cancel::No } => {
+                let is_invite = self
+                    .table
+                    .server(leg.server())
+                    .is_some_and(|server| server.data.is_invite);
+                if restarts_timer_c && is_invite {
+                    self.table.guard(now, client, self.settings.timer_c);
+                }
+            }
+            Role::Request {
+                cancel: Cancel::Sent { .. } | Cancel::Over,
+            }
+            | Role::Cancel { .. } => {}
+        }
+    }
+
+    /// Sends a response on towards the caller, less our Via (RFC 3261 16.7 steps 3 and 9).
+    fn forward_response(
+        &mut self,
+        now: Instant,
+        server: ServerSlot,
+        response: &Message<'_>,
+        event: ServerEvent,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let outcome = self.table.server_event(now, server, event);
+        if outcome.is_none_or(|outcome| outcome.emit != Emit::Given) {
+            return;
+        }
+        let Some(entry) = self.table.server(server) else {
+            return;
+        };
+        bench.edits.clear();
+        let is_edited = response
+            .values(HeaderName::Via)
+            .next()
+            .is_some_and(|top| bench.edits.remove(response.removal_span(&top)).is_ok());
+        if !is_edited {
+            return self.counters.increment(Counter::DropMalformedResponse);
+        }
+        let reply_to = entry.data.reply_to;
+        count_unsent(&self.counters, send_edited(response, bench, &reply_to, out));
+        if event != ServerEvent::Provisional {
+            count_final(&self.counters, response.status());
+        }
+        // RFC 6026 7.1: in Accepted a retransmitted INVITE is absorbed, so a 2xx to it is not kept.
+        if event != ServerEvent::Success || !entry.data.is_invite {
+            let bytes = response.bytes().get(..response.end()).unwrap_or_default();
+            let edits = &bench.edits;
+            self.table
+                .keep_response(server, edits.len(bytes.len()), |buffer| {
+                    let _ = edits.write(bytes, buffer);
+                });
+        }
+        self.close_server_if_over(server);
+    }
+
+    /// When no branch is pending any more: sends the best response, or gives up (RFC 3261 16.7 step 6).
+    pub(super) fn conclude_if_done(
+        &mut self,
+        now: Instant,
+        server: ServerSlot,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let is_pending = self
+            .table
+            .server(server)
+            .is_some_and(|server| server.state().is_pending());
+        if !is_pending || self.has_pending_legs(server) {
+            return;
+        }
+        let Some(entry) = self.table.server_mut(server) else {
+            return;
+        };
+        let is_invite = entry.data.is_invite;
+        match entry.data.best.take() {
+            // 16.7 step 6: a 503 tells of one server downstream, and would make the caller shun us.
+            Some(Best::Made { status: 503 } | Best::Received { status: 503, .. }) => {
+                self.send_made(now, server, 500, bench, out);
+            }
+            Some(Best::Received { status, message }) => {
+                self.send_best(now, server, status, message, out);
+            }
+            // RFC 4320 4.2: a non-INVITE request is never answered 408; its client knows by its own Timer F.
+            Some(Best::Made { status: 408 }) | None if !is_invite => {
+                self.table.server_event(now, server, ServerEvent::Abandon);
+                self.close_server_if_over(server);
+            }
+            Some(Best::Made { status }) => self.send_made(now, server, status, bench, out),
+            None => self.send_made(now, server, 408, bench, out),
+        }
+    }
+
+    /// Sends a response that a branch had received.
+    fn send_best(
+        &mut self,
+        now: Instant,
+        server: ServerSlot,
+        status: u16,
+        message: Stored,
+        out: &mut impl Output,
+    ) {
+        self.table.server_event(now, server, ServerEvent::Failure);
+        self.table.keep_stored(server, message);
+        self.send_kept_response(server, out);
+        count_final(&self.counters, status);
+        self.close_server_if_over(server);
+    }
+
+    /// Sends a final response of our own within a server transaction.
+    fn send_made(
+        &mut self,
+        now: Instant,
+        server: ServerSlot,
+        code: u16,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        self.table.server_event(now, server, ServerEvent::Failure);
+        let Some(entry) = self.table.server(server) else {
+            return;
+        };
+        let (source, reply_to) = (entry.data.source.peer, entry.data.reply_to);
+        bench.text.clear();
+        {
+            let Some(request) = self.stored_request(server, &mut bench.stored) else {
+                return;
+            };
+            let tag = self.tags.tag(&request);
+            let reply = Reply::new(&request, code, status::reason(code))
+                .to_tag(&tag)
+                .received(source);
+            bench.text.resize(reply.len(), 0);
+            let _ = reply.write(&mut bench.text);
+        }
+        let bytes = &bench.text;
+        let sent = out.send(&reply_to, bytes.len(), |buffer| {
+            buffer.copy_from_slice(bytes)
+        });
+        count_unsent(&self.counters, sent);
+        count_final(&self.counters, code);
+        self.table
+            .keep_response(server, bytes.len(), |buffer| buffer.copy_from_slice(bytes));
+        self.close_server_if_over(server);
+    }
+
+    /// Sends the ACK of a 300-699 by the branch that received it (RFC 3261 17.1.1.3).
+    fn acknowledge(
+        &self,
+        server: ServerSlot,
+        client: ClientSlot,
+        response: &Message<'_>,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let to = response
+            .header(HeaderName::To)
+            .map(|to| to.value)
+            .unwrap_or_default();
+        self.send_hop_by_hop("ACK", server, client, Some(to), bench, out);
+    }
+
+    /// Sends the ACK or the CANCEL of a branch's INVITE: built from the INVITE as the branch sent it.
+    pub(super) fn send_hop_by_hop(
+        &self,
+        method: &'static str,
+        server: ServerSlot,
+        client: ClientSlot,
+        to: Option<&[u8]>,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let Some(flow) = self.table.client(client).map(|client| client.flow) else {
+            return;
+        };
+        let mut index = std::mem::take(&mut bench.stored);
+        let is_composed = self
+            .stored_request(server, &mut index)
+            .is_some_and(|request| {
+                let composed = self.compose_leg(client, &request, bench);
+                let bytes = request.bytes();
+                bench.relayed.resize(bench.edits.len(bytes.len()), 0);
+                composed.is_ok() && bench.edits.write(bytes, &mut bench.relayed).is_ok()
+            });
+        bench.stored = index;
+        if !is_composed {
+            return self.counters.increment(Counter::DropUnsendable);
+        }
+        let Parsed::Good(relayed) = parse(&bench.relayed, &mut bench.stored) else {
+            return self.counters.increment(Counter::DropUnsendable);
+        };
+        let own_to = relayed
+            .header(HeaderName::To)
+            .map(|to| to.value)
+            .unwrap_or_default();
+        compose::hop_by_hop(&mut bench.text, method, &relayed, to.unwrap_or(own_to));
+        let bytes = &bench.text;
+        let sent = out.send(&flow, bytes.len(), |buffer| buffer.copy_from_slice(bytes));
+        count_unsent(&self.counters, sent);
+    }
+
+    /// Whether a branch of the request has no final response yet.
+    fn has_pending_legs(&self, server: ServerSlot) -> bool {
+        self.table
+            .clients_of(server)
+            .any(|(_, client)| client.data.is_request() && client.state().is_pending())
+    }
+
+    fn has_better(&self, server: ServerSlot, status: u16) -> bool {
+        let best = self
+            .table
+            .server(server)
+            .and_then(|server| server.data.best.as_ref());
+        best.is_some_and(|best| !best.yields_to(status))
+    }
+
+    /// Notes a branch's final response, less our Via, if it is the best so far.
+    fn note_received(&mut self, server: ServerSlot, status: u16, response: &Message<'_>) {
+        if self.has_better(server, status) {
+            return;
+        }
+        let Some(top) = response.values(HeaderName::Via).next() else {
+            return;
+        };
+        let cut = response.removal_span(&top);
+        let bytes = response.bytes().get(..response.end()).unwrap_or_default();
+        let (head, tail) = (
+            bytes.get(..usize::from(cut.start)),
+            bytes.get(usize::from(cut.end)..),
+        );
+        let (Some(head), Some(tail)) = (head, tail) else {
+            return;
+        };
+        let best = match self.table.arena_mut().reserve(head.len() + tail.len()) {
+            Some((message, buffer)) => {
+                let (front, back) = buffer.split_at_mut(head.len());
+                front.copy_from_slice(head);
+                back.copy_from_slice(tail);
+                Best::Received { status, message }
+            }
+            // At the arena's bound the caller is told the status, if not the rest.
+            None => Best::Made { status },
+        };
+        let former = self
+            .table
+            .server_mut(server)
+            .and_then(|server| server.data.best.replace(best));
+        if let Some(former) = former {
+            former.release(self.table.arena_mut());
+        }
+    }
+
+    pub(super) fn close_server_if_over(&mut self, server: ServerSlot) {
+        if self
+            .table
+            .server(server)
+            .is_some_and(|server| server.state().is_over())
+        {
+            self.table.close_server(server);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What a proxy is told when it is made: who it is, whom it trusts, its keys and its bounds.
+
+use ipnet::IpNet;
+
+use crate::datagram::{ListenerId, WorkerId};
+use crate::limits::TIMER_C;
+use crate::time::Duration;
+
+/// Everything that one worker's core is configured with. A new configuration is a new `Settings`, swapped whole.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This worker.
+    pub worker: WorkerId,
+    /// How many workers share the Call-IDs.
+    pub workers: u8,
+    /// The node's number in its cluster.
+    pub server_id: u16,
+    /// The start of the process: 64 random bits.
+    pub epoch: u64,
+    /// The keys.
+    pub keys: Keys,
+    /// Where we listen.
+    pub listeners: Vec<Listener>,
+    /// The domains that we are responsible for; an address may stand among them.
+    pub domains: Vec<String>,
+    /// Whether an AoR is user@domain, or the user alone.
+    pub use_domain: bool,
+    /// The networks of our peers: requests from there are relayed anywhere.
+    pub peers: Vec<IpNet>,
+    /// How long an INVITE branch may ring without news.
+    pub timer_c: Duration,
+    /// Transactions that may be in being, server and client together.
+    pub transactions_max: u32,
+    /// Bytes that stored messages may take.
+    pub message_bytes_max: usize,
+}
+
+/// An address of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its number.
+    pub id: ListenerId,
+    /// Its address, which our Via and Record-Route name.
+    pub address: std::net::SocketAddr,
+}
+
+/// The keys of the core, derived from the cluster's secret. Lists have the current key first, then the one before it.
+#[derive(Clone, Default)]
+pub struct Keys {
+    /// Of the hash that steers Call-IDs to workers.
+    pub steering: [u8; 16],
+    /// Of the index of server transactions.
+    pub transactions: [u8; 16],
+    /// Of the MAC in Via branches.
+    pub branches: Vec<[u8; 16]>,
+    /// Of the MAC in dialog tokens.
+    pub tokens: Vec<[u8; 16]>,
+    /// Of the To tags of responses that we make ourselves.
+    pub tags: Vec<[u8; 16]>,
+}
+
+impl Settings {
+    /// Settings for a lone worker with these keys, listeners and domains; the rest as an operator gets it by default.
+    #[must_use]
+    pub fn alone(keys: Keys, listeners: Vec<Listener>, domains: &[&str]) -> Self {
+        Self {
+            worker: WorkerId(0),
+            workers: 1,
+            server_id: 0,
+            epoch: 0,
+            keys,
+            listeners,
+            domains: domains.iter().map(|&domain| domain.to_owned()).collect(),
+            use_domain: false,
+            peers: Vec::new(),
+            timer_c: TIMER_C,
+            transactions_max: 65_536,
+            message_bytes_max: 256 << 20,
+        }
+    }
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys")
+    }
+}

@@ -1,0 +1,162 @@
+//! Timers (RFC 3261 16.8 and 17): retransmissions, branches that never answer, Timer C.
+
+use super::answer::count_unsent;
+use super::output::{Output, SendError};
+use super::relay::{Cancel, Role};
+use super::{Bench, Proxy};
+use crate::counters::Counter;
+use crate::time::Instant;
+use crate::transaction::step::{Emit, Tell};
+use crate::transaction::table::{ClientSlot, ClientState, Fired, Outcome, ServerSlot};
+use crate::transaction::{invite_client, table::ClientEvent};
+
+impl Proxy {
+    /// Acts on one timer.
+    pub(super) fn on_fired(
+        &mut self,
+        now: Instant,
+        fired: Fired,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        match fired {
+            Fired::Server(server, outcome) => self.on_server_timer(server, outcome, out),
+            Fired::Client(client, outcome) => {
+                self.on_client_timer(now, client, outcome, bench, out)
+            }
+            Fired::Guard(client) => self.on_guard(now, client, bench, out),
+        }
+    }
+
+    fn on_server_timer(&mut self, server: ServerSlot, outcome: Outcome, out: &mut impl Output) {
+        if outcome.emit == Emit::Again {
+            self.send_response_again(server, out);
+        }
+        if outcome.is_over {
+            self.table.close_server(server);
+        }
+    }
+
+    fn on_client_timer(
+        &mut self,
+        now: Instant,
+        client: ClientSlot,
+        outcome: Outcome,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let Some(entry) = self.table.client(client) else {
+            return;
+        };
+        let (server, is_request) = (entry.server(), entry.data.is_request());
+        if outcome.emit == Emit::Again {
+            let sent = self.send_client_again(client, bench, out);
+            self.counters.increment(Counter::RetransmitRequestSent);
+            count_unsent(&self.counters, sent);
+        }
+        if outcome.is_over {
+            self.close_leg(client);
+            if is_request && outcome.tell == Tell::TimedOut {
+                self.note_made(server, 408);
+                self.conclude_if_done(now, server, bench, out);
+            }
+        }
+    }
+
+    /// Timer C, or the end of the wait for a cancelled branch's final response.
+    fn on_guard(
+        &mut self,
+        now: Instant,
+        client: ClientSlot,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let Some(entry) = self.table.client(client) else {
+            return;
+        };
+        let server = entry.server();
+        let has_rung = entry.state() == ClientState::Invite(invite_client::State::Proceeding);
+        let is_cancelled = matches!(
+            entry.data.role,
+            Role::Request {
+                cancel: Cancel::Sent { .. } | Cancel::Over
+            }
+        );
+        if has_rung && !is_cancelled {
+            // RFC 3261 16.8: a branch that rang is cancelled.
+            return self.cancel_leg(now, client, bench, out);
+        }
+        self.close_leg(client);
+        let is_given_up = self
+            .table
+            .server(server)
+            .is_some_and(|server| server.data.is_cancelled);
+        self.note_made(server, if is_given_up { 487 } else { 408 });
+        self.conclude_if_done(now, server, bench, out);
+    }
+
+    /// The transport says that a branch's destination cannot be reached (RFC 3261 16.9).
+    pub(super) fn on_transport_error(
+        &mut self,
+        now: Instant,
+        client: ClientSlot,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let Some(entry) = self.table.client(client) else {
+            return;
+        };
+        let (server, is_request) = (entry.server(), entry.data.is_request());
+        let outcome = self
+            .table
+            .client_event(now, client, ClientEvent::TransportError);
+        if outcome.is_some_and(|outcome| outcome.tell == Tell::Failed) {
+            self.close_leg(client);
+            if is_request {
+                self.note_made(server, 503);
+                self.conclude_if_done(now, server, bench, out);
+            }
+        }
+    }
+
+    /// Sends the response of a server transaction once more.
+    pub(super) fn send_response_again(&self, server: ServerSlot, out: &mut impl Output) {
+        self.counters.increment(Counter::RetransmitResponseSent);
+        self.send_kept_response(server, out);
+    }
+
+    /// Sends the response that a server transaction keeps.
+    pub(super) fn send_kept_response(&self, server: ServerSlot, out: &mut impl Output) {
+        let Some(entry) = self.table.server(server) else {
+            return;
+        };
+        let Some(bytes) = self.table.response_of(entry) else {
+            return;
+        };
+        let sent = out.send(&entry.data.reply_to, bytes.len(), |buffer| {
+            buffer.copy_from_slice(bytes)
+        });
+        count_unsent(&self.counters, sent);
+    }
+
+    fn send_client_again(
+        &self,
+        client: ClientSlot,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) -> Result<(), SendError> {
+        let entry = self.table.client(client).ok_or(SendError::NoListener)?;
+        let server = entry.server();
+        if let Role::Cancel { of } = entry.data.role {
+            self.send_hop_by_hop("CANCEL", server, of, None, bench, out);
+            return Ok(());
+        }
+        let mut index = std::mem::take(&mut bench.stored);
+        let sent = match self.stored_request(server, &mut index) {
+            Some(request) => self.send_leg(client, &request, bench, out),
+            None => Err(SendError::NoListener),
+        };
+        bench.stored = index;
+        sent
+    }
+}

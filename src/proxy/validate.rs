@@ -1,0 +1,133 @@
+//! Request validation (RFC 3261 16.3): scheme, Max-Forwards, loops, Proxy-Require.
+
+use core::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use super::Proxy;
+use super::answer::Response;
+use crate::counters::Counter;
+use crate::sip::message::Message;
+use crate::sip::name::HeaderName;
+use crate::sip::uri::{Scheme, Uri};
+
+/// Why a request is not relayed: the answer, and what counts it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal<'a> {
+    /// The answer.
+    pub(super) response: Response<'a>,
+    /// The counter, where the answer's class alone does not tell enough.
+    pub(super) counter: Option<Counter>,
+}
+
+impl<'a> Refusal<'a> {
+    /// A refusal that only its class counts.
+    #[must_use]
+    pub(super) const fn new(status: u16) -> Self {
+        Self {
+            response: Response::new(status),
+            counter: None,
+        }
+    }
+
+    /// A refusal with a counter of its own.
+    #[must_use]
+    pub(super) const fn counted(status: u16, counter: Counter) -> Self {
+        Self {
+            response: Response::new(status),
+            counter: Some(counter),
+        }
+    }
+
+    /// The same with header lines.
+    #[must_use]
+    pub(super) const fn with_headers(mut self, headers: &'a [u8]) -> Self {
+        self.response = self.response.with_headers(headers);
+        self
+    }
+}
+
+impl Proxy {
+    /// Checks what must hold before a request is routed; `headers` takes the header lines of a refusal.
+    pub(super) fn validate<'h>(
+        &self,
+        request: &Message<'_>,
+        headers: &'h mut Vec<u8>,
+    ) -> Result<(), Refusal<'h>> {
+        // 16.3 step 2. `sips` asks for a security that this node cannot give without TLS.
+        let scheme = Uri::parse(request.request_uri()).map(|uri| uri.scheme);
+        match scheme {
+            Ok(Scheme::Sip) => {}
+            Ok(Scheme::Sips | Scheme::Tel | Scheme::Other) => return Err(Refusal::new(416)),
+            Err(_) => return Err(Refusal::new(400)),
+        }
+        // 16.3 step 3.
+        if request.max_forwards() == Some(0) {
+            return Err(Refusal::counted(483, Counter::RefusedMaxForwards));
+        }
+        // 16.3 step 4, with the hash of RFC 5393 4.2.
+        if self.has_looped(request) {
+            return Err(Refusal::counted(482, Counter::RefusedLoop));
+        }
+        // 16.3 step 5: we speak no extension that a proxy can be required to.
+        if request.header(HeaderName::ProxyRequire).is_some() {
+            headers.clear();
+            for required in request.values(HeaderName::ProxyRequire) {
+                headers.extend_from_slice(b"Unsupported: ");
+                headers.extend_from_slice(required.bytes());
+                headers.extend_from_slice(b"\r\n");
+            }
+            return Err(Refusal::new(420).with_headers(headers));
+        }
+        Ok(())
+    }
+
+    /// The hash of all that decides where a request goes (RFC 5393 4.2.1): the same hash in a Via of ours is a loop.
+    pub(super) fn loop_hash(&self, request: &Message<'_>) -> u32 {
+        let mut hasher = SipHasher13::new_with_key(&self.settings.keys.transactions);
+        let mut write = |part: &[u8]| {
+            hasher.write(&part.len().to_le_bytes());
+            hasher.write(part);
+        };
+        write(request.request_uri());
+        write(request.call_id());
+        write(request.from_tag().unwrap_or_default());
+        write(request.to_tag().unwrap_or_default());
+        write(&request.cseq().number.to_le_bytes());
+        write(request.cseq().method);
+        for name in [
+            HeaderName::Route,
+            HeaderName::ProxyRequire,
+            HeaderName::ProxyAuthorization,
+        ] {
+            for header in request.headers(name) {
+                write(header.value);
+            }
+        }
+        fold(hasher.finish())
+    }
+
+    fn has_looped(&self, request: &Message<'_>) -> bool {
+        let mut own_hash = None;
+        request.values(HeaderName::Via).any(|value| {
+            let Ok(via) = value.via() else { return false };
+            let Some(branch) = via
+                .branch()
+                .and_then(|branch| self.branches.decode(branch).ok())
+            else {
+                return false;
+            };
+            branch.server_id == self.settings.server_id
+                && branch.loop_hash == *own_hash.get_or_insert_with(|| self.loop_hash(request))
+        })
+    }
+}
+
+/// Folds a hash to the width that a branch has room for.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low half of a uniform hash is a hash"
+)]
+pub(super) const fn fold(hash: u64) -> u32 {
+    hash as u32
+}

@@ -1,0 +1,332 @@
+//! Finds the bytes that delimit SIP: the one place that knows how scanning is made fast.
+//!
+//! Thin over `memchr` and a class table; the callers know neither, so that a vectorised scan can take their place.
+//! Offsets are plain `usize` into the slice given; nothing here panics on any input.
+
+use memchr::{memchr, memchr2, memchr3};
+
+/// Bytes of a `token` (RFC 3261 25.1).
+pub const TOKEN: u8 = 1;
+/// Linear whitespace: SP, HTAB, and the CR and LF of a folded line.
+pub const LWS: u8 = 1 << 1;
+/// Bytes of a host name: letters, digits, `-`, `.` and, as it is seen in the field, `_`.
+pub const HOST: u8 = 1 << 2;
+/// Bytes of an unquoted display name: a `token`'s, whitespace, and what phones send besides that no reader can take for
+/// the end of it: UTF-8, and the separators that separate nothing here. Not `,` (RFC 4475 3.1.2.15).
+pub const DISPLAY: u8 = 1 << 3;
+/// Bytes that a parameter's value may have outside quotes: a `token`'s, a host's and an IPv6 reference's.
+pub const PARAM: u8 = 1 << 4;
+
+/// Tells whether `byte` is in one of `classes`.
+#[inline]
+#[must_use]
+pub const fn is(byte: u8, classes: u8) -> bool {
+    CLASSES[byte as usize] & classes != 0
+}
+
+/// Tells whether every byte is in one of `classes`.
+#[inline]
+#[must_use]
+pub fn all(bytes: &[u8], classes: u8) -> bool {
+    bytes.iter().all(|&byte| is(byte, classes))
+}
+
+/// The offset at or after `from` of the first byte that is in none of `classes`, or the end.
+#[inline]
+#[must_use]
+pub fn skip(bytes: &[u8], from: usize, classes: u8) -> usize {
+    let mut at = from;
+    while let Some(&byte) = bytes.get(at) {
+        if !is(byte, classes) {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
+
+/// Tells whether every byte is printable ASCII and no space.
+#[inline]
+#[must_use]
+pub fn is_graphic(bytes: &[u8]) -> bool {
+    all_words(bytes, |word| {
+        word & HIGH | below(word, b'!') | equal(word, 0x7f)
+    })
+}
+
+/// Tells whether every byte may stand in a URI: printable ASCII but `<`, `>` and `"`.
+#[inline]
+#[must_use]
+pub fn is_uri_text(bytes: &[u8]) -> bool {
+    all_words(bytes, |word| {
+        let unprintable = word & HIGH | below(word, b'!') | equal(word, 0x7f);
+        unprintable | equal(word, b'<') | equal(word, b'>') | equal(word, b'"')
+    })
+}
+
+/// The offset of the first `byte` among the bytes that `words` hold in the order of memory.
+#[inline]
+#[must_use]
+pub fn find_in_words(words: &[u64], byte: u8) -> Option<usize> {
+    for (place, &word) in words.iter().enumerate() {
+        let hits = equal(word, byte);
+        if hits != 0 {
+            return Some(place * 8 + hits.trailing_zeros() as usize / 8);
+        }
+    }
+    None
+}
+
+/// The offset of the first `byte` at or after `from`.
+#[inline]
+#[must_use]
+pub fn find(bytes: &[u8], from: usize, byte: u8) -> Option<usize> {
+    memchr(byte, bytes.get(from..)?).map(|at| from + at)
+}
+
+/// The offset of the first `a` or `b` at or after `from`.
+#[inline]
+#[must_use]
+pub fn find_either(bytes: &[u8], from: usize, a: u8, b: u8) -> Option<usize> {
+    memchr2(a, b, bytes.get(from..)?).map(|at| from + at)
+}
+
+/// The offset at or after `from` of the first CR or LF.
+#[inline]
+#[must_use]
+pub fn find_line_break(bytes: &[u8], from: usize) -> Option<usize> {
+    find_either(bytes, from, b'\r', b'\n')
+}
+
+/// The offset past the closing quote of a quoted string whose opening quote stands at `from - 1`.
+///
+/// A backslash quotes the byte after it (RFC 3261 25.1, quoted-pair).
+#[must_use]
+pub fn skip_quoted(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        at = find_either(bytes, at, b'"', b'\\')?;
+        if bytes.get(at) == Some(&b'"') {
+            return Some(at + 1);
+        }
+        at += 2;
+    }
+}
+
+/// The offset at or after `from` of the first `delimiter` outside quoted strings, or the end.
+#[must_use]
+pub fn find_unquoted(bytes: &[u8], from: usize, delimiter: u8) -> usize {
+    let mut at = from;
+    while let Some(found) = find_either(bytes, at, delimiter, b'"') {
+        if bytes.get(found) == Some(&delimiter) {
+            return found;
+        }
+        match skip_quoted(bytes, found + 1) {
+            Some(past) => at = past,
+            None => break,
+        }
+    }
+    bytes.len()
+}
+
+/// The offset at or after `from` of the first comma outside quoted strings and `<>`, or the end.
+#[must_use]
+pub fn find_comma(bytes: &[u8], from: usize) -> usize {
+    let mut at = from;
+    while let Some(rest) = bytes.get(at..) {
+        let Some(found) = memchr3(b',', b'"', b'<', rest).map(|offset| at + offset) else {
+            break;
+        };
+        let past = match bytes.get(found) {
+            Some(b'"') => skip_quoted(bytes, found + 1),
+            Some(b'<') => find(bytes, found + 1, b'>').map(|close| close + 1),
+            _ => return found,
+        };
+        match past {
+            Some(past) => at = past,
+            None => break,
+        }
+    }
+    bytes.len()
+}
+
+/// The start and end of `bytes[start..end]` without the linear whitespace around it.
+#[inline]
+#[must_use]
+pub fn trim(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
+    let (mut start, mut end) = (start, end.min(bytes.len()));
+    while start < end && bytes.get(start).is_some_and(|&byte| is(byte, LWS)) {
+        start += 1;
+    }
+    while end > start && bytes.get(end - 1).is_some_and(|&byte| is(byte, LWS)) {
+        end -= 1;
+    }
+    (start, end)
+}
+
+/// The number that `digits` spells; none where it is empty, has another byte or is over `max`.
+#[must_use]
+pub fn decimal(digits: &[u8], max: u64) -> Option<u64> {
+    let mut value: u64 = 0;
+    for &digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        value = value
+            .checked_mul(10)?
+            .checked_add(u64::from(digit - b'0'))?;
+        if value > max {
+            return None;
+        }
+    }
+    (!digits.is_empty()).then_some(value)
+}
+
+/// Tells whether `bad` is zero for all of `bytes`, eight at a time; what is left over is padded with a letter.
+#[inline]
+fn all_words(bytes: &[u8], bad: impl Fn(u64) -> u64) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut found = 0;
+    for word in words {
+        found |= bad(u64::from_le_bytes(*word));
+    }
+    if !rest.is_empty() {
+        // The last eight bytes, of which some have been seen already, save the copy into a padded word.
+        let last = bytes.last_chunk().copied().unwrap_or_else(|| {
+            let mut padded = [b'a'; 8];
+            padded
+                .iter_mut()
+                .zip(rest)
+                .for_each(|(to, from)| *to = *from);
+            padded
+        });
+        found |= bad(u64::from_le_bytes(last));
+    }
+    found == 0
+}
+
+/// The low bit of each byte of a word.
+const LOW: u64 = 0x0101_0101_0101_0101;
+/// The high bit of each byte of a word.
+const HIGH: u64 = LOW << 7;
+
+/// Not zero where a byte of `word` is `byte`; the lowest bit set is that of the first such byte.
+#[inline]
+const fn equal(word: u64, byte: u8) -> u64 {
+    let zeros = word ^ (LOW * byte as u64);
+    zeros.wrapping_sub(LOW) & !zeros & HIGH
+}
+
+/// Not zero where a byte of `word` is below `bound`, which is at most 128.
+#[inline]
+const fn below(word: u64, bound: u8) -> u64 {
+    word.wrapping_sub(LOW * bound as u64) & !word & HIGH
+}
+
+/// The class table, made at compile time.
+static CLASSES: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut byte: u8 = 0;
+    loop {
+        let alphanumeric = byte.is_ascii_alphanumeric();
+        let mut class = 0;
+        let is_token = alphanumeric
+            || matches!(
+                byte,
+                b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~'
+            );
+        if is_token {
+            class |= TOKEN | PARAM;
+        }
+        if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
+            class |= LWS;
+        }
+        if alphanumeric || matches!(byte, b'-' | b'.' | b'_') {
+            class |= HOST;
+        }
+        let is_harmless = matches!(
+            byte,
+            b'&' | b'(' | b')' | b'/' | b'@' | b'=' | b'?' | b'#' | b'$' | b'[' | b']' | b'|'
+        );
+        if is_token || is_harmless || byte >= 0x80 || matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
+            class |= DISPLAY;
+        }
+        if matches!(
+            byte,
+            b'[' | b']' | b':' | b'/' | b'@' | b'&' | b'$' | b'?' | b'=' | b'(' | b')' | b'|'
+        ) {
+            class |= PARAM;
+        }
+        table[byte as usize] = class;
+        if byte == u8::MAX {
+            break;
+        }
+        byte += 1;
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_checked_eight_bytes_at_a_time_as_one_by_one() {
+        for len in 0..20 {
+            for at in 0..len {
+                for byte in 0..=u8::MAX {
+                    let mut text = vec![b'x'; len];
+                    text[at] = byte;
+                    let graphic = byte.is_ascii_graphic();
+                    assert_eq!(is_graphic(&text), graphic, "{byte} at {at} of {len}");
+                    assert_eq!(
+                        is_uri_text(&text),
+                        graphic && !matches!(byte, b'<' | b'>' | b'"'),
+                        "{byte}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_is_found_in_words_where_it_first_stands() {
+        let words = [*b"abcdefgh", *b"ij:k::\x3b:"].map(u64::from_le_bytes);
+        assert_eq!(find_in_words(&words, b':'), Some(10));
+        assert_eq!(find_in_words(&words, b'a'), Some(0));
+        assert_eq!(find_in_words(&words, b'z'), None);
+    }
+
+    #[test]
+    fn a_comma_in_quotes_or_brackets_does_not_separate() {
+        let text = br#""a,\",b" <sip:c,d@e>;p="x,y", next"#;
+        assert_eq!(find_comma(text, 0), text.len() - 6);
+        assert_eq!(find_comma(b"a,b", 2), 3);
+        assert_eq!(find_comma(b"<unclosed,", 0), 10);
+        assert_eq!(find_comma(b"\"unclosed,\\", 0), 11);
+    }
+
+    #[test]
+    fn trimming_takes_folding_and_leaves_an_empty_span_in_place() {
+        let text = b" \r\n\ta b\t ";
+        assert_eq!(trim(text, 0, text.len()), (4, 7));
+        assert_eq!(trim(b"    ", 1, 3), (3, 3));
+    }
+
+    #[test]
+    fn a_number_is_digits_within_its_bound() {
+        assert_eq!(decimal(b"0068", 255), Some(68));
+        assert_eq!(decimal(b"256", 255), None);
+        assert_eq!(decimal(b"", 255), None);
+        assert_eq!(decimal(b"+1", 255), None);
+        assert_eq!(decimal(b"99999999999999999999999", u64::MAX), None);
+    }
+
+    #[test]
+    fn a_quoted_string_ends_at_the_first_quote_that_no_backslash_quotes() {
+        assert_eq!(skip_quoted(br#"a\\"b"#, 0), Some(4));
+        assert_eq!(skip_quoted(br#"a\"b"#, 0), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! What is checked of every message before anyone sees it: the fields that a transaction and a reply stand on.
+
+use super::address::AddressParts;
+use super::cseq;
+use super::error::RejectionCause;
+use super::index::Index;
+use super::name::HeaderName;
+use super::span::Span;
+use crate::scan;
+
+/// Fields that may stand once, in a request and in a response.
+const SINGLE: [HeaderName; 5] = [
+    HeaderName::From,
+    HeaderName::To,
+    HeaderName::CallId,
+    HeaderName::CSeq,
+    HeaderName::ContentLength,
+];
+
+/// Fields that may stand once, and that matter to us in a request alone.
+const SINGLE_IN_REQUEST: [HeaderName; 3] = [
+    HeaderName::MaxForwards,
+    HeaderName::Expires,
+    HeaderName::ContentType,
+];
+
+impl Index {
+    /// Checks the fields that matter and keeps what they say; notes the first that is wrong.
+    ///
+    /// Gives whether the message has a Via that an answer can go back by.
+    pub(super) fn validate(&mut self, bytes: &[u8]) -> bool {
+        let is_answerable = self.check_via(bytes);
+        self.check_repetitions();
+        self.check_from(bytes);
+        self.check_to(bytes);
+        self.check_call_id(bytes);
+        self.check_cseq(bytes);
+        self.check_content_length(bytes);
+        if self.is_request() {
+            self.check_max_forwards(bytes);
+            self.check_expires(bytes);
+            self.check_contacts(bytes);
+        }
+        is_answerable
+    }
+
+    fn check_via(&mut self, bytes: &[u8]) -> bool {
+        let Some(value) = self.first(HeaderName::Via).map(|via| via.value) else {
+            self.note(RejectionCause::Via);
+            return false;
+        };
+        let text = bytes.get(..usize::from(value.end)).unwrap_or_default();
+        let top = Span::new(
+            usize::from(value.start),
+            scan::find_comma(text, usize::from(value.start)),
+        );
+        if self.via.read(bytes, top).is_err() {
+            self.note(RejectionCause::Via);
+        }
+        self.via.sent_by_end > 0
+    }
+
+    fn check_repetitions(&mut self) {
+        let are_single = |names: &[HeaderName]| !names.iter().any(|&name| self.is_repeated(name));
+        // RFC 3261 7.3.1: a field whose value is no list stands once. Which one of two counts, no two readers agree.
+        if !(are_single(&SINGLE) && (!self.is_request() || are_single(&SINGLE_IN_REQUEST))) {
+            self.note(RejectionCause::Repeated);
+        }
+    }
+
+    fn check_from(&mut self, bytes: &[u8]) {
+        match self
+            .first(HeaderName::From)
+            .map(|from| AddressParts::parse(bytes, from.value))
+        {
+            None => self.note(RejectionCause::MissingFrom),
+            Some(Err(_)) => self.note(RejectionCause::From),
+            Some(Ok(parts)) => self.from = parts,
+        }
+    }
+
+    fn check_to(&mut self, bytes: &[u8]) {
+        match self
+            .first(HeaderName::To)
+            .map(|to| AddressParts::parse(bytes, to.value))
+        {
+            None => self.note(RejectionCause::MissingTo),
+            Some(Err(_)) => self.note(RejectionCause::To),
+            Some(Ok(parts)) => self.to = parts,
+        }
+    }
+
+    fn check_call_id(&mut self, bytes: &[u8]) {
+        let Some(value) = self.first(HeaderName::CallId).map(|call_id| call_id.value) else {
+            return self.note(RejectionCause::MissingCallId);
+        };
+        // It is opaque to all but its maker, so any printable text will do; whitespace would divide it for some readers.
+        if value.is_empty() || !scan::is_graphic(value.of(bytes)) {
+            return self.note(RejectionCause::CallId);
+        }
+        self.call_id = value;
+    }
+
+    fn check_cseq(&mut self, bytes: &[u8]) {
+        match self
+            .first(HeaderName::CSeq)
+            .map(|cseq| cseq::parse(bytes, cseq.value))
+        {
+            None => self.note(RejectionCause::MissingCSeq),
+            Some(Err(_)) => self.note(RejectionCause::CSeq),
+            Some(Ok((number, method))) => {
+                self.cseq_number = number;
+                self.cseq_method = method;
+                // RFC 3261 8.1.1.5: the method must be the request's.
+                if self.is_request() && method.of(bytes) != self.start_line.method_span.of(bytes) {
+                    self.note(RejectionCause::MethodMismatch);
+                }
+            }
+        }
+    }
+
+    fn check_content_length(&mut self, bytes: &[u8]) {
+        // RFC 3261 18.3: without one, the body goes to the end of the datagram.
+        let Some(value) = self
+            .first(HeaderName::ContentLength)
+            .map(|length| length.value)
+        else {
+            return;
+        };
+        let length = scan::decimal(value.of(bytes), u64::MAX).map(usize::try_from);
+        match length {
+            None => self.note(RejectionCause::ContentLength),
+            Some(Ok(length)) if length <= self.body.len() => {
+                let start = usize::from(self.body.start);
+                // RFC 3261 18.3: what lies past the body is discarded.
+                self.body = Span::new(start, start + length);
+            }
+            Some(_) => self.note(RejectionCause::BodyTruncated),
+        }
+    }
+
+    fn check_max_forwards(&mut self, bytes: &[u8]) {
+        let Some(value) = self.first(HeaderName::MaxForwards).map(|field| field.value) else {
+            return;
+        };
+        let hops = scan::decimal(value.of(bytes), u64::from(u8::MAX))
+            .and_then(|hops| u8::try_from(hops).ok());
+        if hops.is_none() {
+            self.note(RejectionCause::MaxForwards);
+        }
+        self.max_forwards = hops;
+    }
+
+    fn check_expires(&mut self, bytes: &[u8]) {
+        let Some(value) = self.first(HeaderName::Expires).map(|field| field.value) else {
+            return;
+        };
+        let seconds = scan::decimal(value.of(bytes), u64::from(u32::MAX));
+        let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok());
+        if seconds.is_none() {
+            self.note(RejectionCause::Expires);
+        }
+        self.expires_s = seconds;
+    }
+
+    /// A quote that never closes hides all that follows it, so it is refused whoever the Contact is for.
+    fn check_contacts(&mut self, bytes: &[u8]) {
+        let mut next = self.first(HeaderName::Contact).copied();
+        while let Some(contact) = next {
+            let value = contact.value.of(bytes);
+            let mut at = 0;
+            while let Some(quote) = scan::find(value, at, b'"') {
+                let Some(past) = scan::skip_quoted(value, quote + 1) else {
+                    return self.note(RejectionCause::Contact);
+                };
+                at = past;
+            }
+            next = self.entry(contact.next).copied();
+        }
+    }
+}

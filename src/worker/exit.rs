@@ -1,0 +1,61 @@
+//! The shell's side of the core's one exit: into transmit rings, sockets and mailboxes.
+
+use std::sync::Arc;
+
+use super::mailbox::Mailbox;
+use crate::datagram::{Datagram, Flow, WorkerId};
+use crate::net::{self, Link, Transmitters};
+use crate::proxy::{MailboxFull, Output, SendError};
+
+/// A worker's exit while one datagram is at work.
+pub(super) struct Exit<'a> {
+    transmitters: &'a mut Transmitters,
+    mailboxes: &'a [Arc<Mailbox>],
+    /// Whom a reply may be sent back to by swapping the addresses of the frame that came.
+    answering: Option<(Flow, Link)>,
+}
+
+impl<'a> Exit<'a> {
+    /// An exit with nothing to answer: for timers.
+    pub(super) fn new(transmitters: &'a mut Transmitters, mailboxes: &'a [Arc<Mailbox>]) -> Self {
+        Self {
+            transmitters,
+            mailboxes,
+            answering: None,
+        }
+    }
+
+    /// The exit while the datagram that came by `flow`, in a frame with this way back, is at work.
+    pub(super) fn answering(mut self, flow: Flow, link: Option<Link>) -> Self {
+        self.answering = link.map(|link| (flow, link));
+        self
+    }
+}
+
+impl Output for Exit<'_> {
+    fn send(
+        &mut self,
+        flow: &Flow,
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<(), SendError> {
+        // The frame's way back holds for its sender's address, whatever port the response goes to.
+        let link = self.answering.and_then(|(from, link)| {
+            let is_back = from.listener == flow.listener && from.peer.ip() == flow.peer.ip();
+            is_back.then_some(link)
+        });
+        self.transmitters
+            .send(flow, link, len, write)
+            .map_err(|error| match error {
+                net::SendError::TooLarge => SendError::TooLarge,
+                net::SendError::Full => SendError::Full,
+                net::SendError::Unsendable => SendError::Unreachable,
+            })
+    }
+
+    fn hand_off(&mut self, to: WorkerId, datagram: &Datagram<'_>) -> Result<(), MailboxFull> {
+        let mailbox = self.mailboxes.get(usize::from(to.0)).ok_or(MailboxFull)?;
+        let link = self.answering.map(|(_, link)| link);
+        mailbox.post(datagram, link)
+    }
+}

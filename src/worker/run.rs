@@ -1,0 +1,272 @@
+//! The loop of a worker: one thread, run to completion, in the numbered order of [`Worker::turn`].
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::clock::Clock;
+use super::control::Control;
+use super::exit::Exit;
+use super::mailbox::Mailbox;
+use crate::counters::{Counter, Counters};
+use crate::datagram::{Datagram, WorkerId};
+use crate::latency::{self, Latency};
+use crate::limits::{BATCH, HOUSEKEEPING, IDLE, LISTENERS_MAX, SWEEP_BUDGET};
+use crate::location::{Location, SweepCursor};
+use crate::net::{Backend, Link, Receiver, Transmitters, WorkerPorts};
+use crate::proxy::{Notice, Proxy};
+use crate::sip::method::Method;
+use crate::time::{Duration, Instant};
+
+/// A worker: a core, its ports, its mailbox.
+pub(super) struct Worker {
+    id: WorkerId,
+    proxy: Proxy,
+    receivers: Vec<Box<dyn Receiver + Send>>,
+    transmitters: Transmitters,
+    is_busy_polling: bool,
+    mailbox: Arc<Mailbox>,
+    control: Arc<Control>,
+    location: Arc<Location>,
+    sweep: SweepCursor,
+    clock: Clock,
+    counters: Arc<Counters>,
+    latency: Arc<Latency>,
+    next_housekeeping: Instant,
+    is_draining: bool,
+}
+
+/// What a worker shares with the others.
+pub(super) struct Shared {
+    /// The signs.
+    pub(super) control: Arc<Control>,
+    /// The bindings.
+    pub(super) location: Arc<Location>,
+    /// The clock.
+    pub(super) clock: Clock,
+}
+
+/// What a worker counts into.
+pub(super) struct Measures {
+    /// Its counters.
+    pub(super) counters: Arc<Counters>,
+    /// Its latencies.
+    pub(super) latency: Arc<Latency>,
+}
+
+impl Worker {
+    /// Puts a worker together; `share` of `shares` is its part of the sweep.
+    pub(super) fn new(
+        id: WorkerId,
+        proxy: Proxy,
+        ports: WorkerPorts,
+        shared: &Shared,
+        measures: Measures,
+    ) -> Option<Self> {
+        let number = usize::from(id.0);
+        let mailboxes = shared.control.mailboxes();
+        Some(Self {
+            id,
+            proxy,
+            receivers: ports.receivers,
+            transmitters: ports.transmitters,
+            is_busy_polling: ports.busy_poll,
+            mailbox: Arc::clone(mailboxes.get(number)?),
+            control: Arc::clone(&shared.control),
+            location: Arc::clone(&shared.location),
+            sweep: SweepCursor::new(number, mailboxes.len()),
+            clock: shared.clock,
+            counters: measures.counters,
+            latency: measures.latency,
+            next_housekeeping: Instant::EPOCH,
+            is_draining: false,
+        })
+    }
+
+    /// Works until it is told to stop; what waits in its transmitters is sent before it returns.
+    pub(super) fn run(mut self) {
+        while !self.control.is_stopping() {
+            if !self.turn() && !self.is_busy_polling {
+                self.sleep();
+            }
+        }
+        self.transmitters.flush();
+        self.housekeep(self.clock.now());
+    }
+
+    /// One turn; says whether there was anything to do.
+    ///
+    /// 1. What the ports received, a batch a port. 2. What other workers handed over. 3. Timers that are due. 4. What all
+    ///    this sent leaves. 5. Housekeeping, now and then.
+    fn turn(&mut self) -> bool {
+        let now = self.clock.now();
+        let mut worked = self.receive(now);
+        worked |= self.take_mail(now);
+        if self.proxy.next_deadline().is_some_and(|due| due <= now) {
+            let mut exit = Exit::new(&mut self.transmitters, self.control.mailboxes());
+            self.proxy.on_timeout(now, &mut exit);
+            worked = true;
+        }
+        self.transmitters.flush();
+        if now >= self.next_housekeeping {
+            self.housekeep(now);
+        }
+        worked
+    }
+
+    fn receive(&mut self, now: Instant) -> bool {
+        let Self {
+            receivers,
+            transmitters,
+            control,
+            proxy,
+            counters,
+            latency,
+            clock,
+            ..
+        } = self;
+        let mut worked = false;
+        for receiver in receivers {
+            let received_by = match receiver.backend() {
+                Backend::AfXdp => Counter::ReceivedAfXdp,
+                Backend::Udp => Counter::ReceivedUdp,
+            };
+            let mut each = |datagram: Datagram<'_>, link: Option<Link>| {
+                counters.increment(received_by);
+                let mut exit =
+                    Exit::new(transmitters, control.mailboxes()).answering(datagram.flow, link);
+                if let Some(method) = proxy.on_datagram(now, &datagram, &mut exit) {
+                    latency.record(measured(method), clock.now().since(datagram.received_at));
+                }
+            };
+            worked |= receiver.receive(now, &mut each) > 0;
+        }
+        worked
+    }
+
+    fn take_mail(&mut self, now: Instant) -> bool {
+        for taken in 0..BATCH {
+            let Some(letter) = self.mailbox.take() else {
+                return taken > 0;
+            };
+            self.counters.increment(Counter::HandedIn);
+            let datagram = letter.datagram();
+            let mut exit = Exit::new(&mut self.transmitters, self.control.mailboxes())
+                .answering(datagram.flow, letter.link());
+            if let Some(method) = self.proxy.on_datagram(now, &datagram, &mut exit) {
+                let span = self.clock.now().since(datagram.received_at);
+                self.latency.record(measured(method), span);
+            }
+            self.mailbox.discard(letter);
+        }
+        true
+    }
+
+    fn housekeep(&mut self, now: Instant) {
+        self.next_housekeeping = now + HOUSEKEEPING;
+        if self.control.is_draining() && !self.is_draining {
+            self.is_draining = true;
+            let mut exit = Exit::new(&mut self.transmitters, self.control.mailboxes());
+            self.proxy.on_notice(now, Notice::Drain, &mut exit);
+        }
+        self.take_errors(now);
+        self.location.sweep(now, &mut self.sweep, SWEEP_BUDGET);
+        let missing: usize = self
+            .receivers
+            .iter()
+            .map(|receiver| receiver.frames_missing())
+            .sum();
+        let outstanding = self.transmitters.frames_outstanding() + missing;
+        self.counters
+            .set(Counter::FramesOutstanding, outstanding as u64);
+        self.counters.set(
+            Counter::MailboxBuffersOut,
+            self.mailbox.buffers_out() as u64,
+        );
+        let (_, timers, messages) = self.proxy.held();
+        self.counters.set(Counter::TimersRunning, timers as u64);
+        self.counters.set(Counter::MessagesStored, messages as u64);
+        self.control
+            .report(self.id, self.is_draining, self.proxy.pending());
+    }
+
+    /// What ICMP said of datagrams that we sent.
+    fn take_errors(&mut self, now: Instant) {
+        let Self {
+            receivers,
+            transmitters,
+            control,
+            proxy,
+            ..
+        } = self;
+        for receiver in receivers {
+            receiver.receive_errors(&mut |unreachable| {
+                let mut exit = Exit::new(transmitters, control.mailboxes());
+                let sent = unreachable.payload;
+                proxy.on_notice(now, Notice::Unreachable { sent }, &mut exit);
+            });
+        }
+    }
+
+    /// Sleeps until something arrives, a timer is due or housekeeping is.
+    fn sleep(&self) {
+        if !self.transmitters.is_idle() || !self.mailbox.may_sleep() {
+            return;
+        }
+        let now = self.clock.now();
+        let due = self.proxy.next_deadline().unwrap_or(now + IDLE);
+        let span = due.min(self.next_housekeeping).since(now);
+        let woken = self.poll(span);
+        self.mailbox.awake(woken);
+    }
+
+    /// Waits on all descriptors; says whether the mailbox's was readable.
+    fn poll(&self, span: Duration) -> bool {
+        let mailbox = self.mailbox.as_fd();
+        let fd_at = |place: usize| -> BorrowedFd<'_> {
+            let receiver = place
+                .checked_sub(1)
+                .and_then(|place| self.receivers.get(place));
+            receiver.map_or(mailbox, |receiver| receiver.fd())
+        };
+        // In an array, so that falling asleep allocates nothing.
+        let mut fds: [PollFd<'_>; POLLED_MAX] =
+            std::array::from_fn(|place| PollFd::from_borrowed_fd(fd_at(place), PollFlags::IN));
+        let polled = (self.receivers.len() + 1).min(POLLED_MAX);
+        let fds = &mut fds[..polled];
+        let timeout = Timespec {
+            tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(span.as_micros() % 1_000_000).unwrap_or(0) * 1_000,
+        };
+        // Interrupted or failed, the next turn looks everywhere anyway.
+        let _ = poll(fds, Some(&timeout));
+        fds.first()
+            .is_some_and(|mailbox| mailbox.revents().contains(PollFlags::IN))
+    }
+}
+
+/// The method as the latency tables know it.
+fn measured(method: Method) -> latency::Method {
+    match method {
+        Method::Invite => latency::Method::Invite,
+        Method::Ack => latency::Method::Ack,
+        Method::Bye => latency::Method::Bye,
+        Method::Cancel => latency::Method::Cancel,
+        Method::Register => latency::Method::Register,
+        Method::Options => latency::Method::Options,
+        Method::Prack
+        | Method::Update
+        | Method::Info
+        | Method::Subscribe
+        | Method::Notify
+        | Method::Refer
+        | Method::Message
+        | Method::Publish
+        | Method::Kdmq
+        | Method::Other => latency::Method::Other,
+    }
+}
+
+/// The mailbox, and for each listener the kernel's socket and at most one AF_XDP socket.
+const POLLED_MAX: usize = 1 + 2 * LISTENERS_MAX;

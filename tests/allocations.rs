@@ -1,0 +1,219 @@
+//! After warm-up the hot path allocates nothing: a counting allocator proves it.
+//!
+//! The allocator counts what the thread under test takes while [`allocations_in`] runs, and nothing else: the test harness's
+//! own threads go uncounted. Each test warms its part up, then counts.
+#![expect(
+    unsafe_code,
+    reason = "an allocator that counts is an unsafe trait's implementation"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use strowger::datagram::{Flow, ListenerId, Transport};
+use strowger::location::{Location, LocationSettings, SweepCursor, Targets};
+use strowger::proxy::domains::Domains;
+use strowger::proxy::register::{RegisterScratch, Registrar, RegistrarSettings};
+use strowger::sip::{Index, Parsed, Reply, parse};
+use strowger::time::{Duration, Instant};
+use strowger::timer::Wheel;
+
+struct Counting;
+
+thread_local! {
+    /// `None` while this thread is not counted.
+    static TAKEN: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // A thread that is ending has no counter any more.
+        let _ = TAKEN.try_with(|taken| taken.set(taken.get().map(|count| count + 1)));
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `System` by `alloc` above, with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How many allocations `work` makes on this thread.
+fn allocations_in(work: impl FnOnce()) -> u64 {
+    TAKEN.with(|taken| taken.set(Some(0)));
+    work();
+    TAKEN.with(|taken| taken.take()).unwrap_or_default()
+}
+
+const START: Instant = Instant::from_micros(1_700_000_000_000_000);
+
+fn at(secs: u64) -> Instant {
+    START + Duration::from_secs(secs)
+}
+
+fn flow() -> Flow {
+    let peer = "198.51.100.7:40000".parse().expect("an address");
+    Flow {
+        listener: ListenerId(0),
+        transport: Transport::Udp,
+        peer,
+    }
+}
+
+/// A registrar and what a worker keeps beside it.
+struct Phones {
+    location: Arc<Location>,
+    registrar: Registrar,
+    index: Index,
+    scratch: RegisterScratch,
+    reply: Vec<u8>,
+}
+
+impl Phones {
+    fn new() -> Self {
+        let settings = LocationSettings {
+            hash_key: [1; 16],
+            bindings_max: 10_000,
+            contacts_max: 10,
+        };
+        let location = Arc::new(Location::new(&settings));
+        let domains = Arc::new(Domains::new(["example.com"], []));
+        let settings = RegistrarSettings {
+            expires_default_s: 3_600,
+            expires_min_s: 60,
+            expires_max_s: 7_200,
+            use_domain: false,
+        };
+        let registrar = Registrar::new(Arc::clone(&location), domains, settings);
+        let reply = vec![0; 4_096];
+        Self {
+            location,
+            registrar,
+            index: Index::new(),
+            scratch: RegisterScratch::new(),
+            reply,
+        }
+    }
+
+    /// Parses a REGISTER, serves it, and writes the answer; gives its status.
+    fn serve(&mut self, now: Instant, bytes: &[u8]) -> u16 {
+        let Parsed::Good(message) = parse(bytes, &mut self.index) else {
+            return 0;
+        };
+        let answer = self
+            .registrar
+            .register(now, &message, &flow(), &mut self.scratch);
+        let reply = Reply::new(&message, answer.status, answer.reason)
+            .to_tag(b"tag")
+            .received(flow().peer)
+            .headers(answer.headers);
+        reply.write(&mut self.reply).map_or(0, |_| answer.status)
+    }
+}
+
+fn register(user: u32, call_id: &str, cseq: u32, expires_s: u32) -> Vec<u8> {
+    format!(
+        "REGISTER sip:example.com SIP/2.0\r\n\
+         Via: SIP/2.0/UDP 10.0.0.5:5060;rport;branch=z9hG4bK{cseq}-{user}\r\n\
+         Max-Forwards: 70\r\n\
+         From: <sip:user{user}@example.com>;tag=a{user}\r\n\
+         To: <sip:user{user}@example.com>\r\n\
+         Call-ID: {call_id}\r\n\
+         CSeq: {cseq} REGISTER\r\n\
+         Supported: path\r\n\
+         Path: <sip:edge.example.com;lr>\r\n\
+         Contact: <sip:user{user}@10.0.0.5:5060;ob>;q=0.5;expires={expires_s};+sip.instance=\"<urn:uuid:1>\"\r\n\
+         User-Agent: Phone/1.0\r\n\
+         Content-Length: 0\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+#[test]
+fn the_allocator_counts() {
+    assert_eq!(allocations_in(|| drop(vec![0_u8; 100])), 1);
+    assert_eq!(allocations_in(|| ()), 0);
+}
+
+#[test]
+fn a_register_refresh_allocates_nothing() {
+    let mut phones = Phones::new();
+    // Warm-up: every phone is there and has refreshed once.
+    for cseq in [1, 2] {
+        for user in 0..50 {
+            assert_eq!(
+                phones.serve(at(0), &register(user, "call-aaaa", cseq, 600)),
+                200
+            );
+        }
+    }
+    let refreshes: Vec<_> = (0..50)
+        .map(|user| register(user, "call-aaaa", 3, 600))
+        .collect();
+    let others: Vec<_> = (0..50)
+        .map(|user| register(user, "call-bbbb", 1, 600))
+        .collect();
+    let brief = register(7, "call-aaaa", 4, 5);
+    let count = allocations_in(|| {
+        for (refresh, other) in refreshes.iter().zip(&others) {
+            assert_eq!(phones.serve(at(1), refresh), 200, "a refresh");
+            assert_eq!(phones.serve(at(2), refresh), 200, "its retransmission");
+            assert_eq!(
+                phones.serve(at(3), other),
+                200,
+                "one with another Call-ID of the same length"
+            );
+        }
+        assert_eq!(phones.serve(at(4), &brief), 423);
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn a_lookup_and_a_sweep_allocate_nothing() {
+    let mut phones = Phones::new();
+    for user in 0..50 {
+        assert_eq!(phones.serve(at(0), &register(user, "call", 1, 600)), 200);
+    }
+    let mut targets = Targets::new();
+    let mut cursor = SweepCursor::new(0, 1);
+    let count = allocations_in(|| {
+        phones.location.lookup(at(1), b"user7", &mut targets);
+        assert_eq!(targets.len(), 1);
+        assert!(
+            phones
+                .location
+                .registered_contact(at(1), b"sip:user7@10.0.0.5")
+                .is_some()
+        );
+        for _ in 0..strowger::limits::LOCATION_SHARDS {
+            phones.location.sweep(at(601), &mut cursor, 1_000);
+        }
+        assert_eq!(phones.location.bindings(), 0);
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn a_timer_allocates_nothing() {
+    let mut wheel = Wheel::with_capacity(1_000);
+    let count = allocations_in(|| {
+        for n in 0..5_000_u64 {
+            let now = START + Duration::from_millis(n);
+            let id = wheel.schedule(now, now + Duration::from_millis(500), n);
+            wheel.schedule(now, now + Duration::from_millis(300 + n % 7), n);
+            if n % 3 == 0 {
+                wheel.cancel(id);
+            }
+            while wheel.pop_expired(now).is_some() {}
+        }
+        assert!(wheel.len() > 500);
+    });
+    assert_eq!(count, 0);
+}

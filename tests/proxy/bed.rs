@@ -1,0 +1,392 @@
+//! A bed for cores: they share a location, their messages are collected, and time stands until it is moved.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use strowger::counters::{Counter, Counters};
+use strowger::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
+use strowger::location::{Location, LocationSettings};
+use strowger::proxy::domains::Domains;
+use strowger::proxy::register::{Registrar, RegistrarSettings};
+use strowger::proxy::{Keys, Listener, MailboxFull, Notice, Output, Proxy, SendError, Settings};
+use strowger::time::{Duration, Instant};
+
+/// The address that phones know us by.
+pub(crate) const PROXY: &str = "192.0.2.1:5060";
+/// Our second interface.
+pub(crate) const PROXY_INSIDE: &str = "198.51.100.1:5060";
+
+/// Workers of one node, and what they sent.
+pub(crate) struct Bed {
+    pub(crate) workers: Vec<Proxy>,
+    pub(crate) counters: Vec<Arc<Counters>>,
+    pub(crate) location: Arc<Location>,
+    pub(crate) now: Instant,
+    wire: Wire,
+    settings: Settings,
+}
+
+/// What a core did through its exit.
+#[derive(Default)]
+struct Wire {
+    sent: VecDeque<Sent>,
+    handed_off: VecDeque<(WorkerId, Vec<u8>, Flow)>,
+    dead: Vec<SocketAddr>,
+}
+
+/// A message that left.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) flow: Flow,
+    pub(crate) text: String,
+}
+
+impl Output for Wire {
+    fn send(
+        &mut self,
+        flow: &Flow,
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<(), SendError> {
+        if self.dead.contains(&flow.peer) {
+            return Err(SendError::Unreachable);
+        }
+        let mut buffer = vec![b'!'; len];
+        write(&mut buffer);
+        let text = String::from_utf8_lossy(&buffer).into_owned();
+        self.sent.push_back(Sent { flow: *flow, text });
+        Ok(())
+    }
+
+    fn hand_off(&mut self, to: WorkerId, datagram: &Datagram<'_>) -> Result<(), MailboxFull> {
+        self.handed_off
+            .push_back((to, datagram.bytes.to_vec(), datagram.flow));
+        Ok(())
+    }
+}
+
+impl Bed {
+    /// One worker, domain example.com, two interfaces.
+    pub(crate) fn new() -> Self {
+        Self::with_workers(1)
+    }
+
+    /// Several workers of one node.
+    pub(crate) fn with_workers(workers: u8) -> Self {
+        Self::with_settings(workers, |_| {})
+    }
+
+    /// One worker whose settings are changed by `change`.
+    pub(crate) fn with_settings(workers: u8, change: impl FnOnce(&mut Settings)) -> Self {
+        let keys = Keys {
+            steering: [1; 16],
+            transactions: [2; 16],
+            branches: vec![[3; 16]],
+            tokens: vec![[4; 16]],
+            tags: vec![[5; 16]],
+        };
+        let listener = |id, address: &str| Listener {
+            id: ListenerId(id),
+            address: addr(address),
+        };
+        let listeners = vec![
+            listener(0, PROXY),
+            listener(1, PROXY_INSIDE),
+            listener(2, "[2001:db8::1]:5060"),
+        ];
+        let mut settings = Settings::alone(keys, listeners, &["example.com"]);
+        settings.workers = workers;
+        settings.epoch = 11;
+        change(&mut settings);
+        let location = Arc::new(Location::new(&LocationSettings {
+            hash_key: [9; 16],
+            bindings_max: 1_000,
+            contacts_max: 10,
+        }));
+        let mut bed = Self {
+            workers: Vec::new(),
+            counters: Vec::new(),
+            location,
+            now: Instant::from_micros(1_800_000_000_000_000),
+            wire: Wire::default(),
+            settings,
+        };
+        bed.start();
+        bed
+    }
+
+    /// Kills every worker and starts new ones: keys and location stay, transactions and the epoch do not.
+    pub(crate) fn restart(&mut self) {
+        self.settings.epoch += 1;
+        self.start();
+    }
+
+    fn start(&mut self) {
+        self.workers.clear();
+        self.counters.clear();
+        for worker in 0..self.settings.workers {
+            let mut settings = self.settings.clone();
+            settings.worker = WorkerId(worker);
+            let counters = Arc::new(Counters::new());
+            let registrar = Registrar::new(
+                Arc::clone(&self.location),
+                Arc::new(Domains::new(
+                    ["example.com"],
+                    settings
+                        .listeners
+                        .iter()
+                        .map(|listener| listener.address.ip()),
+                )),
+                RegistrarSettings {
+                    expires_default_s: 3_600,
+                    expires_min_s: 60,
+                    expires_max_s: 7_200,
+                    use_domain: false,
+                },
+            );
+            let proxy = Proxy::new(
+                settings,
+                Arc::clone(&self.location),
+                registrar,
+                Arc::clone(&counters),
+            );
+            self.workers.push(proxy);
+            self.counters.push(counters);
+        }
+    }
+
+    /// A message arrives at worker 0 from `source` by the first listener (or the IPv6 one).
+    pub(crate) fn receive(&mut self, source: &str, text: &str) {
+        let listener = if addr(source).is_ipv4() { 0 } else { 2 };
+        self.receive_at(0, listener, source, text);
+    }
+
+    /// A message arrives at a worker by a listener; hand-offs are carried out until none is left.
+    pub(crate) fn receive_at(&mut self, worker: usize, listener: u8, source: &str, text: &str) {
+        let flow = Flow {
+            listener: ListenerId(listener),
+            transport: Transport::Udp,
+            peer: addr(source),
+        };
+        let text = crlf(text);
+        self.deliver(worker, text.as_bytes(), flow, false);
+        while let Some((to, bytes, flow)) = self.wire.handed_off.pop_front() {
+            self.deliver(usize::from(to.0), &bytes, flow, true);
+        }
+    }
+
+    fn deliver(&mut self, worker: usize, bytes: &[u8], flow: Flow, handed_off: bool) {
+        let datagram = Datagram {
+            bytes,
+            flow,
+            received_at: self.now,
+            handed_off,
+        };
+        self.workers[worker].on_datagram(self.now, &datagram, &mut self.wire);
+    }
+
+    /// Time passes; timers fire when they are due.
+    pub(crate) fn wait(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            let next = self.workers.iter().filter_map(Proxy::next_deadline).min();
+            let Some(next) = next.filter(|next| *next <= end) else {
+                break;
+            };
+            self.now = next.max(self.now);
+            for worker in &mut self.workers {
+                worker.on_timeout(self.now, &mut self.wire);
+            }
+        }
+        self.now = end;
+    }
+
+    /// Sends to this address fail from now on.
+    pub(crate) fn kill(&mut self, address: &str) {
+        self.wire.dead.push(addr(address));
+    }
+
+    /// Every worker takes a notice.
+    pub(crate) fn notice(&mut self, notice: Notice<'_>) {
+        for worker in &mut self.workers {
+            worker.on_notice(self.now, notice, &mut self.wire);
+        }
+    }
+
+    /// Takes the one message that was sent.
+    #[track_caller]
+    pub(crate) fn sent_one(&mut self) -> Sent {
+        let sent = self.sent();
+        assert_eq!(sent.len(), 1, "{sent:#?}");
+        sent.into_iter().next().expect("one")
+    }
+
+    /// Takes the two messages that were sent.
+    #[track_caller]
+    pub(crate) fn sent_two(&mut self) -> (Sent, Sent) {
+        let sent: [Sent; 2] = self.sent().try_into().expect("two messages");
+        sent.into()
+    }
+
+    /// Takes all messages that were sent.
+    pub(crate) fn sent(&mut self) -> Vec<Sent> {
+        self.wire.sent.drain(..).collect()
+    }
+
+    /// Asserts that nothing was sent.
+    #[track_caller]
+    pub(crate) fn sent_none(&mut self) {
+        let sent = self.sent();
+        assert!(sent.is_empty(), "{sent:#?}");
+    }
+
+    /// A counter, over all workers.
+    pub(crate) fn count(&self, counter: Counter) -> u64 {
+        self.counters
+            .iter()
+            .map(|counters| counters.read(counter))
+            .sum()
+    }
+
+    /// Asserts that no transaction, timer or stored message is left, and that what was created was freed.
+    #[track_caller]
+    pub(crate) fn assert_empty(&self) {
+        for worker in &self.workers {
+            assert_eq!(worker.held(), (0, 0, 0));
+            assert_eq!(worker.pending(), 0);
+        }
+        for (live, created, freed) in [
+            (
+                Counter::TransactionsLiveServer,
+                Counter::TransactionsCreatedServer,
+                Counter::TransactionsFreedServer,
+            ),
+            (
+                Counter::TransactionsLiveClient,
+                Counter::TransactionsCreatedClient,
+                Counter::TransactionsFreedClient,
+            ),
+        ] {
+            assert_eq!(self.count(live), 0);
+            assert_eq!(self.count(created), self.count(freed));
+        }
+    }
+
+    /// Registers `user` at `contact`, from there.
+    #[track_caller]
+    pub(crate) fn register(&mut self, user: &str, contact: &str) {
+        self.register_from(user, contact, contact);
+    }
+
+    /// Registers `user` at `contact`, in a packet from `source`.
+    #[track_caller]
+    pub(crate) fn register_from(&mut self, user: &str, contact: &str, source: &str) {
+        let text = register(user, contact, 1, "");
+        self.receive(source, &text);
+        assert_eq!(self.sent_one().status(), 200);
+    }
+}
+
+impl Sent {
+    /// The status of a response; 0 of a request.
+    pub(crate) fn status(&self) -> u16 {
+        let status = self
+            .text
+            .strip_prefix("SIP/2.0 ")
+            .and_then(|rest| rest.get(..3));
+        status
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_default()
+    }
+
+    /// The start line.
+    pub(crate) fn start_line(&self) -> &str {
+        self.text.lines().next().unwrap_or_default()
+    }
+
+    /// The first value of a header, to the letter.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers(name).into_iter().next()
+    }
+
+    /// All values of a header.
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
+        let head = self.text.split("\r\n\r\n").next().unwrap_or_default();
+        head.lines()
+            .filter_map(|line| line.split_once(':'))
+            .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
+            .collect()
+    }
+
+    /// Where it went.
+    pub(crate) fn to(&self) -> String {
+        self.flow.peer.to_string()
+    }
+
+    /// The response that a user agent gives to this request.
+    pub(crate) fn answer(&self, status: u16, extra: &str) -> String {
+        let mut text = format!("SIP/2.0 {status} Whatever\r\n");
+        for name in ["Via", "Record-Route", "From", "To", "Call-ID", "CSeq"] {
+            for value in self.headers(name) {
+                let tag = if name == "To" && status > 100 && !value.contains(";tag=") {
+                    ";tag=callee"
+                } else {
+                    ""
+                };
+                text.push_str(&format!("{name}: {value}{tag}\r\n"));
+            }
+        }
+        format!("{text}{extra}Content-Length: 0\r\n\r\n")
+    }
+}
+
+/// An address.
+pub(crate) fn addr(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+/// Gives every line its CRLF.
+fn crlf(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\n', "\r\n")
+}
+
+/// A REGISTER of `user` at `contact`.
+pub(crate) fn register(user: &str, contact: &str, cseq: u32, extra: &str) -> String {
+    format!(
+        "REGISTER sip:example.com SIP/2.0\nVia: SIP/2.0/UDP {contact};branch=z9hG4bKreg{user}{cseq}\n\
+         Max-Forwards: 70\nFrom: <sip:{user}@example.com>;tag=reg\nTo: <sip:{user}@example.com>\n\
+         Call-ID: reg-{user}-{contact}\nCSeq: {cseq} REGISTER\nContact: <sip:{user}@{contact}>\n{extra}Content-Length: 0\n\n"
+    )
+}
+
+/// A request from a phone at `via`, outside a dialog.
+pub(crate) fn request(method: &str, uri: &str, via: &str, branch: &str, extra: &str) -> String {
+    format!(
+        "{method} {uri} SIP/2.0\nVia: SIP/2.0/UDP {via};branch=z9hG4bK{branch}\nMax-Forwards: 70\n\
+         From: \"Alice\" <sip:alice@example.com>;tag=caller\nTo: <sip:bob@example.com>\nCall-ID: call-1\n\
+         CSeq: 1 {method}\nContact: <sip:alice@{via}>\n{extra}Content-Length: 0\n\n"
+    )
+}
+
+/// The ACK of a failed INVITE: same branch, the To of the response.
+pub(crate) fn ack_of(invite: &str, response: &Sent) -> String {
+    let to = format!("To: {}", response.header("To").unwrap_or_default());
+    invite
+        .replace("INVITE", "ACK")
+        .replace("To: <sip:bob@example.com>", &to)
+}
+
+/// Where Alice's phone is.
+pub(crate) const ALICE: &str = "203.0.113.5:5060";
+/// Where Bob's phone is.
+pub(crate) const BOB: &str = "203.0.113.9:5070";
+
+/// Alice's INVITE to Bob.
+pub(crate) fn invite() -> String {
+    request("INVITE", "sip:bob@example.com", ALICE, "inv1", "")
+}
+
+/// 64*T1.
+pub(crate) const T1_64: Duration = Duration::from_secs(32);

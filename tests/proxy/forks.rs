@@ -1,0 +1,102 @@
+//! Parallel forking: several contacts ring, one response is chosen.
+
+use super::bed::*;
+
+const DESK: &str = "203.0.113.21:5060";
+const MOBILE: &str = "203.0.113.22:5060";
+
+/// Bob has two phones, and both ring; gives the two INVITEs.
+fn ring_both(bed: &mut Bed) -> (Sent, Sent) {
+    bed.register("bob", DESK);
+    bed.register("bob", MOBILE);
+    bed.receive(ALICE, &invite());
+    let mut sent = bed.sent();
+    assert_eq!(sent.len(), 3);
+    let (second, first) = (sent.pop().expect("two"), sent.pop().expect("one"));
+    let (desk, mobile) = if first.to() == DESK {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    assert_ne!(desk.header("Via"), mobile.header("Via"));
+    bed.receive(DESK, &desk.answer(180, ""));
+    bed.receive(MOBILE, &mobile.answer(180, ""));
+    assert_eq!(bed.sent().len(), 2);
+    (desk, mobile)
+}
+
+#[test]
+fn the_first_to_answer_gets_the_call_and_the_others_are_cancelled() {
+    let mut bed = Bed::new();
+    let (desk, mobile) = ring_both(&mut bed);
+    bed.receive(DESK, &desk.answer(200, ""));
+    let (answered, cancelled) = bed.sent_two();
+    assert_eq!((answered.status(), answered.to().as_str()), (200, ALICE));
+    assert_eq!(
+        cancelled.start_line(),
+        format!("CANCEL sip:bob@{MOBILE} SIP/2.0")
+    );
+    bed.receive(MOBILE, &cancelled.answer(200, ""));
+    bed.receive(MOBILE, &mobile.answer(487, ""));
+    // The 487 is acknowledged below and goes no further.
+    assert!(bed.sent_one().start_line().starts_with("ACK"));
+    bed.wait(T1_64 + T1_64);
+    bed.sent_none();
+    bed.assert_empty();
+}
+
+#[test]
+fn two_that_answer_at_once_are_both_passed_on() {
+    let mut bed = Bed::new();
+    let (desk, mobile) = ring_both(&mut bed);
+    bed.receive(DESK, &desk.answer(200, ""));
+    bed.sent();
+    bed.receive(MOBILE, &mobile.answer(200, ""));
+    assert_eq!(bed.sent_one().status(), 200);
+}
+
+#[test]
+fn the_best_of_two_failures_is_chosen() {
+    let mut bed = Bed::new();
+    let (desk, mobile) = ring_both(&mut bed);
+    bed.receive(DESK, &desk.answer(404, ""));
+    assert!(bed.sent_one().start_line().starts_with("ACK"));
+    bed.receive(MOBILE, &mobile.answer(500, ""));
+    let (ack, best) = bed.sent_two();
+    assert!(ack.start_line().starts_with("ACK"));
+    assert_eq!((best.status(), best.headers("Via").len()), (404, 1));
+}
+
+#[test]
+fn a_6xx_ends_the_search() {
+    let mut bed = Bed::new();
+    let (desk, mobile) = ring_both(&mut bed);
+    bed.receive(DESK, &desk.answer(603, ""));
+    let (ack, cancelled) = bed.sent_two();
+    assert!(ack.start_line().starts_with("ACK"));
+    assert!(cancelled.start_line().starts_with("CANCEL"));
+    bed.receive(MOBILE, &mobile.answer(487, ""));
+    let (_, best) = bed.sent_two();
+    assert_eq!(best.status(), 603);
+    bed.wait(T1_64 + T1_64);
+    bed.assert_empty();
+}
+
+#[test]
+fn a_phone_that_is_gone_does_not_keep_the_other_from_failing_the_call() {
+    let mut bed = Bed::new();
+    let (desk, _) = ring_both(&mut bed);
+    bed.receive(DESK, &desk.answer(486, ""));
+    bed.sent();
+    // The mobile rings on until Timer C, is cancelled, and never says another word.
+    bed.wait(strowger::time::Duration::from_secs(182) + T1_64);
+    let statuses: Vec<u16> = bed
+        .sent()
+        .iter()
+        .map(Sent::status)
+        .filter(|status| *status > 0)
+        .collect();
+    assert_eq!(statuses[0], 486);
+    bed.wait(T1_64 + T1_64);
+    bed.assert_empty();
+}
