@@ -3,13 +3,13 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::bed::{Bed, Family};
-use crate::calls::{Backend, configuration};
-use crate::mutation::Mutation;
-use crate::phones;
-use crate::recovery::{assert_nothing_left, live};
-use crate::scratch::Scratch;
-use crate::server::{Metrics, Server};
+use super::bed::{Bed, Family};
+use super::calls::{Backend, configuration};
+use super::mutation::Mutation;
+use super::phones;
+use super::recovery::{assert_nothing_left, live};
+use super::scratch::Scratch;
+use super::server::{Metrics, Server};
 
 #[test]
 #[ignore = "needs root and network namespaces: bash tests/run.sh"]

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::namespace::Namespace;
+use super::namespace::Namespace;
 
 /// What a bed is made of.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +133,7 @@ impl Link {
     /// Packets that each of the server's receive queues has seen since it was made.
     pub(crate) fn packets_by_queue(&self, server: &Namespace) -> Vec<u64> {
         let statistics =
-            crate::namespace::run(server.command("ethtool").args(["-S", &self.interface]));
+            super::namespace::run(server.command("ethtool").args(["-S", &self.interface]));
         let mut by_queue = Vec::new();
         for line in statistics.lines() {
             let Some((name, value)) = line.trim().split_once(": ") else {

@@ -3,11 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use crate::bed::{Bed, Family};
-use crate::calls::{Backend, configuration};
-use crate::phones;
-use crate::scratch::Scratch;
-use crate::server::{Server, User, binary};
+use super::bed::{Bed, Family};
+use super::calls::{Backend, configuration};
+use super::phones;
+use super::scratch::Scratch;
+use super::server::{Server, User, binary};
 
 #[test]
 #[ignore = "needs root and network namespaces: bash tests/run.sh"]

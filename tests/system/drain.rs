@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::bed::{Bed, Family};
-use crate::calls::{Backend, configuration};
-use crate::phones;
-use crate::scratch::Scratch;
-use crate::server::Server;
+use super::bed::{Bed, Family};
+use super::calls::{Backend, configuration};
+use super::phones;
+use super::scratch::Scratch;
+use super::server::Server;
 
 #[test]
 #[ignore = "needs root and network namespaces: bash tests/run.sh"]

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::bed::{Bed, Family};
-use crate::calls::{Backend, configuration};
-use crate::phones;
-use crate::scratch::Scratch;
-use crate::server::Server;
+use super::bed::{Bed, Family};
+use super::calls::{Backend, configuration};
+use super::phones;
+use super::scratch::Scratch;
+use super::server::Server;
 
 #[test]
 #[ignore = "needs root and network namespaces: bash tests/run.sh"]
@@ -29,7 +29,7 @@ fn fragmented_calls_complete(family: Family) {
         &configuration(&bed, family, Backend::Driver, 2),
     );
     let groups = phones::groups(bed.link(), family, 0..CALLS, 1);
-    phones::register(bed.link(), &scratch, &groups, CALLS);
+    phones::register(bed.link(), &scratch, &groups, 1_000);
     let before = reassembled(&bed, family);
     let padding = "p".repeat(PADDING_LEN);
     let callee = groups[0]
@@ -95,6 +95,6 @@ fn reassembled(bed: &Bed, family: Family) -> u64 {
         .expect("a number")
 }
 
-const CALLS: u32 = 200;
+const CALLS: u32 = 2_000;
 /// Two fragments at an MTU of 1,500 bytes, and more than a frame's worth with the headers of neither.
 const PADDING_LEN: usize = 2_000;

@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::bed::{Link, PHONE_INTERFACE};
-use crate::namespace::run;
+use super::bed::{Link, PHONE_INTERFACE};
+use super::namespace::run;
 
 /// Loses `percent` of the SIP packets on `link`, in each direction, from now on.
 pub(crate) fn lose(link: &Link, percent: u8, scratch: &Path) {

@@ -1,11 +1,11 @@
 //! A phone behind a NAT says an address of its own that nobody can reach: it is called where its REGISTER came from.
 
-use crate::bed::{Bed, Family};
-use crate::calls::{Backend, configuration};
-use crate::phones;
-use crate::scratch::Scratch;
-use crate::server::Server;
-use crate::sipp::Sipp;
+use super::bed::{Bed, Family};
+use super::calls::{Backend, configuration};
+use super::phones;
+use super::scratch::Scratch;
+use super::server::Server;
+use super::sipp::Sipp;
 
 #[test]
 #[ignore = "needs root and network namespaces: bash tests/run.sh"]

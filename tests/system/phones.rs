@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::bed::{Family, Link};
-use crate::scratch::Scratch;
-use crate::sipp::{Outcome, Running, Sipp};
+use super::bed::{Family, Link};
+use super::scratch::Scratch;
+use super::sipp::{Outcome, Running, Sipp};
 
 /// Phones `user<first>..user<last>`, all of whose Contacts are one socket of SIPp.
 #[derive(Clone, Debug)]

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::bed::{Bed, Family};
-use crate::calls::{Backend, configuration};
-use crate::loss;
-use crate::phones;
-use crate::scratch::Scratch;
-use crate::server::{Metrics, Server};
-use crate::sipp::Sipp;
+use super::bed::{Bed, Family};
+use super::calls::{Backend, configuration};
+use super::loss;
+use super::phones;
+use super::scratch::Scratch;
+use super::server::{Metrics, Server};
+use super::sipp::Sipp;
 
 /// The longest test: it waits for Timer C. `tests/run.sh` runs it beside the others.
 #[test]

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::namespace::{Namespace, run};
-use crate::scratch::Scratch;
+use super::namespace::{Namespace, run};
+use super::scratch::Scratch;
 
 /// A server that runs; dropped, it is killed.
 #[derive(Debug)]

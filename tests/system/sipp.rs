@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::namespace::Namespace;
-use crate::scratch::Scratch;
+use super::namespace::Namespace;
+use super::scratch::Scratch;
 
 /// One run of SIPp, to be configured and started.
 #[derive(Clone, Debug)]

@@ -3,11 +3,11 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use crate::bed::{Bed, Family};
-use crate::calls::{Backend, configuration};
-use crate::namespace::run;
-use crate::scratch::Scratch;
-use crate::server::Server;
+use super::bed::{Bed, Family};
+use super::calls::{Backend, configuration};
+use super::namespace::run;
+use super::scratch::Scratch;
+use super::server::Server;
 
 #[test]
 #[ignore = "needs root and network namespaces: bash tests/run.sh"]
