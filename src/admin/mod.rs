@@ -230,7 +230,8 @@ impl Admin {
             .map_err(AdminError::Thread)?;
         let gate = {
             let _context = runtime.enter();
-            Gate::new(tokio::net::TcpListener::from_std(listener).map_err(bind_error)?)
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(bind_error)?;
+            Gate::new(listener, gate::PATIENCE)
         };
         let router = http::router(state, token);
         let (stop, stopped) = oneshot::channel();
