@@ -88,13 +88,13 @@ fn main() -> ExitCode {
 }
 
 fn run(path: &Path) -> ExitCode {
-    let (config, budget) = match prepare(path) {
+    let Prepared { config, budget, .. } = match prepare(path) {
         Ok(prepared) => prepared,
         Err(mistakes) => return fail(USAGE, mistakes),
     };
     let secret = match Secret::load_or_create(&config.sip.secret_file) {
         Ok(secret) => secret,
-        Err(error) => return fail(USAGE, about(path, "[sip] secret_file", error)),
+        Err(error) => return fail(USAGE, Mistakes::about_file(path, about_secret(error))),
     };
     for warning in &config.warnings {
         tracing::warn!("{}", warning.at(path));
@@ -109,27 +109,27 @@ fn run(path: &Path) -> ExitCode {
 }
 
 fn check(path: &Path) -> ExitCode {
-    let (config, budget) = match prepare(path) {
+    let Prepared {
+        config,
+        budget,
+        has_secret,
+    } = match prepare(path) {
         Ok(prepared) => prepared,
         Err(mistakes) => return fail(USAGE, mistakes),
     };
-    let secret = match Secret::check(&config.sip.secret_file) {
-        Ok(true) => "is there",
-        Ok(false) => "will be made at the first start",
-        Err(error) => return fail(USAGE, about(path, "[sip] secret_file", error)),
+    let secret = if has_secret {
+        "is there"
+    } else {
+        "will be made at the first start"
     };
+    let secret_file = config.sip.secret_file.display();
     let mut text = format!("{}: good\n\n{budget}\n", path.display());
-    text += &format!(
-        "secret            {} {secret}\n",
-        config.sip.secret_file.display()
-    );
-    let mut warnings: Vec<String> = config
+    text += &format!("secret            {secret_file} {secret}\n");
+    let warnings = config
         .warnings
         .iter()
-        .map(|warning| warning.at(path).to_string())
-        .collect();
-    warnings.extend(budget.warnings());
-    for (index, warning) in warnings.iter().enumerate() {
+        .map(|warning| warning.at(path).to_string());
+    for (index, warning) in warnings.chain(budget.warnings()).enumerate() {
         text += if index == 0 { "\n" } else { "" };
         text += &format!("warning: {warning}\n");
     }
@@ -181,26 +181,57 @@ fn init(path: &Path, port: u16) -> ExitCode {
     }
 }
 
-/// Reads the configuration and what it names, and computes what it comes to on this host.
-fn prepare(path: &Path) -> Result<(Config, Budget), Mistakes> {
+/// A configuration that can be served on this host, as far as can be told without opening anything.
+struct Prepared {
+    config: Config,
+    budget: Budget,
+    has_secret: bool,
+}
+
+/// Reads the configuration and what it names, and computes what it comes to on this host; every mistake at once.
+fn prepare(path: &Path) -> Result<Prepared, Mistakes> {
     if path == Path::new(DEFAULT_FILE) && !path.exists() {
         let text = "is not here; name your file with --config FILE, or make a first one with `strowger init`";
         return Err(Mistakes::about_file(path, text));
     }
     let config = Config::load(path)?;
-    let budget = Budget::compute(&config, &Host::read())?;
-    if let Some(token_file) = config
+    let budget = Budget::compute(&config, &Host::read());
+    let secret = Secret::check(&config.sip.secret_file);
+    let token_file = config
         .admin
         .as_ref()
-        .and_then(|admin| admin.token_file.as_deref())
-    {
-        Token::load(token_file).map_err(|error| about(path, "[admin] token_file", error))?;
-    }
-    Ok((config, budget))
+        .and_then(|admin| admin.token_file.as_deref());
+    let token = token_file.map(Token::load).transpose();
+    let list = match (budget, secret, token) {
+        (Ok(budget), Ok(has_secret), Ok(_)) => {
+            return Ok(Prepared {
+                config,
+                budget,
+                has_secret,
+            });
+        }
+        (budget, secret, token) => {
+            let about_token = |error| format!("[admin] token_file: {error}");
+            let texts = [secret.err().map(about_secret), token.err().map(about_token)];
+            let named = texts
+                .into_iter()
+                .flatten()
+                .map(|text| Mistakes::about_file(path, text));
+            budget
+                .err()
+                .into_iter()
+                .chain(named)
+                .flat_map(|mistakes| mistakes.list)
+        }
+    };
+    Err(Mistakes {
+        path: path.to_owned(),
+        list: list.collect(),
+    })
 }
 
-fn about(path: &Path, key: &str, error: impl Display) -> Mistakes {
-    Mistakes::about_file(path, format!("{key}: {error}"))
+fn about_secret(error: impl Display) -> String {
+    format!("[sip] secret_file: {error}")
 }
 
 /// The log goes to standard error: `--log-level`, else RUST_LOG, else info.

@@ -286,6 +286,24 @@ fn a_secret_that_cannot_be_made_is_an_error_of_configuration() {
 }
 
 #[test]
+fn what_the_file_names_is_checked_all_at_once() {
+    let folder = Folder::new();
+    let text = "[[listen]]\naddress = \"127.0.0.1:5060\"\n[sip]\nsecret_file = \"no/such/a.key\"\n\
+                [limits]\nmemory = \"16 MiB\"\nbindings = 1000000\n\
+                [admin]\nlisten = \"0.0.0.0:8060\"\ntoken_file = \"no.token\"\n";
+    folder.write("a.toml", text);
+    let text = stderr(&strowger(&folder.0, &["run", "--config", "a.toml"]));
+    assert_eq!(text.lines().count(), 3, "{text}");
+    for part in [
+        "[limits]: bindings = 1000000",
+        "[sip] secret_file: ",
+        "[admin] token_file: no.token: ",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}
+
+#[test]
 fn doctor_prints_json_and_its_exit_status_agrees() {
     let folder = Folder::new();
     let output = strowger(&folder.0, &["doctor", "--interface", "lo", "--json"]);
