@@ -4,6 +4,10 @@
 mod bed;
 #[path = "net/echo.rs"]
 mod echo;
+#[path = "net/opening.rs"]
+mod opening;
+#[path = "net/paths.rs"]
+mod paths;
 #[path = "net/program.rs"]
 mod program;
 #[path = "net/raw.rs"]

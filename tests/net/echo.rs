@@ -24,12 +24,15 @@ use strowger::time::Instant;
 
 use crate::bed;
 
+/// What ICMP said: the peer, and the datagram's payload.
+type Reports = Arc<Mutex<Vec<(SocketAddr, Vec<u8>)>>>;
+
 /// A running echo server.
 pub(crate) struct Echo {
     pub(crate) counters: Vec<Arc<Counters>>,
     pub(crate) reports: Vec<ListenerReport>,
     pub(crate) attachments: Attachments,
-    pub(crate) unreachable: Arc<Mutex<Vec<(SocketAddr, Vec<u8>)>>>,
+    pub(crate) unreachable: Reports,
     is_over: Arc<AtomicBool>,
     workers: Vec<JoinHandle<Leaks>>,
 }
@@ -109,7 +112,7 @@ struct Worker {
     ports: WorkerPorts,
     counters: Arc<Counters>,
     is_over: Arc<AtomicBool>,
-    unreachable: Arc<Mutex<Vec<(SocketAddr, Vec<u8>)>>>,
+    unreachable: Reports,
 }
 
 impl Worker {

@@ -52,14 +52,32 @@ fn three_tags() -> Vec<u8> {
     packet
 }
 
-/// Every kind of packet with the verdict that it must get. Offsets: the IP header begins at 14.
-fn cases() -> Vec<(&'static str, Vec<u8>, Verdict)> {
-    let mut cases = vec![
+/// A packet, its name and the verdict that it must get.
+type Case = (&'static str, Vec<u8>, Verdict);
+
+/// Every kind of packet.
+fn cases() -> Vec<Case> {
+    [
+        ours(),
+        v4_to_the_kernel(),
+        v6_to_the_kernel(),
+        of_every_length(),
+    ]
+    .concat()
+}
+
+fn ours() -> Vec<Case> {
+    vec![
         ("v4", v4(Tags::NONE), Verdict::Redirected),
         ("v4, one tag", v4(Tags::one(TAG)), Verdict::Redirected),
         (
             "v4, two tags",
             v4(Tags::two(OUTER, TAG)),
+            Verdict::Redirected,
+        ),
+        (
+            "v4, do not fragment",
+            changed(v4(Tags::NONE), 20, 0x40),
             Verdict::Redirected,
         ),
         ("v6", v6(Tags::NONE), Verdict::Redirected),
@@ -69,6 +87,13 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Verdict)> {
             v6(Tags::two(OUTER, TAG)),
             Verdict::Redirected,
         ),
+    ]
+}
+
+/// The IP header begins at 14.
+fn v4_to_the_kernel() -> Vec<Case> {
+    let other = |destination| packet(Tags::NONE, "10.77.0.2:1", destination);
+    vec![
         ("three tags", three_tags(), Verdict::NotIp),
         (
             "ARP",
@@ -95,51 +120,50 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Verdict)> {
             changed(v4(Tags::NONE), 21, 0x10),
             Verdict::NotPlain,
         ),
-        (
-            "v4 do not fragment",
-            changed(v4(Tags::NONE), 20, 0x40),
-            Verdict::Redirected,
-        ),
         ("v4 TCP", changed(v4(Tags::NONE), 23, 6), Verdict::NotUdp),
         ("v4 ICMP", changed(v4(Tags::NONE), 23, 1), Verdict::NotUdp),
+        ("v4 other port", other("10.77.0.1:5061"), Verdict::OtherPort),
+        (
+            "v4 other address",
+            other("10.77.0.9:5060"),
+            Verdict::OtherPort,
+        ),
+    ]
+}
+
+/// The next header is at 20.
+fn v6_to_the_kernel() -> Vec<Case> {
+    let next = |header| changed(v6(Tags::NONE), 20, header);
+    let other = |destination| packet(Tags::NONE, "[fd77::2]:1", destination);
+    vec![
         (
             "v6 version",
             changed(v6(Tags::NONE), 14, 0x45),
             Verdict::NotPlain,
         ),
-        ("v6 TCP", changed(v6(Tags::NONE), 20, 6), Verdict::NotUdp),
-        ("v6 ICMP", changed(v6(Tags::NONE), 20, 58), Verdict::NotUdp),
-        (
-            "v4 other port",
-            packet(Tags::NONE, "10.77.0.2:1", "10.77.0.1:5061"),
-            Verdict::OtherPort,
-        ),
-        (
-            "v4 other address",
-            packet(Tags::NONE, "10.77.0.2:1", "10.77.0.9:5060"),
-            Verdict::OtherPort,
-        ),
+        ("hop by hop", next(0), Verdict::NotPlain),
+        ("routing", next(43), Verdict::NotPlain),
+        ("fragment", next(44), Verdict::NotPlain),
+        ("ESP", next(50), Verdict::NotPlain),
+        ("destination", next(60), Verdict::NotPlain),
+        ("v6 TCP", next(6), Verdict::NotUdp),
+        ("v6 ICMP", next(58), Verdict::NotUdp),
         (
             "v6 other port",
-            packet(Tags::NONE, "[fd77::2]:1", "[fd77:0::1]:5061"),
+            other("[fd77:0::1]:5061"),
             Verdict::OtherPort,
         ),
         (
             "v4 address in v6",
-            packet(Tags::NONE, "[fd77::2]:1", "[::ffff:10.77.0.1]:5060"),
+            other("[::ffff:10.77.0.1]:5060"),
             Verdict::OtherPort,
         ),
-    ];
-    for (name, header) in [
-        ("hop by hop", 0),
-        ("routing", 43),
-        ("fragment", 44),
-        ("ESP", 50),
-        ("destination", 60),
-    ] {
-        cases.push((name, changed(v6(Tags::NONE), 20, header), Verdict::NotPlain));
-    }
-    // Cut within each header; BPF_PROG_TEST_RUN takes nothing shorter than an Ethernet header.
+    ]
+}
+
+/// Cut within each header (BPF_PROG_TEST_RUN takes nothing shorter than an Ethernet header), and around a frame's length.
+fn of_every_length() -> Vec<Case> {
+    let mut cases = Vec::new();
     for (packet, headers) in [(v4(Tags::one(TAG)), 46), (v6(Tags::one(TAG)), 66)] {
         for len in 14..headers {
             cases.push(("truncated", packet[..len].to_vec(), Verdict::Truncated));

@@ -6,21 +6,46 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use strowger::wire::checksum::Sum;
 use strowger::wire::ethernet::{Mac, Tag, Tags};
 use strowger::wire::packet::Headers;
 
 use crate::bed;
 
-/// Headers from peer 0 to the server, by any MAC address.
-pub(crate) fn headers(namespace: &str, source: &str, destination: &str) -> Headers {
+/// Headers from a station that is none of the peers' to a MAC address of the server.
+pub(crate) fn headers(to: Mac, source: &str, destination: &str, tags: Tags) -> Headers {
     Headers {
-        destination_mac: mac(namespace, "s0"),
+        destination_mac: to,
         source_mac: Mac([2, 0, 0, 0, 0, 99]),
-        tags: Tags::NONE,
+        tags,
         source: source.parse().expect("an address"),
         destination: destination.parse().expect("an address"),
         identification: 1,
     }
+}
+
+/// What a router says to whoever sent an IPv6 frame that is too long for it (RFC 4443 3.2).
+pub(crate) fn packet_too_big(frame: &[u8], mtu: u32) -> Vec<u8> {
+    let (ethernet, packet) = frame.split_at(14);
+    let quoted = &packet[..packet.len().min(1_000)];
+    let mut icmp = vec![2, 0, 0, 0];
+    icmp.extend(mtu.to_be_bytes());
+    icmp.extend(quoted);
+    let len = u16::try_from(icmp.len()).expect("short");
+    let (source, destination) = (&packet[24..40], &packet[8..24]);
+    let sum = Sum::new()
+        .bytes(source)
+        .bytes(destination)
+        .number(len)
+        .number(58)
+        .bytes(&icmp);
+    icmp[2..4].copy_from_slice(&sum.finish().to_be_bytes());
+    let mut answer = [&ethernet[6..12], &ethernet[..6], &ethernet[12..14]].concat();
+    answer.extend([0x60, 0, 0, 0]);
+    answer.extend(len.to_be_bytes());
+    answer.extend([58, 64]);
+    answer.extend([source, destination, &icmp].concat());
+    answer
 }
 
 /// The frame with these headers and this payload.
