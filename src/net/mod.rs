@@ -1,6 +1,6 @@
 //! The network: AF_XDP sockets and the kernel's UDP sockets behind one face.
 //!
-//! [`open`] gives every worker its [`WorkerPorts`]: receivers, each one AF_XDP socket of a queue or one UDP socket of a
+//! [`open()`] gives every worker its [`WorkerPorts`]: receivers, each one AF_XDP socket of a queue or one UDP socket of a
 //! listener, and [`Transmitters`]. What must live beside the workers is in [`Attachments`].
 //!
 //! This layer knows packets and sockets; it does not know SIP. It starts one thread, which keeps the neighbour cache.

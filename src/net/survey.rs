@@ -47,7 +47,7 @@ pub fn interfaces() -> Result<Vec<Interface>, NetError> {
 /// theirs from being had.
 ///
 /// # Errors
-/// As [`super::open`] with a listener that insists on AF_XDP.
+/// As [`super::open()`] with a listener that insists on AF_XDP.
 pub fn probe(interface: &str) -> Result<DeviceReport, NetError> {
     let link = links()?
         .into_iter()

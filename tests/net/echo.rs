@@ -167,6 +167,10 @@ impl Worker {
             });
         }
         transmitters.flush();
+        transmitters.failures(&mut |error| {
+            let mut unreachable = self.unreachable.lock().expect("nobody panics with it");
+            unreachable.push((error.peer, error.payload.to_vec()));
+        });
     }
 
     /// Waits for a datagram, if nothing is to be flushed.

@@ -424,6 +424,37 @@ fn what_icmp_says_is_told() {
 }
 
 #[test]
+fn a_message_that_has_no_way_is_told() {
+    for backend in [BackendChoice::AfXdp, BackendChoice::Udp] {
+        let bed = Bed::new(1, 1);
+        let echo = Echo::start(&bed.server(), &both_families(backend, None), 1)
+            .expect("either can be had here");
+        let caller = bed.at_peer(0, || socket("10.77.0.1:5060"));
+        for _ in 0..3 {
+            caller.send(b"TO 0 203.0.113.9:5060 nowhere").expect("sent");
+            caller
+                .send(b"TO 1 [2001:db8::9]:5060 nowhere")
+                .expect("sent");
+            caller.send(b"TO 0 10.77.0.2:7000 somewhere").expect("sent");
+        }
+        echo.eventually("all are told", |echo| {
+            echo.count(Counter::DropUnsendable) == 6
+        });
+        let told = echo
+            .unreachable
+            .lock()
+            .expect("nobody panics with it")
+            .clone();
+        let nowhere = told
+            .iter()
+            .filter(|(_, payload)| payload == b"nowhere")
+            .count();
+        assert_eq!(nowhere, 6);
+        echo.stop();
+    }
+}
+
+#[test]
 fn frames_that_nobody_could_have_sent_are_dropped_and_counted() {
     let bed = Bed::new(1, 1);
     let echo = Echo::start(&bed.server(), &both_families(BackendChoice::AfXdp, None), 1)
