@@ -11,7 +11,6 @@ const SOURCE: &str = "bpf/strowger.bpf.c";
 fn main() {
     println!("cargo:rerun-if-changed={SOURCE}");
     println!("cargo:rerun-if-env-changed=CLANG");
-    println!("cargo:rerun-if-env-changed=PATH");
     let clang = env::var_os("CLANG").map_or_else(|| PathBuf::from("clang"), PathBuf::from);
     if let Err(error) = Command::new(&clang).arg("--version").output() {
         fail(&format!(

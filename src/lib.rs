@@ -16,6 +16,7 @@ pub mod admin;
 pub mod config;
 pub mod counters;
 pub mod datagram;
+pub mod doctor;
 pub mod latency;
 pub mod limits;
 pub mod location;

@@ -69,6 +69,7 @@ mod tests {
             mac: Some(Mac([2, 4, 6, 8, 10, 12])),
             mtu: 1_500,
             is_loopback: false,
+            is_up: true,
         };
         let device = Device::new(&state, 2);
         assert_eq!(

@@ -110,7 +110,10 @@ pub enum NetError {
         source: io::Error,
     },
     /// An AF_XDP socket cannot be had.
-    #[error("no AF_XDP socket for queue {queue} of {interface}: {what}: {source}")]
+    #[error(
+        "no AF_XDP socket for queue {queue} of {interface}: {what}: {source}{}",
+        socket_advice(source)
+    )]
     Socket {
         /// The interface.
         interface: String,
@@ -143,6 +146,15 @@ impl NetError {
     /// Sorts a refusal out of other failures: EPERM and EACCES, and ENOBUFS where memory is to be pinned, ask for advice.
     pub(super) fn refused(source: &io::Error) -> bool {
         matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+    }
+}
+
+/// What to add where an AF_XDP socket was refused.
+fn socket_advice(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EBUSY) => "; another process has an AF_XDP socket there (`ss --xdp -p`)",
+        Some(libc::EAFNOSUPPORT) => "; this kernel is built without CONFIG_XDP_SOCKETS",
+        _ => "",
     }
 }
 

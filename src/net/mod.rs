@@ -1,6 +1,6 @@
 //! The network: AF_XDP sockets and the kernel's UDP sockets behind one face.
 //!
-//! [`open`] gives every worker its [`WorkerPorts`]: receivers, each one AF_XDP socket of a queue or one UDP socket of a
+//! [`open()`] gives every worker its [`WorkerPorts`]: receivers, each one AF_XDP socket of a queue or one UDP socket of a
 //! listener, and [`Transmitters`]. What must live beside the workers is in [`Attachments`].
 //!
 //! This layer knows packets and sockets; it does not know SIP. It starts one thread, which keeps the neighbour cache.
@@ -17,6 +17,8 @@ mod plan;
 mod poll;
 mod port;
 pub mod privilege;
+mod report;
+mod survey;
 mod transmitters;
 mod udp;
 mod xdp;
@@ -24,8 +26,10 @@ mod xdp;
 pub use attachments::Attachments;
 pub use error::NetError;
 pub use listener::{BackendChoice, ListenerSpec, Mode};
-pub use open::{DeviceReport, Got, ListenerReport, Opened, QueueReport, WorkerPorts, open};
+pub use open::{Opened, WorkerPorts, open};
 pub use port::{Backend, Link, Receiver, SendError, Unreachable};
+pub use report::{DeviceReport, Got, ListenerReport, QueueReport};
+pub use survey::{Interface, interfaces, probe};
 pub use transmitters::Transmitters;
 pub use xdp::program::{Program, Verdict, Verdicts};
 

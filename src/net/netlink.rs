@@ -37,6 +37,8 @@ pub(super) struct LinkState {
     pub(super) mac: Option<Mac>,
     pub(super) mtu: u32,
     pub(super) is_loopback: bool,
+    /// Whether it is switched on and has a carrier.
+    pub(super) is_up: bool,
 }
 
 /// The kernel's answer to "how is this address reached?".
@@ -268,6 +270,7 @@ impl Events {
             libc::RTNLGRP_IPV6_IFADDR,
             libc::RTNLGRP_IPV4_RULE,
             libc::RTNLGRP_IPV6_RULE,
+            RTNLGRP_NEXTHOP,
         ] {
             socket.add_membership(group)?;
         }
@@ -323,7 +326,12 @@ fn event(bytes: &[u8]) -> Option<Event> {
         let kind = NetlinkBuffer::new_checked(bytes).ok()?.message_type();
         let may_matter = matches!(
             kind,
-            libc::RTM_NEWROUTE | libc::RTM_DELROUTE | libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH
+            libc::RTM_NEWROUTE
+                | libc::RTM_DELROUTE
+                | libc::RTM_NEWNEIGH
+                | libc::RTM_DELNEIGH
+                | RTM_NEWNEXTHOP
+                | RTM_DELNEXTHOP
         );
         return may_matter.then_some(Event::Lost);
     };
@@ -400,6 +408,10 @@ fn link_state(message: &RouteNetlinkMessage) -> Option<LinkState> {
         mac: None,
         mtu: 0,
         is_loopback: message.header.flags.contains(LinkFlags::Loopback),
+        is_up: message
+            .header
+            .flags
+            .contains(LinkFlags::Up | LinkFlags::LowerUp),
     };
     for attribute in &message.attributes {
         if let LinkAttribute::IfName(name) = attribute {
@@ -523,6 +535,11 @@ const fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
 fn mac(bytes: &[u8]) -> Option<Mac> {
     bytes.try_into().ok().map(Mac)
 }
+
+/// The group and the messages of next-hop objects, of linux/rtnetlink.h.
+const RTNLGRP_NEXTHOP: u32 = 32;
+const RTM_NEWNEXTHOP: u16 = 104;
+const RTM_DELNEXTHOP: u16 = 105;
 
 /// What one `recv` takes: the kernel fills at most 32 KiB of a dump.
 const RECEIVE_LEN: usize = 64 * 1024;

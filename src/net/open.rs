@@ -1,8 +1,10 @@
 //! Opening the network: what each listener asks for, what it gets, and why not where it gets less.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::attachments::Attachments;
 use super::error::NetError;
@@ -11,6 +13,7 @@ use super::neighbor::{NeighborThread, Neighbors, Origin};
 use super::plan::{self, DevicePlan};
 use super::port::Receiver;
 use super::privilege;
+use super::report::{DeviceReport, Got, ListenerReport, QueueReport};
 use super::transmitters::{ListenerTransmitter, Transmitters};
 use super::udp::{UdpReceiver, UdpSocket, UdpTransmitter};
 use super::xdp::program::Program;
@@ -52,92 +55,6 @@ impl fmt::Debug for WorkerPorts {
     }
 }
 
-/// What a listener got.
-#[derive(Clone, Debug)]
-pub struct ListenerReport {
-    /// Which listener.
-    pub id: ListenerId,
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// By what.
-    pub got: Got,
-}
-
-/// By what a listener is served.
-#[derive(Clone, Debug)]
-pub enum Got {
-    /// By AF_XDP, and the kernel's sockets for what that leaves over.
-    AfXdp(DeviceReport),
-    /// By the kernel's sockets alone; with the reason, where AF_XDP would have been preferred.
-    Udp {
-        /// Why it is not AF_XDP, and what to do about it.
-        why_not: Option<String>,
-    },
-}
-
-/// What an interface got.
-#[derive(Clone, Debug)]
-pub struct DeviceReport {
-    /// Its name.
-    pub interface: String,
-    /// Where the XDP program runs.
-    pub mode: Mode,
-    /// Why it does not run in the driver, where that was tried.
-    pub why_not_driver: Option<String>,
-    /// Its queues, by the worker that serves each.
-    pub queues: Vec<QueueReport>,
-}
-
-/// What a queue got.
-#[derive(Clone, Copy, Debug)]
-pub struct QueueReport {
-    /// Its number.
-    pub queue: u32,
-    /// Whether packets reach us without being copied.
-    pub is_zero_copy: bool,
-    /// Whether its memory lies on huge pages.
-    pub huge_pages: bool,
-}
-
-impl fmt::Display for ListenerReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.address)?;
-        match &self.got {
-            Got::AfXdp(report) => write!(f, "{report}"),
-            Got::Udp { why_not: None } => f.write_str("udp"),
-            Got::Udp { why_not: Some(why) } => write!(f, "udp, not af_xdp: {why}"),
-        }
-    }
-}
-
-impl fmt::Display for DeviceReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "af_xdp on {}, {} mode, ", self.interface, self.mode)?;
-        for (worker, queue) in self.queues.iter().enumerate() {
-            let comma = if worker == 0 { "" } else { ", " };
-            let copy = if queue.is_zero_copy {
-                "zero-copy"
-            } else {
-                "copy"
-            };
-            let pages = if queue.huge_pages {
-                "huge pages"
-            } else {
-                "small pages"
-            };
-            write!(
-                f,
-                "{comma}queue {} ({copy}, {pages}) by worker {worker}",
-                queue.queue
-            )?;
-        }
-        match &self.why_not_driver {
-            Some(why) => write!(f, "; not in driver mode: {why}"),
-            None => Ok(()),
-        }
-    }
-}
-
 /// Opens everything for `workers` workers, in the calling thread's network namespace. `counters` are the workers'.
 ///
 /// # Errors
@@ -174,14 +91,14 @@ pub fn open(
 }
 
 /// What one interface yielded.
-struct OpenDevice {
+pub(super) struct OpenDevice {
     program: Program,
     queues: Vec<QueueSocket>,
-    report: DeviceReport,
+    pub(super) report: DeviceReport,
 }
 
 /// Attaches the program and opens the sockets: in the mode that is asked for, or in the driver, or else in the kernel's core.
-fn open_device(plan: &DevicePlan) -> Result<OpenDevice, NetError> {
+pub(super) fn open_device(plan: &DevicePlan) -> Result<OpenDevice, NetError> {
     let Some(mode) = plan.mode else {
         return match open_in_mode(plan, Mode::Driver, None) {
             // Another's program is in the way of either mode, and a privilege is missing for both.
@@ -202,12 +119,18 @@ fn open_in_mode(
     let device = &plan.device;
     let last = plan.queues.iter().max().copied().unwrap_or(0);
     let mut program = Program::load(device.queues.max(last + 1))?;
-    program.attach(device.index, &device.name, mode)?;
+    patiently(
+        || program.attach(device.index, &device.name, mode),
+        |error| matches!(error, NetError::Busy { .. }),
+    )?;
     let mut queues = Vec::new();
     let mut reports = Vec::new();
     for queue in &plan.queues {
-        let socket = socket::open(&device.name, *queue, mode, plan.busy_poll)
-            .map_err(|error| socket_error(error, &device.name, *queue))?;
+        let socket = patiently(
+            || socket::open(&device.name, *queue, mode, plan.busy_poll),
+            |error| error.source.raw_os_error() == Some(libc::EBUSY),
+        );
+        let socket = socket.map_err(|error| socket_error(error, &device.name, *queue))?;
         program
             .register(*queue, socket.statistics.fd())
             .map_err(NetError::Load)?;
@@ -233,6 +156,20 @@ fn open_in_mode(
         queues,
         report,
     })
+}
+
+/// Tries until it is no longer busy, for a while: the kernel lets go of what a killed process had a moment after its end.
+fn patiently<T, E>(
+    mut attempt: impl FnMut() -> Result<T, E>,
+    is_busy: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let until = Instant::now() + BUSY_FOR;
+    loop {
+        match attempt() {
+            Err(error) if is_busy(&error) && Instant::now() < until => thread::sleep(BUSY_STEP),
+            result => return result,
+        }
+    }
 }
 
 /// Sorts a socket's failure.
@@ -280,12 +217,14 @@ struct Assembly {
     statistics: Vec<Statistics>,
     origins: Vec<Origin>,
     got: Vec<(ListenerId, DeviceReport)>,
+    /// The addresses of all listeners.
+    own: Arc<[IpAddr]>,
 }
 
 /// One worker's.
 struct WorkerAssembly {
     receivers: Vec<Box<dyn Receiver + Send>>,
-    kernel_receivers: Vec<Box<dyn Receiver + Send>>,
+    kernel_receivers: Vec<UdpReceiver>,
     listeners: Vec<(ListenerId, ListenerTransmitter)>,
     queues: Vec<XdpTransmitter>,
     counters: Arc<Counters>,
@@ -311,7 +250,7 @@ impl Assembly {
             for (listener, socket) in listeners.iter().zip(sockets) {
                 let receiver =
                     UdpReceiver::new(Arc::clone(socket), listener.id, Arc::clone(counters));
-                worker.kernel_receivers.push(Box::new(receiver));
+                worker.kernel_receivers.push(receiver);
                 let kernel = UdpTransmitter::new(Arc::clone(socket), Arc::clone(counters));
                 worker.listeners.push((
                     listener.id,
@@ -329,12 +268,20 @@ impl Assembly {
             statistics: Vec::new(),
             origins: Vec::new(),
             got: Vec::new(),
+            own: listeners
+                .iter()
+                .map(|listener| listener.address.ip())
+                .collect(),
         }
     }
 
     /// Adds an interface: its i-th queue is worker i's.
     fn add_device(&mut self, plan: &DevicePlan, opened: OpenDevice, neighbors: &Arc<Neighbors>) {
-        let demultiplexer = Demultiplexer::new(Arc::clone(&plan.device), plan.listeners.clone());
+        let demultiplexer = Demultiplexer::new(
+            Arc::clone(&plan.device),
+            plan.listeners.clone(),
+            Arc::clone(&self.own),
+        );
         for (worker, queue) in self.workers.iter_mut().zip(opened.queues) {
             let receiver = XdpReceiver::new(
                 queue.rx,
@@ -356,6 +303,15 @@ impl Assembly {
             for (id, listener) in &mut worker.listeners {
                 if plan.listeners.iter().any(|(_, planned)| planned == id) {
                     listener.queue = Some(place);
+                }
+            }
+            for receiver in &mut worker.kernel_receivers {
+                if plan
+                    .listeners
+                    .iter()
+                    .any(|(_, planned)| *planned == receiver.listener())
+                {
+                    receiver.tell(Arc::clone(neighbors));
                 }
             }
             worker.busy_poll |= plan.busy_poll;
@@ -421,7 +377,9 @@ impl Assembly {
 impl WorkerAssembly {
     /// The finished ports.
     fn finish(mut self) -> WorkerPorts {
-        self.receivers.append(&mut self.kernel_receivers);
+        for receiver in self.kernel_receivers {
+            self.receivers.push(Box::new(receiver));
+        }
         WorkerPorts {
             receivers: self.receivers,
             transmitters: Transmitters::new(self.listeners, self.queues, self.counters),
@@ -462,3 +420,9 @@ fn check(
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> NetError {
     move |source| NetError::System { what, source }
 }
+
+/// How long what a killed process had may stay busy: the kernel's work queue takes milliseconds.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+
+/// The time between two attempts.
+const BUSY_STEP: Duration = Duration::from_millis(10);

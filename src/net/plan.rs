@@ -202,6 +202,7 @@ mod tests {
             mac: None,
             mtu: 1_500,
             is_loopback: true,
+            is_up: true,
         };
         plan_device(&link, members, workers)
     }

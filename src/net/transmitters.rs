@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::port::{Link, SendError};
+use super::port::{Link, SendError, Unreachable};
 use super::udp::UdpTransmitter;
 use super::xdp::transmitter::{Way, XdpTransmitter};
 use crate::counters::{Counter, Counters};
@@ -105,6 +105,14 @@ impl Transmitters {
         }
         for listener in self.listeners.iter_mut().flatten() {
             listener.kernel.flush();
+        }
+    }
+
+    /// Calls `each` for every message that the last [`Transmitters::flush`] could not send since there is no route to its
+    /// destination (RFC 3261 18.4). To be called before the next message is sent.
+    pub fn failures(&mut self, each: &mut dyn FnMut(Unreachable<'_>)) {
+        for listener in self.listeners.iter_mut().flatten() {
+            listener.kernel.failures(each);
         }
     }
 

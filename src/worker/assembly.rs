@@ -28,11 +28,9 @@ use crate::secret::Secret;
 /// Everything that is to run.
 pub(super) struct Assembly {
     pub(super) workers: Vec<Worker>,
-    pub(super) attachments: Attachments,
     pub(super) control: Arc<Control>,
+    /// What the admin server shows; it also keeps the XDP programs attached.
     pub(super) state: Arc<State>,
-    /// What the kernel counts and the main thread copies: no worker writes it.
-    pub(super) kernel_counters: Arc<Counters>,
 }
 
 impl Assembly {
@@ -70,12 +68,11 @@ impl Assembly {
             location,
             clock: Clock::start(),
         };
-        let kernel_counters = Arc::new(Counters::new());
         let state = state(
             &measures,
-            &kernel_counters,
             &shared.location,
             &opened.reports,
+            opened.attachments,
         );
         let cores = Cores::new(config, secret, &specs, &budget)?;
         let workers = opened
@@ -90,10 +87,8 @@ impl Assembly {
             .collect();
         Ok(Self {
             workers,
-            attachments: opened.attachments,
             control: shared.control,
             state,
-            kernel_counters,
         })
     }
 }
@@ -260,24 +255,27 @@ fn announce(report: &ListenerReport) {
     }
 }
 
+/// What the admin server shows. What the kernel counts is read when it is asked for; so the state holds the attachments.
 fn state(
     measures: &[Measures],
-    kernel: &Arc<Counters>,
     location: &Arc<Location>,
     reports: &[ListenerReport],
+    attachments: Attachments,
 ) -> Arc<State> {
+    let kernel = Arc::new(Counters::new());
     let mut counters: Vec<Arc<Counters>> = measures
         .iter()
         .map(|measures| Arc::clone(&measures.counters))
         .collect();
-    counters.push(Arc::clone(kernel));
+    counters.push(Arc::clone(&kernel));
     let latency = measures
         .iter()
         .map(|measures| Arc::clone(&measures.latency))
         .collect();
     let location = Arc::clone(location);
     let bindings = Box::new(move || location.bindings() as u64);
-    let state = State::new(counters, latency, bindings);
+    let mut state = State::new(counters, latency, bindings);
+    state.refresh = Box::new(move || attachments.publish(&kernel));
     // Set once, here: nobody else has the state yet.
     let _ = state.listeners.set(reports.iter().map(shown).collect());
     Arc::new(state)

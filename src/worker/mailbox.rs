@@ -34,6 +34,16 @@ pub(super) struct Letter {
     flow: Flow,
     received_at: Instant,
     link: Option<Link>,
+    kind: Kind,
+}
+
+/// What a letter carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A received datagram.
+    Received,
+    /// A datagram that we had sent, and that the network reports undeliverable.
+    Undelivered,
 }
 
 impl Mailbox {
@@ -70,6 +80,7 @@ impl Mailbox {
     /// [`MailboxFull`].
     pub(super) fn post(
         &self,
+        kind: Kind,
         datagram: &Datagram<'_>,
         link: Option<Link>,
     ) -> Result<(), MailboxFull> {
@@ -91,6 +102,7 @@ impl Mailbox {
             flow: datagram.flow,
             received_at: datagram.received_at,
             link,
+            kind,
         };
         if let Err(letter) = self.posted.push(letter) {
             self.give_back(letter.buffer);
@@ -172,6 +184,11 @@ impl Letter {
         }
     }
 
+    /// What it carries.
+    pub(super) const fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// How the frame that carried it can be answered.
     #[must_use]
     pub(super) const fn link(&self) -> Option<Link> {
@@ -203,8 +220,12 @@ mod tests {
     fn mail_arrives_in_order_and_every_buffer_comes_back() {
         let mailbox = Mailbox::new().expect("an eventfd");
         let large = vec![7; SMALL_BUFFER_LEN + 1];
-        mailbox.post(&datagram(b"first"), None).expect("room");
-        mailbox.post(&datagram(&large), None).expect("room");
+        mailbox
+            .post(Kind::Received, &datagram(b"first"), None)
+            .expect("room");
+        mailbox
+            .post(Kind::Received, &datagram(&large), None)
+            .expect("room");
         assert!(!mailbox.may_sleep());
         let first = mailbox.take().expect("mail");
         assert!(first.datagram().handed_off);
@@ -222,12 +243,12 @@ mod tests {
     fn a_full_mailbox_says_so_and_recovers() {
         let mailbox = Mailbox::new().expect("an eventfd");
         let posted = (0..=MAILBOX_LEN)
-            .take_while(|_| mailbox.post(&datagram(b"x"), None).is_ok())
+            .take_while(|_| mailbox.post(Kind::Received, &datagram(b"x"), None).is_ok())
             .count();
         assert_eq!(posted, MAILBOX_LEN);
         while let Some(letter) = mailbox.take() {
             mailbox.discard(letter);
         }
-        assert!(mailbox.post(&datagram(b"x"), None).is_ok());
+        assert!(mailbox.post(Kind::Received, &datagram(b"x"), None).is_ok());
     }
 }

@@ -24,9 +24,8 @@ use self::control::Control;
 use self::run::Worker;
 use crate::admin::{Admin, AdminError, Phase};
 use crate::config::{Config, Mistakes};
-use crate::counters::Counters;
 use crate::datagram::WorkerId;
-use crate::net::{Attachments, NetError};
+use crate::net::NetError;
 use crate::secret::Secret;
 
 /// Why the server does not start, or does not go on.
@@ -71,10 +70,8 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
     let assembly = Assembly::build(config, secret)?;
     let Assembly {
         workers,
-        attachments,
         control,
         state,
-        kernel_counters,
     } = assembly;
     let _admin = match &config.admin {
         Some(admin) => Some(Admin::start(admin, Arc::clone(&state))?),
@@ -87,8 +84,6 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
     let mut life = Life {
         control,
         threads,
-        attachments,
-        kernel_counters,
         drain_until: None,
     };
     loop {
@@ -114,15 +109,12 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
 struct Life {
     control: Arc<Control>,
     threads: Vec<thread::JoinHandle<()>>,
-    attachments: Attachments,
-    kernel_counters: Arc<Counters>,
     drain_until: Option<Instant>,
 }
 
 impl Life {
     /// Looks after things once; says whether draining is over.
     fn is_over(&self) -> Result<bool, ServeError> {
-        self.attachments.publish(&self.kernel_counters);
         if let Some(dead) = self
             .threads
             .iter()
@@ -148,7 +140,6 @@ impl Life {
                 error!(worker = number, "died");
             }
         }
-        self.attachments.publish(&self.kernel_counters);
         info!("ended");
         Ok(())
     }

@@ -103,6 +103,10 @@ impl Resolver {
                             origin.device.update(&state);
                         }
                     }
+                    // The kernel does not tell of the IPv4 routes that an interface takes down with it.
+                    if !state.is_up {
+                        self.forget_all();
+                    }
                 }
                 Event::Routes | Event::Lost => self.forget_all(),
             }

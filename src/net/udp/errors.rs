@@ -5,21 +5,31 @@
     reason = "recvmsg and its control messages have no wrapper"
 )]
 
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 
 use super::name::Name;
 use crate::limits::BATCH;
 use crate::net::port::Unreachable;
 
-/// Takes up to [`BATCH`] reports, with `buffer` for the datagrams that they quote. Returns how many there were.
-pub(super) fn drain(fd: RawFd, buffer: &mut [u8], each: &mut dyn FnMut(Unreachable<'_>)) -> usize {
+/// Takes up to [`BATCH`] reports, with `buffer` for the datagrams that they quote: calls `each` for what could not be
+/// delivered, and `too_long` for a destination whose path is narrower than a datagram was. Returns how many there were.
+pub(super) fn drain(
+    fd: RawFd,
+    buffer: &mut [u8],
+    each: &mut dyn FnMut(Unreachable<'_>),
+    too_long: impl Fn(IpAddr),
+) -> usize {
     for taken in 0..BATCH {
         let Some(report) = receive(fd, buffer) else {
             return taken;
         };
         let payload = buffer.get(..report.len).unwrap_or_default();
-        if let Some(peer) = report.peer.filter(|_| report.is_failure) {
-            each(Unreachable { peer, payload });
+        let Some(peer) = report.peer else { continue };
+        match report.meaning {
+            Meaning::Failure => each(Unreachable { peer, payload }),
+            Meaning::TooLong => too_long(peer.ip()),
+            Meaning::Nothing => {}
         }
     }
     BATCH
@@ -27,10 +37,20 @@ pub(super) fn drain(fd: RawFd, buffer: &mut [u8], each: &mut dyn FnMut(Unreachab
 
 /// One report.
 struct Report {
-    peer: Option<std::net::SocketAddr>,
+    peer: Option<SocketAddr>,
     len: usize,
-    /// Whether ICMP says that the datagram cannot be delivered.
-    is_failure: bool,
+    meaning: Meaning,
+}
+
+/// What a report means to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    /// The datagram cannot be delivered.
+    Failure,
+    /// The datagram was longer than the path's MTU, which the kernel knows now.
+    TooLong,
+    /// Nothing that the sender could do anything about.
+    Nothing,
 }
 
 /// Room for the control messages: an extended error and the address of who reported it, twice over.
@@ -61,7 +81,7 @@ fn receive(fd: RawFd, buffer: &mut [u8]) -> Option<Report> {
     Some(Report {
         peer: name.read(header.msg_namelen),
         len,
-        is_failure: extended_error(&header).is_some_and(|error| is_failure(&error)),
+        meaning: extended_error(&header).map_or(Meaning::Nothing, |error| meaning(&error)),
     })
 }
 
@@ -93,12 +113,14 @@ fn extended_error(header: &libc::msghdr) -> Option<libc::sock_extended_err> {
 }
 
 /// RFC 3261 18.4: destinations unreachable and parameter problems are failures of sending; source quench and time exceeded
-/// are to be ignored, and a packet too big is the kernel's to deal with.
-fn is_failure(error: &libc::sock_extended_err) -> bool {
-    match error.ee_origin {
-        libc::SO_EE_ORIGIN_ICMP => error.ee_type == 12 || error.ee_type == 3 && error.ee_code != 4,
-        libc::SO_EE_ORIGIN_ICMP6 => matches!(error.ee_type, 1 | 4),
-        _ => false,
+/// are to be ignored. A packet too big is the kernel's to cut, next time.
+const fn meaning(error: &libc::sock_extended_err) -> Meaning {
+    match (error.ee_origin, error.ee_type, error.ee_code) {
+        (libc::SO_EE_ORIGIN_ICMP, 3, 4) | (libc::SO_EE_ORIGIN_ICMP6, 2, _) => Meaning::TooLong,
+        (libc::SO_EE_ORIGIN_ICMP, 3 | 12, _) | (libc::SO_EE_ORIGIN_ICMP6, 1 | 4, _) => {
+            Meaning::Failure
+        }
+        _ => Meaning::Nothing,
     }
 }
 
@@ -106,8 +128,8 @@ fn is_failure(error: &libc::sock_extended_err) -> bool {
 mod tests {
     use super::*;
 
-    fn error(ee_origin: u8, ee_type: u8, ee_code: u8) -> libc::sock_extended_err {
-        libc::sock_extended_err {
+    fn of(ee_origin: u8, ee_type: u8, ee_code: u8) -> Meaning {
+        meaning(&libc::sock_extended_err {
             ee_errno: 0,
             ee_origin,
             ee_type,
@@ -115,23 +137,23 @@ mod tests {
             ee_pad: 0,
             ee_info: 0,
             ee_data: 0,
-        }
+        })
     }
 
     #[test]
     fn unreachable_is_a_failure_and_time_exceeded_is_not() {
-        let icmp = |kind, code| is_failure(&error(libc::SO_EE_ORIGIN_ICMP, kind, code));
-        assert!(icmp(3, 3), "port unreachable");
-        assert!(icmp(3, 1), "host unreachable");
-        assert!(icmp(12, 0), "parameter problem");
-        assert!(!icmp(3, 4), "fragmentation needed");
-        assert!(!icmp(11, 0), "time exceeded");
-        assert!(!icmp(4, 0), "source quench");
-        let icmp6 = |kind, code| is_failure(&error(libc::SO_EE_ORIGIN_ICMP6, kind, code));
-        assert!(icmp6(1, 4), "port unreachable");
-        assert!(icmp6(4, 0), "parameter problem");
-        assert!(!icmp6(2, 0), "packet too big");
-        assert!(!icmp6(3, 0), "time exceeded");
-        assert!(!is_failure(&error(libc::SO_EE_ORIGIN_LOCAL, 3, 3)));
+        let icmp = |kind, code| of(libc::SO_EE_ORIGIN_ICMP, kind, code);
+        assert_eq!(icmp(3, 3), Meaning::Failure, "port unreachable");
+        assert_eq!(icmp(3, 1), Meaning::Failure, "host unreachable");
+        assert_eq!(icmp(12, 0), Meaning::Failure, "parameter problem");
+        assert_eq!(icmp(3, 4), Meaning::TooLong, "fragmentation needed");
+        assert_eq!(icmp(11, 0), Meaning::Nothing, "time exceeded");
+        assert_eq!(icmp(4, 0), Meaning::Nothing, "source quench");
+        let icmp6 = |kind, code| of(libc::SO_EE_ORIGIN_ICMP6, kind, code);
+        assert_eq!(icmp6(1, 4), Meaning::Failure, "port unreachable");
+        assert_eq!(icmp6(4, 0), Meaning::Failure, "parameter problem");
+        assert_eq!(icmp6(2, 0), Meaning::TooLong, "packet too big");
+        assert_eq!(icmp6(3, 0), Meaning::Nothing, "time exceeded");
+        assert_eq!(of(libc::SO_EE_ORIGIN_LOCAL, 3, 3), Meaning::Nothing);
     }
 }

@@ -11,6 +11,7 @@ use super::socket::UdpSocket;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, ListenerId, Transport};
 use crate::limits::{BATCH, MESSAGE_LEN_MAX};
+use crate::net::neighbor::Neighbors;
 use crate::net::port::{Backend, Link, Receiver, Unreachable};
 use crate::time::Instant;
 
@@ -20,6 +21,8 @@ pub(in crate::net) struct UdpReceiver {
     socket: Arc<UdpSocket>,
     listener: ListenerId,
     counters: Arc<Counters>,
+    /// The cache to be told when a path turns out to be narrower than thought.
+    neighbors: Option<Arc<Neighbors>>,
     /// [`BATCH`] slots of [`SLOT_LEN`]. The pages are zeros until they are written to, and most datagrams need one of a
     /// slot's sixteen: so this is 4 MiB of addresses, and of memory what the longest messages so far have touched.
     buffer: Vec<u8>,
@@ -36,8 +39,21 @@ impl UdpReceiver {
             socket,
             listener,
             counters,
+            neighbors: None,
             buffer: vec![0; BATCH * SLOT_LEN],
         }
+    }
+}
+
+impl UdpReceiver {
+    /// Has the cache told when a path turns out to be narrower than thought.
+    pub(in crate::net) fn tell(&mut self, neighbors: Arc<Neighbors>) {
+        self.neighbors = Some(neighbors);
+    }
+
+    /// Whose datagrams these are.
+    pub(in crate::net) const fn listener(&self) -> ListenerId {
+        self.listener
     }
 }
 
@@ -83,7 +99,11 @@ impl Receiver for UdpReceiver {
 
     fn receive_errors(&mut self, each: &mut dyn FnMut(Unreachable<'_>)) -> usize {
         let slot = self.buffer.get_mut(..SLOT_LEN).unwrap_or_default();
-        errors::drain(self.socket.fd(), slot, each)
+        errors::drain(self.socket.fd(), slot, each, |peer| {
+            if let Some(neighbors) = &self.neighbors {
+                neighbors.ask(self.listener, peer);
+            }
+        })
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

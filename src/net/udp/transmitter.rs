@@ -9,6 +9,7 @@ use super::name::Name;
 use super::socket::UdpSocket;
 use crate::counters::{Counter, Counters};
 use crate::limits::{BATCH, UDP_ARENA_LEN};
+use crate::net::port::Unreachable;
 
 /// Sends by the kernel's socket of a listener, a batch at a time.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(in crate::net) struct UdpTransmitter {
     arena: Vec<u8>,
     used: usize,
     waiting: Vec<Waiting>,
+    /// What the last flush could not send since there is no way: in the arena until the next message.
+    refused: Vec<Waiting>,
 }
 
 /// A message in the arena.
@@ -39,6 +42,7 @@ impl UdpTransmitter {
             arena: vec![0; UDP_ARENA_LEN],
             used: 0,
             waiting: Vec::with_capacity(BATCH),
+            refused: Vec::with_capacity(BATCH),
         }
     }
 
@@ -58,6 +62,7 @@ impl UdpTransmitter {
         if self.waiting.len() == BATCH || self.arena.len() - self.used < len {
             self.flush();
         }
+        self.refused.clear();
         let start = self.used;
         let Some(room) = self.arena.get_mut(start..start + len) else {
             self.counters.increment(Counter::DropTooLarge);
@@ -77,6 +82,7 @@ impl UdpTransmitter {
     /// Sends everything that waits.
     pub(in crate::net) fn flush(&mut self) {
         let mut next = 0;
+        self.refused.clear();
         // An ICMP error that came meanwhile fails one call about whatever it sends; so each message gets a second one.
         let mut is_second = false;
         while let Some(waiting) = self.waiting.get_mut(next..).filter(|rest| !rest.is_empty()) {
@@ -91,6 +97,9 @@ impl UdpTransmitter {
                 Err(error) => {
                     let (reason, count) = reason(&error, waiting.len());
                     self.counters.add(reason, count as u64);
+                    if is_no_way(&error) {
+                        self.refused.extend(waiting.first().copied());
+                    }
                     next += count;
                     is_second = false;
                 }
@@ -98,6 +107,16 @@ impl UdpTransmitter {
         }
         self.waiting.clear();
         self.used = 0;
+    }
+
+    /// Calls `each` for what the last flush could not send since there is no way to its destination.
+    pub(in crate::net) fn failures(&mut self, each: &mut dyn FnMut(Unreachable<'_>)) {
+        for message in self.refused.drain(..) {
+            let payload = self.arena.get(message.start..message.start + message.len);
+            if let (Some(peer), Some(payload)) = (message.name.read(message.name_len), payload) {
+                each(Unreachable { peer, payload });
+            }
+        }
     }
 
     /// Whether nothing waits for [`UdpTransmitter::flush`].
@@ -151,6 +170,14 @@ fn is_pending(error: &io::Error) -> bool {
                 | libc::EACCES
                 | libc::EMSGSIZE
         )
+    )
+}
+
+/// Whether an error says that there is no way to a destination.
+fn is_no_way(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EPERM | libc::EINVAL)
     )
 }
 

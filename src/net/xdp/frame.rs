@@ -94,3 +94,29 @@ impl Ledger {
         self.blank.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_comes_back_once_and_only_when_it_was_lent() {
+        let descriptor = FrameDesc::default();
+        let (mut ledger, mut frames) = Ledger::new(&[descriptor]);
+        assert!(ledger.take_back(descriptor).is_none(), "never lent");
+        let frame = frames.pop().expect("one token");
+        let lent = ledger.lend(frame);
+        assert_eq!(ledger.lent(), 1);
+        let frame = ledger.take_back(lent).expect("lent");
+        assert_eq!(ledger.lent(), 0);
+        assert!(ledger.take_back(lent).is_none(), "twice");
+        let _ = ledger.lend(ledger.blank(frame));
+        assert_eq!(ledger.lent(), 1);
+    }
+
+    #[test]
+    fn a_frame_of_another_half_is_refused() {
+        let (mut ledger, _) = Ledger::new(&[]);
+        assert!(ledger.take_back(FrameDesc::default()).is_none());
+    }
+}

@@ -25,17 +25,21 @@ pub(in crate::net) struct XdpReceiver {
 pub(in crate::net) struct Demultiplexer {
     device: Arc<Device>,
     listeners: Box<[(SocketAddr, ListenerId)]>,
+    /// Every address that we listen on, by any interface.
+    own: Arc<[IpAddr]>,
 }
 
 impl Demultiplexer {
-    /// Makes one for the listeners of an interface.
+    /// Makes one for the listeners of an interface; `own` are the addresses of all listeners.
     pub(in crate::net) fn new(
         device: Arc<Device>,
         listeners: Vec<(SocketAddr, ListenerId)>,
+        own: Arc<[IpAddr]>,
     ) -> Self {
         Self {
             device,
             listeners: listeners.into(),
+            own,
         }
     }
 
@@ -80,10 +84,7 @@ impl Demultiplexer {
         if self.device.is_loopback {
             return is_station;
         }
-        let is_ours = self
-            .listeners
-            .iter()
-            .any(|(address, _)| address.ip() == source);
+        let is_ours = self.own.contains(&source);
         is_station && !is_ours && !source.is_loopback()
     }
 
@@ -169,13 +170,15 @@ mod tests {
             mac: Some(OWN),
             mtu: 1_500,
             is_loopback,
+            is_up: true,
         };
         let listeners = vec![
             ("192.0.2.1:5060".parse().expect("an address"), ListenerId(0)),
             ("192.0.2.1:5080".parse().expect("an address"), ListenerId(1)),
             ("[fe80::1]:5060".parse().expect("an address"), ListenerId(2)),
         ];
-        Demultiplexer::new(Arc::new(Device::new(&state, 1)), listeners)
+        let own = ["192.0.2.1", "203.0.113.1"].map(|ip| ip.parse().expect("an address"));
+        Demultiplexer::new(Arc::new(Device::new(&state, 1)), listeners, own.into())
     }
 
     fn packet(destination_mac: Mac, source: &str, destination: &str) -> Vec<u8> {
@@ -226,6 +229,7 @@ mod tests {
             ("192.0.2.9:1234", "192.0.2.2:5060"),
             ("192.0.2.9:0", "192.0.2.1:5060"),
             ("192.0.2.1:5060", "192.0.2.1:5060"),
+            ("203.0.113.1:5060", "192.0.2.1:5060"),
             ("0.0.0.0:1234", "192.0.2.1:5060"),
             ("224.0.0.1:1234", "192.0.2.1:5060"),
             ("255.255.255.255:1234", "192.0.2.1:5060"),
