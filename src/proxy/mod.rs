@@ -47,8 +47,9 @@ use crate::sip::uri::Uri;
 use crate::time::Instant;
 use crate::transaction::id::{BranchCodec, TransactionId};
 use crate::transaction::key::{ServerKey, ServerKeys};
+use crate::transaction::server::{ServerEvent, ServerSlot};
 use crate::transaction::step::{Emit, Tell};
-use crate::transaction::table::{ServerEvent, ServerSlot, Table};
+use crate::transaction::table::Table;
 
 /// The core of one worker.
 #[derive(Debug)]
