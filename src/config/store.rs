@@ -18,7 +18,8 @@ pub(super) fn read(root: &mut Section<'_>) -> Store {
     let url = section.parsed("url", engine);
     let ack = section.choice("ack", &[("relaxed", false), ("committed", true)]);
     let flush_ms = section.number("flush_ms", 1..=60_000);
-    if let Some(url) = url.filter(|url| url.value != Engine::None) {
+    // The embedded default is warned about, written out or not; what was chosen instead of it is not pretended.
+    if let Some(url) = url.filter(|url| url.value == Engine::Postgres) {
         section.mistake(url.at, "url", "a store is not in this version: bindings are held in memory alone; write url = \"none\"");
     }
     if let Some(ack) = ack.filter(|ack| ack.value) {
@@ -28,12 +29,12 @@ pub(super) fn read(root: &mut Section<'_>) -> Store {
             "\"committed\" needs a store, which is not in this version; remove it",
         );
     }
-    let store = if url.is_some() {
-        Store::None
-    } else {
-        Store::Unstated
+    let store = match url.map(|url| url.value) {
+        Some(Engine::None | Engine::Postgres) => Store::None,
+        Some(Engine::Sqlite) | None => Store::Unstated,
     };
-    if store == Store::Unstated && !section.has("url") {
+    let is_unread = url.is_none() && section.has("url");
+    if store == Store::Unstated && !is_unread {
         let text = "[store] url: this version has no store: bindings are held in memory and do not outlive a restart";
         section.notes.warning_about_file(text);
     }
@@ -91,11 +92,9 @@ mod tests {
 
     #[test]
     fn a_store_is_refused_and_not_pretended() {
-        assert!(
-            parse("[store]\nurl = \"sqlite:a.db\"\n")
-                .expect_err("no store")
-                .contains("not in this version")
-        );
+        assert!(warns(
+            &parse("[store]\nurl = \"sqlite:strowger.db\"\n").expect("the default")
+        ));
         assert!(
             parse("[store]\nurl = \"postgres://u:secret@h/d\"\n")
                 .expect_err("no store")
