@@ -20,7 +20,7 @@ pub use device::DeviceReport;
 pub use finding::{Finding, Level};
 pub use verdict::Verdict;
 
-use capability::Privileges;
+use crate::net::privilege::Privileges;
 use device::Facts;
 
 /// What was found on the host.
@@ -37,7 +37,7 @@ pub struct Report {
 pub fn examine(interface: Option<&str>) -> Report {
     let privileges = Privileges::read();
     let mut host = kernel::examine();
-    host.extend(privileges.examine());
+    host.extend(capability::examine(&privileges));
     host.extend(resource::examine(privileges.may_lock_memory()));
     // What fails on the host keeps every device from AF_XDP.
     let obstacle = host

@@ -1,8 +1,8 @@
 //! The proxy and registrar core (RFC 3261 16 and 10), one step a file. Sans-IO: it is told the time and what arrived, and acts
 //! through [`Output`] alone; the same core runs over AF_XDP, over plain sockets and in a simulator.
 //!
-//! `on_datagram` reads like the walk of a message: keepalive or parse; a response to its branch ([`respond`]); a request
-//! that we answer ourselves ([`answer`], [`register`]); else steer, match a transaction, [`validate`], [`route`], [`forward`].
+//! `on_datagram` reads like the walk of a message: keepalive or parse; a response to its branch (`respond`); a request
+//! that we answer ourselves (`answer`, [`register`]); else steer, match a transaction, `validate`, `route`, `forward`.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -47,8 +47,9 @@ use crate::sip::uri::Uri;
 use crate::time::Instant;
 use crate::transaction::id::{BranchCodec, TransactionId};
 use crate::transaction::key::{ServerKey, ServerKeys};
+use crate::transaction::server::{ServerEvent, ServerSlot};
 use crate::transaction::step::{Emit, Tell};
-use crate::transaction::table::{ServerEvent, ServerSlot, Table};
+use crate::transaction::table::Table;
 
 /// The core of one worker.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! The running server: the workers' threads, what they share, and the life of the process from start to drain.
 //!
 //! This is the shell around [`crate::proxy`]: it opens the ports, reads the clock, pins the threads and heeds signals. A file
-//! a noun: [`run`] is the loop of a worker, [`exit`] where its core's messages go, [`mailbox`] what other workers hand it,
-//! [`control`] the signs between threads, [`assembly`] how all of it is put together from the configuration.
+//! a noun: `run` is the loop of a worker, `exit` where its core's messages go, `mailbox` what other workers hand it,
+//! `control` the signs between threads, `assembly` how all of it is put together from the configuration.
 
 mod assembly;
 mod clock;
