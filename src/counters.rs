@@ -49,6 +49,12 @@ counters! {
         ReceivedUdp "backend" "udp",
         ReceivedTcp "backend" "tcp",
     }
+    counter "messages_parsed" "messages received, by what they proved to be" {
+        ParsedRequest "kind" "request",
+        ParsedMalformedRequest "kind" "malformed_request",
+        ParsedResponse "kind" "response",
+        ParsedNotSip "kind" "not_sip",
+    }
     counter "messages_sent" "SIP messages sent, by backend" {
         SentAfXdp "backend" "af_xdp",
         SentUdp "backend" "udp",

@@ -1,7 +1,7 @@
 //! The acceptance tests: SIPp's phones against the server, over veth pairs between network namespaces.
 //!
-//! They need root, and a machine with SIPp, clang and iproute2; `bash tests/run.sh` sees to that and runs them one at a time:
-//! `cargo test --release --test system -- --ignored --test-threads=1`.
+//! They need root, SIPp, sipsak, clang and iproute2, and a machine to themselves, so they run by name and one at a time, as
+//! `bash tests/run.sh` does: `cargo test --test system -- --test-threads=1`, with `STROWGER_BINARY` naming the release build.
 
 mod system {
     mod bad_input;

@@ -158,7 +158,11 @@ impl Proxy {
     ) -> Option<Method> {
         let mut scratch = self.scratch.take()?;
         let Scratch { index, bench } = &mut *scratch;
-        let method = match parse(datagram.bytes, index) {
+        let parsed = parse(datagram.bytes, index);
+        if !datagram.handed_off {
+            self.count_parsed(&parsed);
+        }
+        let method = match parsed {
             Parsed::Good(request) if request.is_request() => {
                 self.on_request(now, &request, datagram, bench, out);
                 Some(request.method())
@@ -524,6 +528,15 @@ impl Proxy {
             Ok(()) => self.counters.increment(Counter::HandedOff),
             Err(MailboxFull) => self.counters.increment(Counter::DropMailboxFull),
         }
+    }
+
+    fn count_parsed(&self, parsed: &Parsed<'_>) {
+        self.counters.increment(match parsed {
+            Parsed::Good(request) if request.is_request() => Counter::ParsedRequest,
+            Parsed::Good(_) => Counter::ParsedResponse,
+            Parsed::Answerable(..) => Counter::ParsedMalformedRequest,
+            Parsed::NotSip(_) => Counter::ParsedNotSip,
+        });
     }
 
     fn count_refusal(&self, counter: Option<Counter>) {

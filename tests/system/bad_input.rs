@@ -12,7 +12,6 @@ use super::scratch::Scratch;
 use super::server::{Metrics, Server};
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn bad_datagrams_break_nothing_and_are_all_counted() {
     let (bed, scratch) = (Bed::two_queues(), Scratch::new());
     let mut server = Server::start(
@@ -21,11 +20,12 @@ fn bad_datagrams_break_nothing_and_are_all_counted() {
         &configuration(&bed, Family::V4, Backend::Driver, 2),
     );
     let link = bed.link();
-    let groups = phones::groups(link, Family::V4, 0..400, 4);
+    let groups = phones::groups(link, Family::V4, 1_000..1_000 + PHONES, 4);
     phones::register(link, &scratch, &groups, 400);
-    // A registered phone that never answers, so that some of the bad INVITEs are forwarded.
+    // A registered phone that never answers, so that some of the bad INVITEs are forwarded. Its number does not turn into one of
+    // the others' when digits are lost.
     let absent = phones::Phones {
-        numbers: 400..401,
+        numbers: ABSENT..ABSENT + 1,
         ..groups[3].clone()
     };
     let absent = phones::Phones {
@@ -35,12 +35,12 @@ fn bad_datagrams_break_nothing_and_are_all_counted() {
     phones::register(link, &scratch, std::slice::from_ref(&absent), 1);
 
     let mutant = SocketAddr::new(link.phone(Family::V4), 5095);
-    let mut mutation = Mutation::new(SEED, mutant, link.sip(Family::V4), "user400");
+    let mut mutation = Mutation::new(SEED, mutant, link.sip(Family::V4), &format!("user{ABSENT}"));
     // Every table has grown to its size when the first third is through; from then on memory stays as it is.
     let warm_up = send(&bed, &mut mutation, mutant, DATAGRAMS / 3);
     let warm_rss_kib = server.rss_kib();
     let (calls, rest) = std::thread::scope(|scope| {
-        let calls = scope.spawn(|| phones::call(link, &scratch, &groups, 200, 20));
+        let calls = scope.spawn(|| phones::call(link, &scratch, &groups, CALLS, 20));
         let rest = send(&bed, &mut mutation, mutant, DATAGRAMS - DATAGRAMS / 3);
         (calls.join().expect("the calls were made"), rest)
     });
@@ -88,15 +88,57 @@ fn send(bed: &Bed, mutation: &mut Mutation, source: SocketAddr, count: u32) -> u
     })
 }
 
-/// Whatever came in was taken up, answered, matched or dropped: nothing vanished.
+/// Every datagram is counted as what it proved to be, and then as what became of it.
 fn assert_all_counted(metrics: &Metrics) {
+    let parsed = |kind: &str| {
+        metrics.sum(
+            "strowger_messages_parsed_total",
+            &format!("kind=\"{kind}\""),
+        )
+    };
+    let drops = |reason: &str| metrics.sum("strowger_drops_total", &format!("reason=\"{reason}\""));
     let received = metrics.sum("strowger_messages_received_total", "");
+    let registered = u64::from(PHONES + 1);
+    assert_eq!(
+        received,
+        u64::from(DATAGRAMS) + registered + u64::from(6 * CALLS),
+        "all that was sent arrived\n{metrics}"
+    );
+    assert_eq!(
+        received,
+        metrics.sum("strowger_messages_parsed_total", ""),
+        "all that arrived was parsed\n{metrics}"
+    );
+    assert_eq!(drops("mailbox_full"), 0, "{metrics}");
+    assert_eq!(
+        parsed("request"),
+        metrics.sum("strowger_requests_total", ""),
+        "requests are taken up, whoever owns them\n{metrics}"
+    );
+    let unmatched = drops("forged_branch") + drops("stray_response");
+    assert_eq!(
+        parsed("response") - unmatched,
+        u64::from(3 * CALLS),
+        "no response but the calls' own is matched\n{metrics}"
+    );
+    let keepalives = metrics.sum("strowger_keepalives_total", "");
+    let unanswered = drops("not_sip") + drops("malformed_response") + keepalives;
+    let not_sip = parsed("not_sip");
     assert!(
-        received >= u64::from(DATAGRAMS),
-        "every datagram arrived\n{metrics}"
+        not_sip >= unanswered && not_sip <= unanswered + drops("malformed_ack"),
+        "what is not SIP is dropped\n{metrics}"
+    );
+    assert!(
+        parsed("malformed_request") > 0
+            && drops("not_sip") > 0
+            && drops("forged_branch") + drops("stray_response") > 0,
+        "{metrics}"
     );
 }
 
+const ABSENT: u32 = 777_777;
+const PHONES: u32 = 400;
+const CALLS: u32 = 200;
 const SEED: u64 = 0x5172_6F77_6765_7221;
 const DATAGRAMS: u32 = 100_000;
 /// Datagrams a second.

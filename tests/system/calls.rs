@@ -105,7 +105,6 @@ fn assert_went_by(server: &Server<'_>, backend: Backend) -> Metrics {
 }
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn calls_go_through_af_xdp_in_driver_mode_on_two_queues_over_ipv4() {
     let bed = Bed::two_queues();
     phones_register_and_call(&bed, Family::V4, Backend::Driver, 2);
@@ -119,7 +118,6 @@ fn calls_go_through_af_xdp_in_driver_mode_on_two_queues_over_ipv4() {
 }
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn calls_go_through_af_xdp_in_driver_mode_on_two_queues_over_ipv6() {
     let bed = Bed::two_queues();
     phones_register_and_call(&bed, Family::V6, Backend::Driver, 2);
@@ -133,31 +131,26 @@ fn calls_go_through_af_xdp_in_driver_mode_on_two_queues_over_ipv6() {
 }
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn calls_go_through_af_xdp_in_generic_mode_over_ipv4() {
     phones_register_and_call(&Bed::one_queue(), Family::V4, Backend::Generic, 1);
 }
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn calls_go_through_af_xdp_in_generic_mode_over_ipv6() {
     phones_register_and_call(&Bed::one_queue(), Family::V6, Backend::Generic, 1);
 }
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn calls_go_through_udp_sockets_over_ipv4() {
     phones_register_and_call(&Bed::two_queues(), Family::V4, Backend::Udp, 2);
 }
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn calls_go_through_udp_sockets_over_ipv6() {
     phones_register_and_call(&Bed::two_queues(), Family::V6, Backend::Udp, 2);
 }
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn phones_refresh_their_bindings() {
     let (bed, scratch) = (Bed::two_queues(), Scratch::new());
     let server = Server::start(
@@ -176,7 +169,6 @@ fn phones_refresh_their_bindings() {
 }
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn a_call_comes_in_by_one_interface_and_leaves_by_the_other() {
     let (bed, scratch) = (
         Bed::new(Shape {

@@ -10,7 +10,6 @@ use super::scratch::Scratch;
 use super::server::{Server, User, binary};
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn a_missing_capability_names_itself_and_the_command_that_grants_it() {
     let (bed, scratch) = (Bed::two_queues(), Scratch::new());
     let nobody = nobody(&scratch);
@@ -27,7 +26,6 @@ fn a_missing_capability_names_itself_and_the_command_that_grants_it() {
 }
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn the_free_choice_serves_by_udp_and_says_why() {
     let (bed, scratch) = (Bed::two_queues(), Scratch::new());
     let nobody = nobody(&scratch);

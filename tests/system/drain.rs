@@ -9,7 +9,6 @@ use super::scratch::Scratch;
 use super::server::Server;
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn a_draining_server_refuses_what_is_new_and_finishes_what_is_in_progress() {
     let (bed, scratch) = (Bed::two_queues(), Scratch::new());
     let mut server = Server::start(

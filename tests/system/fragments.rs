@@ -9,13 +9,11 @@ use super::scratch::Scratch;
 use super::server::Server;
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn calls_with_fragmented_messages_complete_over_ipv4() {
     fragmented_calls_complete(Family::V4);
 }
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn calls_with_fragmented_messages_complete_over_ipv6() {
     fragmented_calls_complete(Family::V6);
 }

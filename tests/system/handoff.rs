@@ -13,7 +13,6 @@ use super::scratch::Scratch;
 use super::server::Server;
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn calls_go_through_when_every_packet_arrives_on_the_wrong_queue() {
     // One transmit queue at the phones' end: everything arrives on queue 0, where worker 0 is.
     let (bed, scratch) = (

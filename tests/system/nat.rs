@@ -8,7 +8,6 @@ use super::server::Server;
 use super::sipp::Sipp;
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn a_phone_behind_a_nat_is_reached_where_its_register_came_from() {
     let (bed, scratch) = (Bed::two_queues(), Scratch::new());
     let _server = Server::start(

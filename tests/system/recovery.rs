@@ -12,7 +12,6 @@ use super::sipp::Sipp;
 
 /// The longest test: it waits for Timer C. `tests/run.sh` runs it beside the others.
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn calls_survive_the_loss_of_a_third_of_all_messages_and_leave_nothing_behind() {
     let (bed, scratch) = (Bed::two_queues(), Scratch::new());
     let mut server = Server::start(

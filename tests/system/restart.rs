@@ -9,7 +9,6 @@ use super::scratch::Scratch;
 use super::server::Server;
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn a_killed_server_starts_at_once_and_hangs_up_the_calls_of_before() {
     for backend in [Backend::Driver, Backend::Udp] {
         let (bed, scratch) = (Bed::two_queues(), Scratch::new());

@@ -10,7 +10,6 @@ use super::scratch::Scratch;
 use super::server::Server;
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn sipsak_gets_200_to_its_options() {
     let (bed, scratch) = (Bed::two_queues(), Scratch::new());
     let server = Server::start(
@@ -34,7 +33,6 @@ fn sipsak_gets_200_to_its_options() {
 }
 
 #[test]
-#[ignore = "needs root and network namespaces: bash tests/run.sh"]
 fn an_empty_line_is_answered_with_an_empty_line() {
     let (bed, scratch) = (Bed::two_queues(), Scratch::new());
     for (family, backend) in [
