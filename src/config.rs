@@ -269,4 +269,20 @@ mod tests {
             "{mistakes}"
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC*") {
+            let _ = Config::parse("t".as_ref(), &text);
+        }
+
+        #[test]
+        fn no_damage_to_a_good_file_makes_it_panic(at in 0_usize..900, len in 0_usize..40, with in "[\\[\\]\"=\n\u{e9}0a#.]{0,6}") {
+            let mut text = Config::embedded(5060);
+            let (start, end) = (at.min(text.len()), (at + len).min(text.len()));
+            // The embedded text is ASCII, so that any place is between two characters.
+            text.replace_range(start..end, &with);
+            let _ = Config::parse("t".as_ref(), &text);
+        }
+    }
 }

@@ -77,6 +77,18 @@ counters! {
         TransactionsLiveServer "kind" "server",
         TransactionsLiveClient "kind" "client",
     }
+    gauge "timers_running" "timers that will fire" {
+        TimersRunning "" "",
+    }
+    gauge "messages_stored" "stored copies of messages" {
+        MessagesStored "" "",
+    }
+    gauge "frames_outstanding" "UMEM frames that are on their way through the kernel, or missing" {
+        FramesOutstanding "" "",
+    }
+    gauge "mailbox_buffers_out" "mailbox buffers that are neither free nor posted" {
+        MailboxBuffersOut "" "",
+    }
     counter "transactions_created" "transactions created, by kind" {
         TransactionsCreatedServer "kind" "server",
         TransactionsCreatedClient "kind" "client",
@@ -128,6 +140,21 @@ counters! {
     counter "xdp_verdicts" "packets the XDP program saw, by verdict" {
         XdpRedirected "verdict" "redirect",
         XdpPassed "verdict" "pass",
+    }
+    counter "xdp_passes" "packets that the XDP program left to the kernel, by reason" {
+        XdpNotIp "reason" "not_ip",
+        XdpNotPlain "reason" "options_fragment_or_extension",
+        XdpNotUdp "reason" "not_udp",
+        XdpOtherPort "reason" "other_port",
+        XdpNoSocket "reason" "no_socket",
+        XdpTruncated "reason" "truncated",
+        XdpTooLong "reason" "too_long",
+    }
+    counter "xdp_socket_drops" "packets that the AF_XDP sockets dropped, by reason" {
+        XdpSocketDropped "reason" "other",
+        XdpSocketRingFull "reason" "rx_ring_full",
+        XdpSocketFillEmpty "reason" "fill_ring_empty",
+        XdpSocketInvalid "reason" "invalid_descriptor",
     }
     counter "neighbor_misses" "messages sent by the kernel's socket since the next hop was not yet known" {
         NeighborMisses "family" "any",

@@ -77,6 +77,10 @@ pub const MAILBOX_LEN: usize = 1_024;
 pub const MAILBOX_LARGE_LEN: usize = 32;
 /// A small pooled buffer.
 pub const SMALL_BUFFER_LEN: usize = 4_096;
+/// How often a worker publishes its gauges, sweeps a slice of the location and asks for ICMP errors.
+pub const HOUSEKEEPING: Duration = Duration::from_millis(20);
+/// Places of the location that one sweep looks at.
+pub const SWEEP_BUDGET: u32 = 256;
 /// The longest a worker sleeps with nothing to do: counters and the sweep are never staler than this.
 pub const IDLE: Duration = Duration::from_millis(100);
 
@@ -86,8 +90,25 @@ pub const IDLE: Duration = Duration::from_millis(100);
 pub const FRAME_LEN: usize = 4_096;
 /// Frames of a queue's UMEM: half for receiving, half for sending. No free one to send with: the kernel's socket serves.
 pub const FRAMES_PER_QUEUE: usize = 4_096;
-/// Next hops that the neighbour cache holds. Full: the kernel's socket serves the rest.
+/// Frames of each half: as many as each ring has entries, so that a ring is never full when a frame is at hand.
+pub const FRAMES_PER_HALF: usize = FRAMES_PER_QUEUE / 2;
+/// What the kernel keeps in front of a packet in its frame.
+pub const FRAME_HEADROOM: usize = 256;
+/// The longest packet that one frame holds. Longer: the kernel's socket serves, both ways.
+pub const PACKET_LEN_MAX: usize = FRAME_LEN - FRAME_HEADROOM;
+/// Destinations that the neighbour cache holds. A bucket full: its oldest is forgotten, and the kernel's socket serves that
+/// one until it is learned anew.
 pub const NEIGHBORS_MAX: usize = 65_536;
+/// Next hops that the destinations share. Full: all are forgotten and learned anew.
+pub const NEXT_HOPS_MAX: usize = 16_384;
+/// Destinations that wait to be looked up. Full: asked again at the next message.
+pub const NEIGHBOR_QUESTIONS_MAX: usize = 1_024;
+/// Next hops whose use is told to the kernel at one time, so that it confirms them. The others' turn comes next time.
+pub const NEIGHBOR_CONFIRMATIONS_MAX: usize = 1_024;
+/// What the kernel's UDP sockets keep for us each way, where it allows. Full: the kernel drops.
+pub const UDP_SOCKET_BUFFER_LEN: usize = 4 * 1024 * 1024;
+/// Bytes of messages that wait for one `sendmmsg`. Full: it is called early.
+pub const UDP_ARENA_LEN: usize = 256 * 1024;
 
 // --- memory (config/budget.rs) -----------------------------------------------------------------------------------
 
@@ -115,6 +136,11 @@ const _: () = assert!(
     "whatever came in a frame fits a small buffer"
 );
 const _: () = assert!(FRAMES_PER_QUEUE.is_power_of_two() && FRAMES_PER_QUEUE / 2 >= 4 * BATCH);
+const _: () = assert!(NEIGHBORS_MAX.is_power_of_two());
+const _: () = assert!(
+    UDP_ARENA_LEN >= MESSAGE_LEN_MAX,
+    "the longest message fits an empty arena"
+);
 const _: () = assert!(TIMER_C.as_micros() > 180_000_000, "RFC 3261 16.6.11");
-const _: () = assert!(WORKERS_MAX <= u8::MAX as usize);
-const _: () = assert!(LISTENERS_MAX <= u8::MAX as usize);
+const _: () = assert!(WORKERS_MAX <= u8::MAX as usize, "worker ids are 8 bits");
+const _: () = assert!(LISTENERS_MAX <= u8::MAX as usize, "listener ids are 8 bits");

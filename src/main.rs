@@ -1,2 +1,269 @@
 //! Arguments, configuration, run.
-fn main() {}
+//!
+//! Exit status: 0 all went well; 1 what was asked for failed (for `doctor`: AF_XDP is not to be had); 2 the command line
+//! or the configuration is wrong, and nothing was opened.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use strowger::admin::Token;
+use strowger::config::budget::Budget;
+use strowger::config::host::Host;
+use strowger::config::{Config, Mistakes};
+use strowger::secret::Secret;
+use strowger::{doctor, worker};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A SIP edge proxy and registrar: AF_XDP sockets feed per-core run-to-completion workers.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true, after_help = EXIT_STATUS)]
+struct Arguments {
+    /// What goes to the log (standard error): error, warn, info, debug, trace, or a filter as RUST_LOG takes it
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve, until SIGTERM or SIGINT drains the server; a second one ends it at once
+    ///
+    /// Every mistake of the configuration is reported with its line before anything is opened.
+    Run(ConfigFile),
+    /// Report every mistake of the configuration, or print the resources that it comes to on this host
+    ///
+    /// Nothing is opened and no file is made. Memory, frames and descriptors are for the declared limits; memory is
+    /// taken lazily. Warnings are about what is allowed and should be known.
+    Check(ConfigFile),
+    /// Tell whether this host is ready for AF_XDP, device by device, and what mends it where it is not
+    ///
+    /// Looks at the kernel, privileges, limits, and each device's driver, queues, MTU and XDP support. Changes nothing.
+    /// Exits 0 where every device looked at can serve by AF_XDP as this user, 1 otherwise.
+    Doctor {
+        /// Look at this device alone, rather than at each that is up and not loopback
+        #[arg(long, value_name = "DEVICE")]
+        interface: Option<String>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a first configuration: every IPv4 address, no authentication, bindings in memory, metrics on loopback
+    ///
+    /// A file that is there already is left alone.
+    Init {
+        /// The file to write; - for standard output
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
+        config: PathBuf,
+        /// The UDP and TCP port of SIP
+        #[arg(long, default_value_t = 5060, value_parser = clap::value_parser!(u16).range(1..))]
+        port: u16,
+    },
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration file; paths in it are relative to it
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(text) = start_log(arguments.log_level.as_deref()) {
+        return fail(USAGE, text);
+    }
+    match arguments.command {
+        Command::Run(file) => run(&file.config),
+        Command::Check(file) => check(&file.config),
+        Command::Doctor { interface, json } => examine(interface.as_deref(), json),
+        Command::Init { config, port } => init(&config, port),
+    }
+}
+
+fn run(path: &Path) -> ExitCode {
+    let Prepared { config, budget, .. } = match prepare(path) {
+        Ok(prepared) => prepared,
+        Err(mistakes) => return fail(USAGE, mistakes),
+    };
+    let secret = match Secret::load_or_create(&config.sip.secret_file) {
+        Ok(secret) => secret,
+        Err(error) => return fail(USAGE, Mistakes::about_file(path, about_secret(error))),
+    };
+    for warning in &config.warnings {
+        tracing::warn!("{}", warning.at(path));
+    }
+    for warning in budget.warnings() {
+        tracing::warn!("{warning}");
+    }
+    match worker::serve(&config, &secret) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(FAILURE, error),
+    }
+}
+
+fn check(path: &Path) -> ExitCode {
+    let Prepared {
+        config,
+        budget,
+        has_secret,
+    } = match prepare(path) {
+        Ok(prepared) => prepared,
+        Err(mistakes) => return fail(USAGE, mistakes),
+    };
+    let secret = if has_secret {
+        "is there"
+    } else {
+        "will be made at the first start"
+    };
+    let secret_file = config.sip.secret_file.display();
+    let mut text = format!("{}: good\n\n{budget}\n", path.display());
+    text += &format!("secret            {secret_file} {secret}\n");
+    let warnings = config
+        .warnings
+        .iter()
+        .map(|warning| warning.at(path).to_string());
+    for (index, warning) in warnings.chain(budget.warnings()).enumerate() {
+        text += if index == 0 { "\n" } else { "" };
+        text += &format!("warning: {warning}\n");
+    }
+    print(&text);
+    ExitCode::SUCCESS
+}
+
+fn examine(interface: Option<&str>, json: bool) -> ExitCode {
+    let report = doctor::examine(interface);
+    if json {
+        print(&format!("{}\n", report.to_json()));
+    } else {
+        print(&report.to_string());
+    }
+    if report.is_ready() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILURE)
+    }
+}
+
+fn init(path: &Path, port: u16) -> ExitCode {
+    let text = Config::embedded(port);
+    if path == Path::new("-") {
+        print(&text);
+        return ExitCode::SUCCESS;
+    }
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
+    match written {
+        Ok(()) => {
+            let name = path.display();
+            print(&format!(
+                "{name}: written; try `strowger check --config {name}`, then `strowger run --config {name}`\n"
+            ));
+            ExitCode::SUCCESS
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fail(
+            FAILURE,
+            format_args!("{}: is there already and was left alone", path.display()),
+        ),
+        Err(error) => fail(
+            FAILURE,
+            format_args!("{}: cannot be written: {error}", path.display()),
+        ),
+    }
+}
+
+/// A configuration that can be served on this host, as far as can be told without opening anything.
+struct Prepared {
+    config: Config,
+    budget: Budget,
+    has_secret: bool,
+}
+
+/// Reads the configuration and what it names, and computes what it comes to on this host; every mistake at once.
+fn prepare(path: &Path) -> Result<Prepared, Mistakes> {
+    if path == Path::new(DEFAULT_FILE) && !path.exists() {
+        let text = "is not here; name your file with --config FILE, or make a first one with `strowger init`";
+        return Err(Mistakes::about_file(path, text));
+    }
+    let config = Config::load(path)?;
+    let budget = Budget::compute(&config, &Host::read());
+    let secret = Secret::check(&config.sip.secret_file);
+    let token_file = config
+        .admin
+        .as_ref()
+        .and_then(|admin| admin.token_file.as_deref());
+    let token = token_file.map(Token::load).transpose();
+    let list = match (budget, secret, token) {
+        (Ok(budget), Ok(has_secret), Ok(_)) => {
+            return Ok(Prepared {
+                config,
+                budget,
+                has_secret,
+            });
+        }
+        (budget, secret, token) => {
+            let about_token = |error| format!("[admin] token_file: {error}");
+            let texts = [secret.err().map(about_secret), token.err().map(about_token)];
+            let named = texts
+                .into_iter()
+                .flatten()
+                .map(|text| Mistakes::about_file(path, text));
+            budget
+                .err()
+                .into_iter()
+                .chain(named)
+                .flat_map(|mistakes| mistakes.list)
+        }
+    };
+    Err(Mistakes {
+        path: path.to_owned(),
+        list: list.collect(),
+    })
+}
+
+fn about_secret(error: impl Display) -> String {
+    format!("[sip] secret_file: {error}")
+}
+
+/// The log goes to standard error: `--log-level`, else RUST_LOG, else info.
+fn start_log(level: Option<&str>) -> Result<(), String> {
+    let wanted = level.map(str::to_owned).or_else(|| {
+        std::env::var("RUST_LOG")
+            .ok()
+            .filter(|text| !text.is_empty())
+    });
+    let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or("info")).map_err(|error| {
+        format!("--log-level or RUST_LOG: {error}; give error, warn, info, debug or trace")
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .init();
+    Ok(())
+}
+
+/// A reader that went away (`strowger check | head`) is no failure of ours.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+fn fail(status: u8, text: impl Display) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{text}");
+    ExitCode::from(status)
+}
+
+const DEFAULT_FILE: &str = "strowger.toml";
+const FAILURE: u8 = 1;
+const USAGE: u8 = 2;
+const EXIT_STATUS: &str = "Exit status: 0 all went well; 1 what was asked for failed (for doctor: AF_XDP is not to be had); \
+2 the command line or the configuration is wrong, and nothing was opened.";

@@ -9,17 +9,13 @@ use memchr::{memchr, memchr2, memchr3};
 pub const TOKEN: u8 = 1;
 /// Linear whitespace: SP, HTAB, and the CR and LF of a folded line.
 pub const LWS: u8 = 1 << 1;
-/// Bytes that may stand in a URI: printable ASCII but `<`, `>` and `"`.
-pub const URI: u8 = 1 << 2;
 /// Bytes of a host name: letters, digits, `-`, `.` and, as it is seen in the field, `_`.
-pub const HOST: u8 = 1 << 3;
+pub const HOST: u8 = 1 << 2;
 /// Bytes of an unquoted display name: a `token`'s, whitespace, and what phones send besides that no reader can take for
 /// the end of it: UTF-8, and the separators that separate nothing here. Not `,` (RFC 4475 3.1.2.15).
-pub const DISPLAY: u8 = 1 << 4;
-/// Bytes of a `word` or `@`, which make a Call-ID (RFC 3261 25.1).
-pub const CALL_ID: u8 = 1 << 5;
+pub const DISPLAY: u8 = 1 << 3;
 /// Bytes that a parameter's value may have outside quotes: a `token`'s, a host's and an IPv6 reference's.
-pub const PARAM: u8 = 1 << 6;
+pub const PARAM: u8 = 1 << 4;
 
 /// Tells whether `byte` is in one of `classes`.
 #[inline]
@@ -47,6 +43,38 @@ pub fn skip(bytes: &[u8], from: usize, classes: u8) -> usize {
         at += 1;
     }
     at
+}
+
+/// Tells whether every byte is printable ASCII and no space.
+#[inline]
+#[must_use]
+pub fn is_graphic(bytes: &[u8]) -> bool {
+    all_words(bytes, |word| {
+        word & HIGH | below(word, b'!') | equal(word, 0x7f)
+    })
+}
+
+/// Tells whether every byte may stand in a URI: printable ASCII but `<`, `>` and `"`.
+#[inline]
+#[must_use]
+pub fn is_uri_text(bytes: &[u8]) -> bool {
+    all_words(bytes, |word| {
+        let unprintable = word & HIGH | below(word, b'!') | equal(word, 0x7f);
+        unprintable | equal(word, b'<') | equal(word, b'>') | equal(word, b'"')
+    })
+}
+
+/// The offset of the first `byte` among the bytes that `words` hold in the order of memory.
+#[inline]
+#[must_use]
+pub fn find_in_words(words: &[u64], byte: u8) -> Option<usize> {
+    for (place, &word) in words.iter().enumerate() {
+        let hits = equal(word, byte);
+        if hits != 0 {
+            return Some(place * 8 + hits.trailing_zeros() as usize / 8);
+        }
+    }
+    None
 }
 
 /// The offset of the first `byte` at or after `from`.
@@ -154,6 +182,47 @@ pub fn decimal(digits: &[u8], max: u64) -> Option<u64> {
     (!digits.is_empty()).then_some(value)
 }
 
+/// Tells whether `bad` is zero for all of `bytes`, eight at a time; what is left over is padded with a letter.
+#[inline]
+fn all_words(bytes: &[u8], bad: impl Fn(u64) -> u64) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut found = 0;
+    for word in words {
+        found |= bad(u64::from_le_bytes(*word));
+    }
+    if !rest.is_empty() {
+        // The last eight bytes, of which some have been seen already, save the copy into a padded word.
+        let last = bytes.last_chunk().copied().unwrap_or_else(|| {
+            let mut padded = [b'a'; 8];
+            padded
+                .iter_mut()
+                .zip(rest)
+                .for_each(|(to, from)| *to = *from);
+            padded
+        });
+        found |= bad(u64::from_le_bytes(last));
+    }
+    found == 0
+}
+
+/// The low bit of each byte of a word.
+const LOW: u64 = 0x0101_0101_0101_0101;
+/// The high bit of each byte of a word.
+const HIGH: u64 = LOW << 7;
+
+/// Not zero where a byte of `word` is `byte`; the lowest bit set is that of the first such byte.
+#[inline]
+const fn equal(word: u64, byte: u8) -> u64 {
+    let zeros = word ^ (LOW * byte as u64);
+    zeros.wrapping_sub(LOW) & !zeros & HIGH
+}
+
+/// Not zero where a byte of `word` is below `bound`, which is at most 128.
+#[inline]
+const fn below(word: u64, bound: u8) -> u64 {
+    word.wrapping_sub(LOW * bound as u64) & !word & HIGH
+}
+
 /// The class table, made at compile time.
 static CLASSES: [u8; 256] = classes();
 
@@ -174,9 +243,6 @@ const fn classes() -> [u8; 256] {
         if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
             class |= LWS;
         }
-        if byte > b' ' && byte < 0x7f && !matches!(byte, b'<' | b'>' | b'"') {
-            class |= URI;
-        }
         if alphanumeric || matches!(byte, b'-' | b'.' | b'_') {
             class |= HOST;
         }
@@ -186,26 +252,6 @@ const fn classes() -> [u8; 256] {
         );
         if is_token || is_harmless || byte >= 0x80 || matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
             class |= DISPLAY;
-        }
-        if is_token
-            || matches!(
-                byte,
-                b'(' | b')'
-                    | b'<'
-                    | b'>'
-                    | b':'
-                    | b'\\'
-                    | b'"'
-                    | b'/'
-                    | b'['
-                    | b']'
-                    | b'?'
-                    | b'{'
-                    | b'}'
-                    | b'@'
-            )
-        {
-            class |= CALL_ID;
         }
         if matches!(
             byte,
@@ -225,6 +271,33 @@ const fn classes() -> [u8; 256] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_is_checked_eight_bytes_at_a_time_as_one_by_one() {
+        for len in 0..20 {
+            for at in 0..len {
+                for byte in 0..=u8::MAX {
+                    let mut text = vec![b'x'; len];
+                    text[at] = byte;
+                    let graphic = byte.is_ascii_graphic();
+                    assert_eq!(is_graphic(&text), graphic, "{byte} at {at} of {len}");
+                    assert_eq!(
+                        is_uri_text(&text),
+                        graphic && !matches!(byte, b'<' | b'>' | b'"'),
+                        "{byte}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_is_found_in_words_where_it_first_stands() {
+        let words = [*b"abcdefgh", *b"ij:k::\x3b:"].map(u64::from_le_bytes);
+        assert_eq!(find_in_words(&words, b':'), Some(10));
+        assert_eq!(find_in_words(&words, b'a'), Some(0));
+        assert_eq!(find_in_words(&words, b'z'), None);
+    }
 
     #[test]
     fn a_comma_in_quotes_or_brackets_does_not_separate() {

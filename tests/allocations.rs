@@ -11,10 +11,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
-use strowger::datagram::{Flow, ListenerId, Transport};
+use strowger::counters::Counters;
+use strowger::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
 use strowger::location::{Location, LocationSettings, SweepCursor, Targets};
 use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{RegisterScratch, Registrar, RegistrarSettings};
+use strowger::proxy::{Keys, Listener, MailboxFull, Output, Proxy, SendError, Settings};
 use strowger::sip::{Index, Parsed, Reply, parse};
 use strowger::time::{Duration, Instant};
 use strowger::timer::Wheel;
@@ -198,6 +200,174 @@ fn a_lookup_and_a_sweep_allocate_nothing() {
         assert_eq!(phones.location.bindings(), 0);
     });
     assert_eq!(count, 0);
+}
+
+/// An exit that keeps the last message and no more.
+struct LastSent {
+    buffer: Vec<u8>,
+    len: usize,
+}
+
+impl Output for LastSent {
+    fn send(
+        &mut self,
+        _: &Flow,
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<(), SendError> {
+        write(self.buffer.get_mut(..len).ok_or(SendError::TooLarge)?);
+        self.len = len;
+        Ok(())
+    }
+
+    fn hand_off(&mut self, _: WorkerId, _: &Datagram<'_>) -> Result<(), MailboxFull> {
+        Err(MailboxFull)
+    }
+}
+
+/// A whole core with phones around it; what is counted is only what the core allocates.
+struct Calls {
+    proxy: Proxy,
+    sent: LastSent,
+    now: Instant,
+    allocations: u64,
+}
+
+impl Calls {
+    fn new() -> Self {
+        let phones = Phones::new();
+        let listener = Listener {
+            id: ListenerId(0),
+            address: "192.0.2.1:5060".parse().expect("an address"),
+        };
+        let keys = Keys {
+            branches: vec![[1; 16]],
+            tokens: vec![[2; 16]],
+            tags: vec![[3; 16]],
+            ..Keys::default()
+        };
+        let settings = Settings::alone(keys, vec![listener], &["example.com"]);
+        let counters = Arc::new(Counters::new());
+        let proxy = Proxy::new(settings, phones.location, phones.registrar, counters);
+        let sent = LastSent {
+            buffer: vec![0; 65_536],
+            len: 0,
+        };
+        let mut calls = Self {
+            proxy,
+            sent,
+            now: START,
+            allocations: 0,
+        };
+        let bob = String::from_utf8(register(7, "call-aaaa", 1, 7_200)).expect("text");
+        calls.receive(&bob.replace("Path: <sip:edge.example.com;lr>\r\n", ""));
+        calls
+    }
+
+    /// A message arrives; gives the last that was sent for it.
+    fn receive(&mut self, text: &str) -> String {
+        let datagram = Datagram {
+            bytes: text.as_bytes(),
+            flow: flow(),
+            received_at: self.now,
+            handed_off: false,
+        };
+        let (proxy, sent, now) = (&mut self.proxy, &mut self.sent, self.now);
+        self.allocations += allocations_in(|| {
+            proxy.on_datagram(now, &datagram, sent);
+        });
+        String::from_utf8_lossy(&self.sent.buffer[..self.sent.len]).into_owned()
+    }
+
+    fn wait(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some(due) = self.proxy.next_deadline().filter(|due| *due <= end) {
+            self.now = due;
+            let (proxy, sent) = (&mut self.proxy, &mut self.sent);
+            self.allocations += allocations_in(|| proxy.on_timeout(due, sent));
+        }
+        self.now = end;
+    }
+
+    /// A call from INVITE to BYE; every other one is refused by the callee instead.
+    fn call(&mut self, number: u32) {
+        let relayed = self.receive(&request("INVITE", number, 1, ""));
+        assert!(
+            relayed.starts_with("INVITE sip:user7@10.0.0.5"),
+            "{relayed}"
+        );
+        self.receive(&answer(&relayed, 180));
+        if number % 2 == 1 {
+            let busy = self.receive(&answer(&relayed, 486));
+            assert!(busy.starts_with("SIP/2.0 486"), "{busy}");
+            self.receive(&request("ACK", number, 1, ";tag=callee"));
+            return;
+        }
+        let ok = self.receive(&answer(&relayed, 200));
+        assert!(ok.starts_with("SIP/2.0 200"), "{ok}");
+        let record = relayed
+            .lines()
+            .find_map(|line| line.strip_prefix("Record-Route: "))
+            .expect("recorded");
+        let route = format!(";tag=callee\r\nRoute: {record}");
+        assert!(
+            self.receive(&request("ACK", number, 1, &route))
+                .starts_with("ACK ")
+        );
+        let bye = self.receive(&request("BYE", number, 2, &route));
+        assert!(bye.starts_with("BYE "), "{bye}");
+        self.receive(&answer(&bye, 200));
+    }
+}
+
+/// A request of call `number`; `to` is what follows the To's address.
+fn request(method: &str, number: u32, cseq: u32, to: &str) -> String {
+    let branch = if to.contains("Route") {
+        format!("{method}{number}")
+    } else {
+        format!("call{number}")
+    };
+    let sdp = "v=0\r\no=alice 1 1 IN IP4 198.51.100.7\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+    format!(
+        "{method} sip:user7@example.com SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.7:40000;branch=z9hG4bK{branch}\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:alice@example.com>;tag=caller\r\nTo: <sip:user7@example.com>{to}\r\n\
+         Call-ID: call-{number:08}\r\nCSeq: {cseq} {method}\r\nContact: <sip:alice@198.51.100.7:40000>\r\n\
+         Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
+        sdp.len()
+    )
+}
+
+/// What the callee answers to `relayed`.
+fn answer(relayed: &str, status: u16) -> String {
+    let copied = |line: &&str| {
+        ["Via:", "Record-Route:", "From:", "Call-ID:", "CSeq:"]
+            .iter()
+            .any(|name| line.starts_with(name))
+    };
+    let lines: Vec<&str> = relayed.lines().filter(copied).collect();
+    format!(
+        "SIP/2.0 {status} Whatever\r\n{}\r\nTo: <sip:user7@example.com>;tag=callee\r\nContent-Length: 0\r\n\r\n",
+        lines.join("\r\n")
+    )
+}
+
+#[test]
+fn a_call_allocates_nothing() {
+    let mut calls = Calls::new();
+    // Warm-up: as many calls at once as there will be, and their transactions' ends.
+    for number in 0..200 {
+        calls.call(number);
+    }
+    calls.wait(Duration::from_secs(100));
+    assert!(calls.allocations > 0, "the warm-up fills slabs and arenas");
+    assert_eq!(calls.proxy.held(), (0, 0, 0));
+    calls.allocations = 0;
+    for number in 200..350 {
+        calls.call(number);
+    }
+    calls.wait(Duration::from_secs(100));
+    assert_eq!(calls.proxy.held(), (0, 0, 0));
+    assert_eq!(calls.allocations, 0);
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use proptest::sample::Index as Place;
-use strowger::sip::{self, EditError, Edits, HeaderName, Index, Message, Parsed, Reply, Span};
+use strowger::sip::{
+    self, EditError, Edits, Frame, HeaderName, Index, Message, Parsed, Reply, Span,
+};
 
 /// One line of `EXPECT.tsv`.
 struct Case {
@@ -250,6 +252,26 @@ fn every_refusal_is_itself_a_message_without_fault_of_ours() {
     }
 }
 
+#[test]
+fn over_a_stream_an_unknown_end_closes_the_connection() {
+    let mut index = Index::new();
+    let mut framed = |name: &str| sip::frame(&case(name).bytes, &mut index);
+    assert_eq!(framed("wsinv"), Frame::Message(case("wsinv").bytes.len()));
+    assert_eq!(framed("dblreq"), Frame::Message(300));
+    let second = &case("dblreq").bytes[300..];
+    assert!(
+        matches!(sip::frame(second, &mut Index::new()), Frame::Message(_)),
+        "over TCP the second is a message"
+    );
+    assert_eq!(framed("clerr"), Frame::Partial);
+    assert!(matches!(framed("mcl01"), Frame::Unframed(_)));
+    assert!(matches!(framed("ncl"), Frame::Unframed(_)));
+    assert!(
+        matches!(framed("inv2543"), Frame::Unframed(_)),
+        "no Content-Length"
+    );
+}
+
 /// A change to a message: where, how much goes, and what comes.
 type Mutation = (Place, usize, Vec<u8>);
 
@@ -382,6 +404,15 @@ fn check(bytes: &[u8]) {
                 "what is forwarded is what was read"
             );
             assert_eq!(same.body(), message.body());
+            // Where the message says how long it is, a stream is cut where the datagram is.
+            if message.header(HeaderName::ContentLength).is_some()
+                && !bytes.starts_with(b"\r\n\r\n")
+            {
+                assert_eq!(
+                    sip::frame(message.bytes(), &mut again),
+                    Frame::Message(message.end())
+                );
+            }
             // No bare CR or LF is in the head of what is forwarded.
             let head = &message.bytes()[..usize::from(message.headers_end())];
             let bare = |at: usize| match head[at] {
@@ -398,6 +429,12 @@ fn check(bytes: &[u8]) {
         }
         Parsed::NotSip(_) => return,
     };
+    match sip::frame(bytes, &mut Index::new()) {
+        Frame::Partial => {}
+        Frame::Keepalive(len) | Frame::Message(len) | Frame::Unframed(len) => {
+            assert!(len > 0 && len <= bytes.len())
+        }
+    }
     if message.is_request() {
         let source = "192.0.2.77:5077".parse().expect("an address");
         let reply = Reply::new(&message, 404, "Not Found")

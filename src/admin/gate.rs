@@ -20,6 +20,7 @@ use crate::limits::ADMIN_CONNECTIONS_MAX;
 pub(super) struct Gate {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    patience: Duration,
 }
 
 /// A connection with its place and its deadline. The deadline moves only when something was written, so a request
@@ -27,14 +28,18 @@ pub(super) struct Gate {
 pub(super) struct Visitor {
     stream: TcpStream,
     deadline: Pin<Box<Sleep>>,
+    patience: Duration,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Gate {
-    pub(super) fn new(listener: TcpListener) -> Self {
+    /// A connection may be idle, or take to state its request, for `patience`.
+    pub(super) fn new(listener: TcpListener, patience: Duration) -> Self {
+        let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
         Self {
             listener,
-            places: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX)),
+            places,
+            patience,
         }
     }
 }
@@ -49,11 +54,12 @@ impl axum::serve::Listener for Gate {
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
-                    let deadline = Box::pin(sleep(PATIENCE));
+                    let (patience, deadline) = (self.patience, Box::pin(sleep(self.patience)));
                     return (
                         Visitor {
                             stream,
                             deadline,
+                            patience,
                             _place: place,
                         },
                         address,
@@ -103,7 +109,8 @@ impl AsyncWrite for Visitor {
         self.check(context)?;
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         if matches!(written, Poll::Ready(Ok(1..))) {
-            self.deadline.as_mut().reset(Instant::now() + PATIENCE);
+            let deadline = Instant::now() + self.patience;
+            self.deadline.as_mut().reset(deadline);
         }
         written
     }
@@ -117,7 +124,44 @@ impl AsyncWrite for Visitor {
     }
 }
 
-/// How long a connection may be idle, or take to state its request: a scrape every 15 s keeps its connection.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The patience of the server: a scrape every 15 s keeps its connection.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long to wait after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Write;
+
+    use axum::serve::Listener;
+
+    use super::*;
+
+    #[test]
+    fn a_request_that_trickles_in_is_cut_off_at_the_deadline() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+            let mut gate = Gate::new(listener, Duration::from_millis(100));
+            let mut client =
+                std::net::TcpStream::connect(gate.local_addr().expect("open")).expect("connected");
+            let (mut visitor, _) = gate.accept().await;
+            let mut bytes = [0; 8];
+            let error = loop {
+                client.write_all(b"G").expect("sent");
+                let mut buffer = ReadBuf::new(&mut bytes);
+                if let Err(error) =
+                    poll_fn(|context| Pin::new(&mut visitor).poll_read(context, &mut buffer)).await
+                {
+                    break error;
+                }
+                sleep(Duration::from_millis(1)).await;
+            };
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        });
+    }
+}

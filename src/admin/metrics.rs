@@ -18,6 +18,7 @@ use crate::time::Duration;
 
 /// Renders everything as it is now.
 pub(super) fn render(state: &Arc<State>) -> Result<String, fmt::Error> {
+    (state.refresh)();
     let mut registry = Registry::with_prefix("strowger");
     registry.register_collector(Box::new(Collected(Arc::clone(state))));
     let mut page = String::with_capacity(PAGE_LEN);

@@ -85,6 +85,8 @@ pub struct State {
     pub counters: Vec<Arc<Counters>>,
     /// The histograms of every worker.
     pub latency: Vec<Arc<Latency>>,
+    /// Brings counters up to date that others keep (the kernel's); called before they are shown.
+    pub refresh: Box<dyn Fn() + Send + Sync>,
     /// How many bindings there are.
     pub bindings: Gauge<u64>,
     /// The store; `None` where none is configured: then its metrics are left out, since neither up nor down is true.
@@ -182,6 +184,7 @@ impl State {
         Self {
             counters,
             latency,
+            refresh: Box::new(|| {}),
             bindings,
             store: None,
             phase: Arc::new(SharedPhase::new()),
@@ -230,7 +233,8 @@ impl Admin {
             .map_err(AdminError::Thread)?;
         let gate = {
             let _context = runtime.enter();
-            Gate::new(tokio::net::TcpListener::from_std(listener).map_err(bind_error)?)
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(bind_error)?;
+            Gate::new(listener, gate::PATIENCE)
         };
         let router = http::router(state, token);
         let (stop, stopped) = oneshot::channel();

@@ -51,6 +51,8 @@ pub struct Budget {
     pub mailboxes: u64,
     /// Descriptors that may be open at once.
     pub descriptors: u64,
+    /// What the file says of devices that this host has otherwise.
+    device_warnings: Vec<String>,
     host: Host,
 }
 
@@ -101,6 +103,7 @@ impl Budget {
             frames: xdp_queues(config, workers) * FRAMES_PER_QUEUE as u64,
             mailboxes: workers as u64 * MAILBOX_COST,
             descriptors: 0,
+            device_warnings: device_warnings(config, host),
             host: host.clone(),
         };
         if fixed > memory {
@@ -124,7 +127,7 @@ impl Budget {
     /// What does not fit this host well, one line each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.device_warnings.clone();
         let total = self.total();
         if total > self.host.memory {
             warnings.push(format!(
@@ -243,6 +246,38 @@ pub fn worker_count(config: &Config, host: &Host) -> usize {
     wanted.unwrap_or(host.cpus).clamp(1, WORKERS_MAX)
 }
 
+/// Devices and queues that the file names and this host does not have: a mistake if it is the host that will serve.
+fn device_warnings(config: &Config, host: &Host) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for listen in config
+        .listen
+        .iter()
+        .filter(|listen| listen.backend != Backend::Udp)
+    {
+        let Some(interface) = &listen.interface else {
+            continue;
+        };
+        let Some(count) = host.receive_queues(interface) else {
+            warnings.push(format!(
+                "[[listen]] {}: this host has no device {interface}; `ip link` lists them",
+                listen.address
+            ));
+            continue;
+        };
+        for queue in listen
+            .queues
+            .iter()
+            .filter(|queue| **queue as usize >= count)
+        {
+            warnings.push(format!(
+                "[[listen]] {}: {interface} has {count} receive queues, and no queue {queue}; `ethtool -L {interface} combined N` makes more",
+                listen.address
+            ));
+        }
+    }
+    warnings
+}
+
 /// Queues that AF_XDP would serve: one a worker of each device.
 fn xdp_queues(config: &Config, workers: usize) -> u64 {
     let mut devices: Vec<String> = config
@@ -359,7 +394,11 @@ mod tests {
             budget.descriptors <= 1_024,
             "what is not set stays within the descriptors"
         );
-        assert!(budget.warnings().is_empty());
+        let warnings = budget.warnings();
+        assert!(
+            warnings.len() == 1 && warnings[0].contains("no device eth0"),
+            "{warnings:?}"
+        );
     }
 
     #[test]
@@ -391,7 +430,7 @@ mod tests {
             &host(),
         )
         .expect("fits itself");
-        assert_eq!(budget.warnings().len(), 2, "{:?}", budget.warnings());
+        assert_eq!(budget.warnings().len(), 3, "{:?}", budget.warnings());
     }
 
     #[test]

@@ -110,7 +110,12 @@ impl<'t> Notes<'t> {
     }
 
     pub(super) fn mistake(&self, at: usize, text: String) {
-        self.mistakes.borrow_mut().push(self.locate(at, text));
+        let mut mistakes = self.mistakes.borrow_mut();
+        match mistakes.len() {
+            0..MISTAKES_MAX => mistakes.push(self.locate(at, text)),
+            MISTAKES_MAX => mistakes.push(self.locate(at, "and more; mend these first".to_owned())),
+            _ => {}
+        }
     }
 
     pub(super) fn warning(&self, at: usize, text: String) {
@@ -150,6 +155,9 @@ impl<'t> Notes<'t> {
     }
 }
 
+/// Mistakes that are reported of one file: more are of a file that is no configuration at all.
+const MISTAKES_MAX: usize = 100;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +169,15 @@ mod tests {
         assert_eq!((mistake.line, mistake.column), (2, 3));
         assert_eq!(notes.line(0), 1);
         assert_eq!(notes.locate(10_000, String::new()).line, 3);
+    }
+
+    #[test]
+    fn a_hundred_mistakes_are_enough() {
+        let notes = Notes::new("");
+        for _ in 0..1_000 {
+            notes.mistake(0, "wrong".to_owned());
+        }
+        assert_eq!(notes.into_lists().0.len(), MISTAKES_MAX + 1);
     }
 
     #[test]

@@ -8,9 +8,11 @@ use crate::datagram::Flow;
 use crate::limits::T1_64;
 use crate::sip::message::Message;
 use crate::time::Instant;
+use crate::transaction::client::ClientSlot;
+use crate::transaction::client::ClientState;
+use crate::transaction::invite_client;
 use crate::transaction::key::ServerKey;
-use crate::transaction::table::{ClientSlot, ServerSlot};
-use crate::transaction::{invite_client, table::ClientState};
+use crate::transaction::server::ServerSlot;
 
 impl Proxy {
     /// Takes a CANCEL: answers it, and cancels the branches of its INVITE.

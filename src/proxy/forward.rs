@@ -20,9 +20,10 @@ use crate::sip::method::Method;
 use crate::sip::name::HeaderName;
 use crate::sip::reply::Reply;
 use crate::time::Instant;
+use crate::transaction::client::{ClientEvent, ClientSlot};
 use crate::transaction::id::COOKIE;
 use crate::transaction::key::ServerKey;
-use crate::transaction::table::{ClientEvent, ClientSlot, ServerSlot};
+use crate::transaction::server::ServerSlot;
 
 /// A branch about to be opened.
 struct Target<'a> {

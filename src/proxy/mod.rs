@@ -1,8 +1,8 @@
 //! The proxy and registrar core (RFC 3261 16 and 10), one step a file. Sans-IO: it is told the time and what arrived, and acts
 //! through [`Output`] alone; the same core runs over AF_XDP, over plain sockets and in a simulator.
 //!
-//! `on_datagram` reads like the walk of a message: keepalive or parse; a response to its branch ([`respond`]); a request
-//! that we answer ourselves ([`answer`], [`register`]); else steer, match a transaction, [`validate`], [`route`], [`forward`].
+//! `on_datagram` reads like the walk of a message: keepalive or parse; a response to its branch (`respond`); a request
+//! that we answer ourselves (`answer`, [`register`]); else steer, match a transaction, `validate`, `route`, `forward`.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -45,10 +45,11 @@ use crate::sip::method::Method;
 use crate::sip::name::HeaderName;
 use crate::sip::uri::Uri;
 use crate::time::Instant;
-use crate::transaction::id::BranchCodec;
+use crate::transaction::id::{BranchCodec, TransactionId};
 use crate::transaction::key::{ServerKey, ServerKeys};
+use crate::transaction::server::{ServerEvent, ServerSlot};
 use crate::transaction::step::{Emit, Tell};
-use crate::transaction::table::{ServerEvent, ServerSlot, Table};
+use crate::transaction::table::Table;
 
 /// The core of one worker.
 #[derive(Debug)]
@@ -204,6 +205,14 @@ impl Proxy {
             Notice::Drain => self.is_draining = true,
             Notice::Unreachable { sent } => self.on_unreachable(now, sent, out),
         }
+    }
+
+    /// The worker that a report of an undelivered datagram is for.
+    pub fn owner_of_sent(&mut self, sent: &[u8]) -> Option<WorkerId> {
+        let mut scratch = self.scratch.take()?;
+        let id = self.transaction_of_sent(sent, &mut scratch.index);
+        self.scratch = Some(scratch);
+        id.map(|id| id.worker)
     }
 
     /// When [`Self::on_timeout`] should next be called; never later than a timer is due.
@@ -369,7 +378,7 @@ impl Proxy {
     }
 
     fn on_register(
-        &mut self,
+        &self,
         now: Instant,
         request: &Message<'_>,
         source: &Flow,
@@ -458,31 +467,36 @@ impl Proxy {
         }
     }
 
-    /// An ICMP error: the branch of what we sent names the transaction that failed.
+    /// An ICMP error, or a refusal of the kernel: the branch of what we sent names the transaction that failed.
     fn on_unreachable(&mut self, now: Instant, sent: &[u8], out: &mut impl Output) {
         let Some(mut scratch) = self.scratch.take() else {
             return;
         };
-        let Scratch { index, bench } = &mut *scratch;
-        let client = match parse(sent, index) {
-            Parsed::Good(request) if request.is_request() => {
-                let branch = self
-                    .branches
-                    .decode_own(request.top_via().branch().unwrap_or_default());
-                let id = branch
-                    .ok()
-                    .map(|branch| branch.id)
-                    .filter(|id| id.worker == self.settings.worker);
-                let is_cancel = request.method() == Method::Cancel;
-                id.filter(|_| !is_cancel)
-                    .and_then(|id| self.table.find_client(id))
-            }
-            Parsed::Good(_) | Parsed::Answerable(..) | Parsed::NotSip(_) => None,
-        };
+        let id = self.transaction_of_sent(sent, &mut scratch.index);
+        let client = id
+            .filter(|id| id.worker == self.settings.worker)
+            .and_then(|id| self.table.find_client(id));
         if let Some(client) = client {
-            self.on_transport_error(now, client, bench, out);
+            self.on_transport_error(now, client, &mut scratch.bench, out);
         }
         self.scratch = Some(scratch);
+    }
+
+    /// The client transaction of a request that we had sent; reports may quote less than all of it, so only its top Via
+    /// is asked for. A CANCEL is left out: it has the branch of its INVITE, which must not fail for it.
+    fn transaction_of_sent(&self, sent: &[u8], index: &mut Index) -> Option<TransactionId> {
+        let request = match parse(sent, index) {
+            Parsed::Good(message) | Parsed::Answerable(message, _) => message,
+            Parsed::NotSip(_) => return None,
+        };
+        if !request.is_request() || request.method() == Method::Cancel {
+            return None;
+        }
+        let branch = request.top_via().branch()?;
+        self.branches
+            .decode_own(branch)
+            .ok()
+            .map(|branch| branch.id)
     }
 
     fn refuse_draining(&self, request: &Message<'_>, source: &Flow, out: &mut impl Output) {

@@ -2,7 +2,8 @@
 
 use crate::datagram::Flow;
 use crate::transaction::arena::{Arena, Stored};
-use crate::transaction::table::{ClientSlot, Holdings};
+use crate::transaction::client::ClientSlot;
+use crate::transaction::table::Holdings;
 
 /// The response context: kept beside the server transaction.
 #[derive(Debug)]

@@ -13,9 +13,10 @@ use crate::sip::reply::Reply;
 use crate::sip::status;
 use crate::time::Instant;
 use crate::transaction::arena::Stored;
+use crate::transaction::client::{ClientEvent, ClientSlot};
 use crate::transaction::id::{BranchError, TransactionId};
+use crate::transaction::server::{ServerEvent, ServerSlot};
 use crate::transaction::step::{Emit, Tell};
-use crate::transaction::table::{ClientEvent, ClientSlot, ServerEvent, ServerSlot};
 
 impl Proxy {
     /// Takes a response: to the worker that its branch names, and there to its transaction.

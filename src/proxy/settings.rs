@@ -29,7 +29,7 @@ pub struct Settings {
     pub peers: Vec<IpNet>,
     /// How long an INVITE branch may ring without news.
     pub timer_c: Duration,
-    /// Transactions of each kind that may be in being.
+    /// Transactions that may be in being, server and client together.
     pub transactions_max: u32,
     /// Bytes that stored messages may take.
     pub message_bytes_max: usize,

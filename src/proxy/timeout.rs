@@ -6,9 +6,12 @@ use super::relay::{Cancel, Role};
 use super::{Bench, Proxy};
 use crate::counters::Counter;
 use crate::time::Instant;
+use crate::transaction::client::ClientEvent;
+use crate::transaction::client::{ClientSlot, ClientState};
+use crate::transaction::invite_client;
+use crate::transaction::server::ServerSlot;
 use crate::transaction::step::{Emit, Tell};
-use crate::transaction::table::{ClientSlot, ClientState, Fired, Outcome, ServerSlot};
-use crate::transaction::{invite_client, table::ClientEvent};
+use crate::transaction::table::{Fired, Outcome};
 
 impl Proxy {
     /// Acts on one timer.

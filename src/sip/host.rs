@@ -34,8 +34,7 @@ impl<'a> Host<'a> {
                         .iter()
                         .all(|&byte| byte == b'.' || byte.is_ascii_digit()) =>
             {
-                let address = str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-                address.map(Self::V4).ok_or(SipError::BadHost)
+                ipv4(text).map(Self::V4).ok_or(SipError::BadHost)
             }
             _ if scan::all(text, scan::HOST) => Ok(Self::Name(text)),
             _ => Err(SipError::BadHost),
@@ -88,6 +87,31 @@ impl<'a> Host<'a> {
     }
 }
 
+/// Reads four octets of at most three digits, none with a zero before it (RFC 6943 3.1.1: some read those as octal).
+fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut octets = [0_u8; 4];
+    let mut place = 0;
+    let mut digits = 0;
+    for &byte in text {
+        if byte == b'.' {
+            if digits == 0 {
+                return None;
+            }
+            place += 1;
+            digits = 0;
+            continue;
+        }
+        let octet = octets.get_mut(place)?;
+        if digits > 0 && *octet == 0 {
+            return None;
+        }
+        let digit = byte.checked_sub(b'0').filter(|&digit| digit < 10)?;
+        *octet = octet.checked_mul(10)?.checked_add(digit)?;
+        digits += 1;
+    }
+    (place == 3 && digits > 0).then(|| Ipv4Addr::from(octets))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +147,24 @@ mod tests {
                 "{}",
                 bad.escape_ascii()
             );
+        }
+    }
+
+    #[test]
+    fn an_ipv4_address_is_read_as_the_standard_library_reads_it() {
+        for text in [
+            "0.0.0.0",
+            "255.255.255.255",
+            "1.2.3.4",
+            "01.2.3.4",
+            "1.2.3.",
+            "1..2.3",
+            "1.2.3.4.5",
+            "1.2.3.999",
+            "1.2.3",
+            "1.2.00.4",
+        ] {
+            assert_eq!(ipv4(text.as_bytes()), text.parse().ok(), "{text}");
         }
     }
 

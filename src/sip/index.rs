@@ -119,6 +119,15 @@ impl Index {
         self.outcome(is_answerable)
     }
 
+    /// Fills the index from a head alone, whatever its first line says; gives whether its lines are all well formed.
+    pub(super) fn read_head(&mut self, head: &[u8]) -> bool {
+        self.clear();
+        let line_end = scan::find_line_break(head, 0).unwrap_or(head.len());
+        let at = self.skip_line_break(head, line_end);
+        self.read_headers(head, at);
+        self.wrong.is_none()
+    }
+
     /// Notes what is wrong; what is found first is what is told.
     pub(super) fn note(&mut self, cause: RejectionCause) {
         self.wrong.get_or_insert(cause);
@@ -232,25 +241,18 @@ impl Index {
 
     /// Reads the field whose line begins at `start`; gives where the next begins.
     fn read_header(&mut self, bytes: &[u8], start: usize) -> usize {
-        let name_end = scan::skip(bytes, start, scan::TOKEN);
-        let mut colon = name_end;
-        while matches!(bytes.get(colon), Some(b' ' | b'\t')) {
-            colon += 1;
-        }
-        let is_field = name_end > start && bytes.get(colon) == Some(&b':');
-        let (value_end, line_end) =
-            self.find_line_end(bytes, if is_field { colon + 1 } else { start });
-        if !is_field {
+        let Some((name, name_end, colon)) = read_name(bytes, start) else {
             self.note(RejectionCause::HeaderLine);
-            return line_end;
-        }
+            return self.find_line_end(bytes, start).1;
+        };
+        let (value_end, line_end) = self.find_line_end(bytes, colon + 1);
         let (value_start, value_end) = scan::trim(bytes, colon + 1, value_end);
-        let name = Span::new(start, name_end);
+        let name_span = Span::new(start, name_end);
         self.push(Entry {
-            name: HeaderName::parse(name.of(bytes)),
+            name,
             next: NONE,
-            start: name.start,
-            name_end: name.end,
+            start: name_span.start,
+            name_end: name_span.end,
             value: Span::new(value_start, value_end),
             line_end: Span::new(line_end, line_end).start,
         });
@@ -302,6 +304,24 @@ impl Index {
             self.count += 1;
         }
     }
+}
+
+/// Reads `name:` at `start`: the name, its end, and where the colon stands.
+fn read_name(bytes: &[u8], start: usize) -> Option<(HeaderName, usize, usize)> {
+    // A name that we know has been checked by being known, and needs no look at each of its bytes.
+    if let Some(window) = bytes.get(start..)?.first_chunk()
+        && let Some((name, len)) = HeaderName::parse_field(window)
+    {
+        return Some((name, start + len, start + len));
+    }
+    let name_end = scan::skip(bytes, start, scan::TOKEN);
+    let mut colon = name_end;
+    while matches!(bytes.get(colon), Some(b' ' | b'\t')) {
+        colon += 1;
+    }
+    let is_field = name_end > start && bytes.get(colon) == Some(&b':');
+    let name = HeaderName::parse(bytes.get(start..name_end)?);
+    is_field.then_some((name, name_end, colon))
 }
 
 impl Default for Index {

@@ -1,5 +1,7 @@
 //! The names of header fields: a closed set that we know, and one name for all others.
 
+use crate::scan;
+
 macro_rules! names {
     ($( $variant:ident $text:literal $doc:literal )+) => {
         /// The name of a header field, whatever its case or form (RFC 3261 7.3.1, 7.3.3).
@@ -93,6 +95,27 @@ impl HeaderName {
         }
     }
 
+    /// The name and its length where one that we know, and a colon right behind it, begin `window`.
+    ///
+    /// It tells no more than [`HeaderName::parse`] does, but looks at eight letters at a time.
+    #[inline]
+    #[must_use]
+    pub fn parse_field(window: &[u8; WINDOW_LEN]) -> Option<(Self, usize)> {
+        let words = words(window);
+        let len = scan::find_in_words(&words, b':')?;
+        if len <= 1 {
+            let name = Self::compact(window[0]);
+            return (len == 1 && name != Self::Other).then_some((name, len));
+        }
+        let key = KEYS.get(usize::from(SLOTS[slot(window.get(..len)?)]))?;
+        let mut wrong = len ^ key.len;
+        for ((word, fold), letters) in words.iter().zip(key.fold).zip(key.letters) {
+            // What lies behind the name is no part of it: `fold` has ones there, and so has `letters`.
+            wrong |= usize::from(word | fold != letters);
+        }
+        (wrong == 0).then_some((key.name, len))
+    }
+
     /// The name as it is usually written; empty for [`HeaderName::Other`].
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -121,6 +144,70 @@ impl HeaderName {
             _ => Self::Other,
         }
     }
+}
+
+/// How many bytes [`HeaderName::parse_field`] looks at: the longest known name and its colon, in whole words.
+pub const WINDOW_LEN: usize = 24;
+
+/// A known name as three words, ready to be compared.
+#[derive(Clone, Copy)]
+struct Key {
+    name: HeaderName,
+    len: usize,
+    /// The name in lower case, and ones behind it.
+    letters: [u64; 3],
+    /// What makes a byte lower case where the name has a letter, and ones behind the name.
+    fold: [u64; 3],
+}
+
+/// The known names, in the order of [`KNOWN`].
+static KEYS: [Key; KNOWN.len()] = keys();
+
+const fn keys() -> [Key; KNOWN.len()] {
+    let mut table = [Key {
+        name: HeaderName::Other,
+        len: 0,
+        letters: [0; 3],
+        fold: [0; 3],
+    }; KNOWN.len()];
+    let mut at = 0;
+    while at < KNOWN.len() {
+        let text = KNOWN[at].1.as_bytes();
+        assert!(
+            text.len() < WINDOW_LEN,
+            "a known name and its colon fit the window"
+        );
+        let (mut letters, mut fold) = ([u8::MAX; WINDOW_LEN], [u8::MAX; WINDOW_LEN]);
+        let mut place = 0;
+        while place < text.len() {
+            letters[place] = text[place].to_ascii_lowercase();
+            fold[place] = if text[place].is_ascii_alphabetic() {
+                0x20
+            } else {
+                0
+            };
+            place += 1;
+        }
+        table[at] = Key {
+            name: KNOWN[at].0,
+            len: text.len(),
+            letters: words(&letters),
+            fold: words(&fold),
+        };
+        at += 1;
+    }
+    table
+}
+
+/// The bytes of a window, eight a word.
+#[inline]
+const fn words(window: &[u8; WINDOW_LEN]) -> [u64; 3] {
+    let (words, _) = window.as_chunks::<8>();
+    [
+        u64::from_le_bytes(words[0]),
+        u64::from_le_bytes(words[1]),
+        u64::from_le_bytes(words[2]),
+    ]
 }
 
 /// The slot of a name in [`SLOTS`]: a perfect hash of its length and its first, middle and last letters, found by search.
@@ -179,6 +266,45 @@ mod tests {
             assert_eq!(name.as_str(), *text);
         }
         assert_eq!(HeaderName::Other as usize, KNOWN.len());
+    }
+
+    #[test]
+    fn a_field_is_found_by_words_as_by_letters() {
+        let window = |text: &str| {
+            let mut window = [b'x'; WINDOW_LEN];
+            window
+                .iter_mut()
+                .zip(text.bytes())
+                .for_each(|(to, from)| *to = from);
+            window
+        };
+        for (name, text) in KNOWN {
+            for text in [
+                (*text).to_owned(),
+                text.to_ascii_lowercase(),
+                text.to_ascii_uppercase(),
+            ] {
+                let field = HeaderName::parse_field(&window(&format!("{text}:")));
+                assert_eq!(field, Some((*name, text.len())));
+                assert_eq!(HeaderName::parse_field(&window(&format!("{text} :"))), None);
+                assert_eq!(HeaderName::parse_field(&window(&format!("x{text}:"))), None);
+                assert_eq!(
+                    HeaderName::parse_field(&window(&text.replace('-', "\r"))),
+                    None
+                );
+            }
+        }
+        assert_eq!(
+            HeaderName::parse_field(&window("Call\rID: 1")),
+            None,
+            "a CR is no lower-case hyphen"
+        );
+        assert_eq!(
+            HeaderName::parse_field(&window("v:")),
+            Some((HeaderName::Via, 1))
+        );
+        assert_eq!(HeaderName::parse_field(&window(":")), None);
+        assert_eq!(HeaderName::parse_field(&window("z:")), None);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Param<'a> {
     pub span: Span,
     /// The value alone; the empty span past the name where there is none.
     pub value_span: Span,
+    /// Whether reading it has shown already that it is well formed.
+    is_plain: bool,
 }
 
 impl<'a> Params<'a> {
@@ -103,6 +105,7 @@ impl Param<'_> {
     /// Checks that the name is a token and that the value, where there is one, is a token, a host or a quoted string.
     pub fn check(&self) -> Result<(), SipError> {
         let is_good = match self.value {
+            _ if self.is_plain => true,
             _ if self.name.is_empty() || !scan::all(self.name, scan::TOKEN) => false,
             None => true,
             Some([b'"', rest @ ..]) => scan::skip_quoted(rest, 0) == Some(rest.len()),
@@ -137,9 +140,42 @@ impl<'a> Iterator for Iter<'a> {
             return Some(param(source, start, start, self.at));
         }
         let start = self.at;
+        if let Some(param) = plain_param(source, start) {
+            self.at = usize::from(param.span.end);
+            return Some(param);
+        }
         self.at = scan::find_unquoted(source, start + 1, b';');
         Some(param(source, start, start + 1, self.at))
     }
+}
+
+/// Reads the parameter whose `;` stands at `start`, where it is as nearly all are: without whitespace and quotes.
+#[inline]
+fn plain_param(source: &[u8], start: usize) -> Option<Param<'_>> {
+    let name_end = scan::skip(source, start + 1, scan::TOKEN);
+    let value_start = name_end + usize::from(source.get(name_end) == Some(&b'='));
+    let end = if value_start > name_end {
+        scan::skip(source, value_start, scan::PARAM)
+    } else {
+        name_end
+    };
+    let is_whole = matches!(source.get(end), None | Some(b';'));
+    let has_name = name_end > start + 1;
+    let has_value = end > value_start;
+    if !is_whole || !has_name || (value_start > name_end && !has_value) {
+        return None;
+    }
+    Some(Param {
+        name: source.get(start + 1..name_end)?,
+        value: if has_value {
+            source.get(value_start..end)
+        } else {
+            None
+        },
+        span: Span::new(start, end),
+        value_span: Span::new(value_start, end),
+        is_plain: true,
+    })
 }
 
 /// Splits `source[from..end]` at its `=`; `start` is where the parameter's own `;` stands.
@@ -152,6 +188,7 @@ fn param(source: &[u8], start: usize, from: usize, end: usize) -> Param<'_> {
             value: None,
             span: Span::new(start, end),
             value_span: Span::new(end, end),
+            is_plain: false,
         };
     };
     let (_, name_end) = scan::trim(source, from, equals);
@@ -162,6 +199,7 @@ fn param(source: &[u8], start: usize, from: usize, end: usize) -> Param<'_> {
         value: Some(value_span.of(source)),
         span: Span::new(start, end),
         value_span,
+        is_plain: false,
     }
 }
 

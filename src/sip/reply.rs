@@ -97,7 +97,7 @@ impl<'a> Reply<'a> {
         self.put_copy(HeaderName::CSeq, out);
         if self.with_record_route {
             for field in self.request.headers(HeaderName::RecordRoute) {
-                put_field(HeaderName::RecordRoute, field.value, b"", out);
+                put_field(HeaderName::RecordRoute, field.value, out);
             }
         }
         // RFC 3261 8.2.6.1: a 100 has the Timestamp of its request.
@@ -125,7 +125,7 @@ impl<'a> Reply<'a> {
             fields = self.request.headers(HeaderName::Via);
         }
         for field in fields {
-            put_field(HeaderName::Via, field.value, b"", out);
+            put_field(HeaderName::Via, field.value, out);
         }
     }
 
@@ -141,14 +141,14 @@ impl<'a> Reply<'a> {
                 out.put(tag);
                 out.put(b"\r\n");
             }
-            _ => put_field(HeaderName::To, to.value, b"", out),
+            _ => put_field(HeaderName::To, to.value, out),
         }
     }
 
     /// Copies the first field called `name`, where there is one.
     fn put_copy(&self, name: HeaderName, out: &mut impl Sink) {
         if let Some(field) = self.request.header(name) {
-            put_field(name, field.value, b"", out);
+            put_field(name, field.value, out);
         }
     }
 }
@@ -179,11 +179,10 @@ fn put_top(request: &Message<'_>, via: &Via<'_>, source: SocketAddr, out: &mut i
     }
 }
 
-fn put_field(name: HeaderName, value: &[u8], behind: &[u8], out: &mut impl Sink) {
+fn put_field(name: HeaderName, value: &[u8], out: &mut impl Sink) {
     out.put(name.as_str().as_bytes());
     out.put(b": ");
     put_flat(value, out);
-    out.put(behind);
     out.put(b"\r\n");
 }
 

@@ -52,6 +52,27 @@ impl StartLine {
         if method_end == 0 || line.get(method_end) != Some(&b' ') {
             return Err(NotSip::StartLine);
         }
+        if let Some(rest) = line.strip_suffix(b" SIP/2.0")
+            && rest.len() > method_end
+        {
+            // As nearly all request lines are. A URI with whitespace is no URI, so the SPs need no counting.
+            let method_span = Span::new(0, method_end);
+            let uri = Span::new(method_end + 1, rest.len());
+            let version = Span::new(rest.len() + 1, line.len());
+            if check_uri(uri.of(line)).is_none() {
+                let method = Method::parse(method_span.of(line));
+                return Ok((
+                    Self {
+                        method,
+                        method_span,
+                        uri,
+                        version,
+                        ..Self::EMPTY
+                    },
+                    None,
+                ));
+            }
+        }
         let (_, end) = scan::trim(line, method_end, line.len());
         let behind = line.get(method_end..end).unwrap_or_default();
         let last_space = behind

@@ -5,6 +5,7 @@ use super::host::Host;
 use super::params::Params;
 use super::span::Span;
 use super::text::{Sink, Text};
+use crate::limits::CONTACT_LEN_MAX;
 use crate::scan;
 
 /// The scheme of a URI.
@@ -45,7 +46,7 @@ impl<'a> Uri<'a> {
     /// Reads a URI that takes up all of `text`.
     pub fn parse(text: &'a [u8]) -> Result<Self, SipError> {
         let scheme_len = scheme_len(text).ok_or(SipError::BadUri)?;
-        if !scan::all(text, scan::URI) {
+        if !scan::is_uri_text(text) {
             return Err(SipError::BadUri);
         }
         let (scheme_bytes, rest) = text.split_at_checked(scheme_len).unwrap_or_default();
@@ -187,13 +188,15 @@ pub(super) fn scheme_len(text: &[u8]) -> Option<usize> {
 /// Tells whether `text` has the outward form of a URI: a scheme, something behind it, and no byte that no URI has.
 #[must_use]
 pub(super) fn is_uri(text: &[u8]) -> bool {
-    scheme_len(text).is_some_and(|len| text.len() > len + 1) && scan::all(text, scan::URI)
+    scheme_len(text).is_some_and(|len| text.len() > len + 1) && scan::is_uri_text(text)
 }
 
-/// Tells whether two URIs are the same (RFC 3261 19.1.4); of schemes other than SIP's, whether their texts are.
+/// Tells whether two URIs are the same (RFC 3261 19.1.4); of schemes other than SIP's, and of URIs that are longer than
+/// `limits::CONTACT_LEN_MAX`, whether their texts are.
 #[must_use]
 pub fn equivalent(a: &Uri<'_>, b: &Uri<'_>) -> bool {
-    if !a.is_sip() || !b.is_sip() {
+    // Parameters and headers are compared each with each: what no binding can have is compared as text alone.
+    if !a.is_sip() || !b.is_sip() || a.text.len().max(b.text.len()) > CONTACT_LEN_MAX {
         return a.text.eq_ignore_ascii_case(b.text);
     }
     a.scheme == b.scheme

@@ -94,7 +94,8 @@ impl Index {
         let Some(value) = self.first(HeaderName::CallId).map(|call_id| call_id.value) else {
             return self.note(RejectionCause::MissingCallId);
         };
-        if value.is_empty() || !scan::all(value.of(bytes), scan::CALL_ID) {
+        // It is opaque to all but its maker, so any printable text will do; whitespace would divide it for some readers.
+        if value.is_empty() || !scan::is_graphic(value.of(bytes)) {
             return self.note(RejectionCause::CallId);
         }
         self.call_id = value;

@@ -5,12 +5,15 @@
 #![forbid(unsafe_code)]
 
 pub mod arena;
+pub mod client;
 pub mod id;
 pub mod invite_client;
 pub mod invite_server;
 pub mod key;
 pub mod non_invite_client;
 pub mod non_invite_server;
+pub mod server;
 pub mod slab;
 pub mod step;
 pub mod table;
+mod timers;

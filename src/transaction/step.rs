@@ -107,4 +107,16 @@ impl<S> Step<S> {
         self.tell = tell;
         self
     }
+
+    /// The same step among the states of another type.
+    #[must_use]
+    pub fn map<T>(self, wrap: impl FnOnce(S) -> T) -> Step<T> {
+        Step {
+            next: wrap(self.next),
+            emit: self.emit,
+            retransmit: self.retransmit,
+            timeout: self.timeout,
+            tell: self.tell,
+        }
+    }
 }

@@ -9,77 +9,24 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::arena::{Arena, Stored};
-use super::id::{Generation, TransactionId};
+use super::client::{Client, ClientEvent, ClientSlot, ClientState};
+use super::id::TransactionId;
 use super::key::ServerKey;
+use super::server::{Server, ServerEvent, ServerSlot, ServerState};
 use super::slab::Slab;
-use super::step::{Emit, Retransmit, Step, Tell, Timeout};
+use super::step::{Emit, Tell};
+use super::timers::{Timer, Timers};
 use super::{invite_client, invite_server, non_invite_client, non_invite_server};
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Flow, WorkerId};
 use crate::limits::{T1, T1_64};
 use crate::time::{Duration, Instant};
-use crate::timer::{TimerId, Wheel};
+use crate::timer::Wheel;
 
 /// What the proxy keeps beside a transaction, and what stored messages it holds there.
 pub trait Holdings {
     /// Gives every stored message back.
     fn release(self, arena: &mut Arena);
-}
-
-/// The slot of a server transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerSlot(pub u32);
-
-/// The slot of a client transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientSlot(pub u32);
-
-/// The state of a server transaction of either kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServerState {
-    /// Of an INVITE.
-    Invite(invite_server::State),
-    /// Of any other request.
-    NonInvite(non_invite_server::State),
-}
-
-/// The state of a client transaction of either kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientState {
-    /// Of an INVITE.
-    Invite(invite_client::State),
-    /// Of any other request.
-    NonInvite(non_invite_client::State),
-}
-
-/// What can happen to a server transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServerEvent {
-    /// The request came again.
-    Request,
-    /// A 1xx is to be sent.
-    Provisional,
-    /// A 2xx is to be sent.
-    Success,
-    /// A 300-699 is to be sent.
-    Failure,
-    /// An ACK came.
-    Ack,
-    /// No response will be sent (non-INVITE alone).
-    Abandon,
-}
-
-/// What can happen to a client transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientEvent {
-    /// A 1xx came.
-    Provisional,
-    /// A 2xx came.
-    Success,
-    /// A 300-699 came.
-    Failure,
-    /// The transport failed.
-    TransportError,
 }
 
 /// A timer that fired, for the caller to act on.
@@ -104,36 +51,6 @@ pub struct Outcome {
     pub is_over: bool,
 }
 
-/// A server transaction.
-#[derive(Debug)]
-pub struct Server<S> {
-    /// What the proxy keeps beside it.
-    pub data: S,
-    key: ServerKey,
-    state: ServerState,
-    is_reliable: bool,
-    is_indexed: bool,
-    request: Stored,
-    response: Option<Stored>,
-    timers: Timers,
-    first_client: Option<u32>,
-}
-
-/// A client transaction.
-#[derive(Debug)]
-pub struct Client<C> {
-    /// What the proxy keeps beside it.
-    pub data: C,
-    /// By which way its request goes.
-    pub flow: Flow,
-    state: ClientState,
-    generation: Generation,
-    server: u32,
-    next: Option<u32>,
-    timers: Timers,
-    guard: Option<TimerId>,
-}
-
 /// The transactions of one worker.
 #[derive(Debug)]
 pub struct Table<S, C> {
@@ -143,28 +60,13 @@ pub struct Table<S, C> {
     index: HashTable<u32>,
     wheel: Wheel<Timer>,
     arena: Arena,
+    transactions_max: usize,
     pending: usize,
     counters: Arc<Counters>,
 }
 
-#[derive(Debug, Default)]
-struct Timers {
-    interval: Duration,
-    retransmit: Option<TimerId>,
-    timeout: Option<TimerId>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Timer {
-    ServerRetransmit(u32),
-    ServerTimeout(u32),
-    ClientRetransmit(u32),
-    ClientTimeout(u32),
-    ClientGuard(u32),
-}
-
 impl<S: Holdings, C: Holdings> Table<S, C> {
-    /// An empty table for at most `transactions_max` transactions of each kind, their messages within `bytes_max`.
+    /// An empty table for at most `transactions_max` transactions, server and client together, their messages within `bytes_max`.
     #[must_use]
     pub fn with_limits(
         worker: WorkerId,
@@ -179,6 +81,7 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
             index: HashTable::with_capacity(INDEX_LEN_AT_START),
             wheel: Wheel::with_capacity(INDEX_LEN_AT_START),
             arena: Arena::with_limit(bytes_max),
+            transactions_max: transactions_max as usize,
             pending: 0,
             counters,
         }
@@ -193,6 +96,9 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
         request: &[u8],
         data: S,
     ) -> Option<ServerSlot> {
+        if self.len() >= self.transactions_max {
+            return None;
+        }
         let request = self.arena.store(request)?;
         let state = if is_invite {
             ServerState::Invite(invite_server::State::Proceeding)
@@ -241,6 +147,10 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
         data: C,
     ) -> Option<ClientSlot> {
         let next = self.servers.at(server.0)?.first_client;
+        if self.len() >= self.transactions_max {
+            data.release(&mut self.arena);
+            return None;
+        }
         let state = if is_invite {
             ClientState::Invite(invite_client::State::Calling)
         } else {
@@ -285,31 +195,31 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
         Some(ClientSlot(slot))
     }
 
-    /// Runs a server transaction's machine.
+    /// Runs a server transaction's machine; `None` if there is none, or for what cannot happen to its kind.
     pub fn server_event(
         &mut self,
         now: Instant,
         slot: ServerSlot,
         event: ServerEvent,
     ) -> Option<Outcome> {
-        let server = self.servers.at(slot.0)?;
-        let reliable = server.is_reliable;
-        match server.state {
-            ServerState::Invite(state) => {
-                let event = invite_server_event(event)?;
-                self.take_server_step(
-                    now,
-                    slot,
-                    invite_server::step(state, event, reliable),
-                    ServerState::Invite,
-                )
-            }
-            ServerState::NonInvite(state) => {
-                let event = non_invite_server_event(event)?;
-                let step = non_invite_server::step(state, event, reliable);
-                self.take_server_step(now, slot, step, ServerState::NonInvite)
-            }
+        let server = self.servers.at_mut(slot.0)?;
+        let step = server.state.step(event, server.is_reliable)?;
+        let was_pending = server.state.is_pending();
+        server.state = step.next;
+        server.timers.apply(
+            &mut self.wheel,
+            now,
+            (step.retransmit, Timer::ServerRetransmit(slot.0)),
+            (step.timeout, Timer::ServerTimeout(slot.0)),
+        );
+        if was_pending && !server.state.is_pending() {
+            self.pending -= 1;
         }
+        Some(Outcome {
+            emit: step.emit,
+            tell: step.tell,
+            is_over: server.state.is_over(),
+        })
     }
 
     /// Runs a client transaction's machine.
@@ -319,33 +229,30 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
         slot: ClientSlot,
         event: ClientEvent,
     ) -> Option<Outcome> {
-        let client = self.clients.at(slot.0)?;
-        let reliable = client.flow.transport.is_reliable();
-        match client.state {
-            ClientState::Invite(state) => {
-                let event = match event {
-                    ClientEvent::Provisional => invite_client::Event::Provisional,
-                    ClientEvent::Success => invite_client::Event::Success,
-                    ClientEvent::Failure => invite_client::Event::Failure,
-                    ClientEvent::TransportError => invite_client::Event::TransportError,
-                };
-                self.take_client_step(
-                    now,
-                    slot,
-                    invite_client::step(state, event, reliable),
-                    ClientState::Invite,
-                )
-            }
-            ClientState::NonInvite(state) => {
-                let event = match event {
-                    ClientEvent::Provisional => non_invite_client::Event::Provisional,
-                    ClientEvent::Success | ClientEvent::Failure => non_invite_client::Event::Final,
-                    ClientEvent::TransportError => non_invite_client::Event::TransportError,
-                };
-                let step = non_invite_client::step(state, event, reliable);
-                self.take_client_step(now, slot, step, ClientState::NonInvite)
+        let client = self.clients.at_mut(slot.0)?;
+        let step = client
+            .state
+            .step(event, client.flow.transport.is_reliable());
+        let was_pending = client.state.is_pending();
+        client.state = step.next;
+        client.timers.apply(
+            &mut self.wheel,
+            now,
+            (step.retransmit, Timer::ClientRetransmit(slot.0)),
+            (step.timeout, Timer::ClientTimeout(slot.0)),
+        );
+        if was_pending && !client.state.is_pending() {
+            self.pending -= 1;
+            // Whatever the guard waited for has happened.
+            if let Some(id) = client.guard.take() {
+                self.wheel.cancel(id);
             }
         }
+        Some(Outcome {
+            emit: step.emit,
+            tell: step.tell,
+            is_over: client.state.is_over(),
+        })
     }
 
     /// Takes the next timer that is due, runs its machine, and says what it asks for.
@@ -353,10 +260,14 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
         loop {
             let timer = self.wheel.pop_expired(now)?;
             let fired = match timer {
-                Timer::ServerRetransmit(slot) => self.server_timer(now, slot, true),
-                Timer::ServerTimeout(slot) => self.server_timer(now, slot, false),
-                Timer::ClientRetransmit(slot) => self.client_timer(now, slot, true),
-                Timer::ClientTimeout(slot) => self.client_timer(now, slot, false),
+                Timer::ServerRetransmit(slot) => {
+                    self.server_timer(now, slot, ServerEvent::Retransmit)
+                }
+                Timer::ServerTimeout(slot) => self.server_timer(now, slot, ServerEvent::Timeout),
+                Timer::ClientRetransmit(slot) => {
+                    self.client_timer(now, slot, ClientEvent::Retransmit)
+                }
+                Timer::ClientTimeout(slot) => self.client_timer(now, slot, ClientEvent::Timeout),
                 Timer::ClientGuard(slot) => self.clients.at_mut(slot).map(|client| {
                     client.guard = None;
                     Fired::Guard(ClientSlot(slot))
@@ -583,122 +494,20 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
         self.wheel.len()
     }
 
-    fn server_timer(&mut self, now: Instant, slot: u32, is_retransmit: bool) -> Option<Fired> {
-        let server = self.servers.at_mut(slot)?;
-        if is_retransmit {
-            server.timers.retransmit = None;
-        } else {
-            server.timers.timeout = None;
-        }
-        let reliable = server.is_reliable;
-        let outcome = match server.state {
-            ServerState::Invite(state) => {
-                let event = if is_retransmit {
-                    invite_server::Event::Retransmit
-                } else {
-                    invite_server::Event::Timeout
-                };
-                let step = invite_server::step(state, event, reliable);
-                self.take_server_step(now, ServerSlot(slot), step, ServerState::Invite)
-            }
-            ServerState::NonInvite(state) => {
-                let step =
-                    non_invite_server::step(state, non_invite_server::Event::Timeout, reliable);
-                self.take_server_step(now, ServerSlot(slot), step, ServerState::NonInvite)
-            }
-        }?;
-        Some(Fired::Server(ServerSlot(slot), outcome))
+    fn server_timer(&mut self, now: Instant, slot: u32, event: ServerEvent) -> Option<Fired> {
+        let timers = &mut self.servers.at_mut(slot)?.timers;
+        timers.forget(event == ServerEvent::Retransmit);
+        let slot = ServerSlot(slot);
+        let outcome = self.server_event(now, slot, event)?;
+        Some(Fired::Server(slot, outcome))
     }
 
-    fn client_timer(&mut self, now: Instant, slot: u32, is_retransmit: bool) -> Option<Fired> {
-        let client = self.clients.at_mut(slot)?;
-        if is_retransmit {
-            client.timers.retransmit = None;
-        } else {
-            client.timers.timeout = None;
-        }
-        let reliable = client.flow.transport.is_reliable();
-        let outcome = match client.state {
-            ClientState::Invite(state) => {
-                let event = if is_retransmit {
-                    invite_client::Event::Retransmit
-                } else {
-                    invite_client::Event::Timeout
-                };
-                let step = invite_client::step(state, event, reliable);
-                self.take_client_step(now, ClientSlot(slot), step, ClientState::Invite)
-            }
-            ClientState::NonInvite(state) => {
-                let event = if is_retransmit {
-                    non_invite_client::Event::Retransmit
-                } else {
-                    non_invite_client::Event::Timeout
-                };
-                let step = non_invite_client::step(state, event, reliable);
-                self.take_client_step(now, ClientSlot(slot), step, ClientState::NonInvite)
-            }
-        }?;
-        Some(Fired::Client(ClientSlot(slot), outcome))
-    }
-
-    fn take_server_step<T>(
-        &mut self,
-        now: Instant,
-        slot: ServerSlot,
-        step: Step<T>,
-        wrap: fn(T) -> ServerState,
-    ) -> Option<Outcome> {
-        let server = self.servers.at_mut(slot.0)?;
-        let was_pending = server.state.is_pending();
-        let (emit, tell, retransmit, timeout) =
-            (step.emit, step.tell, step.retransmit, step.timeout);
-        server.state = wrap(step.next);
-        server.timers.apply(
-            &mut self.wheel,
-            now,
-            (retransmit, Timer::ServerRetransmit(slot.0)),
-            (timeout, Timer::ServerTimeout(slot.0)),
-        );
-        if was_pending && !server.state.is_pending() {
-            self.pending -= 1;
-        }
-        Some(Outcome {
-            emit,
-            tell,
-            is_over: server.state.is_over(),
-        })
-    }
-
-    fn take_client_step<T>(
-        &mut self,
-        now: Instant,
-        slot: ClientSlot,
-        step: Step<T>,
-        wrap: fn(T) -> ClientState,
-    ) -> Option<Outcome> {
-        let client = self.clients.at_mut(slot.0)?;
-        let was_pending = client.state.is_pending();
-        let (emit, tell, retransmit, timeout) =
-            (step.emit, step.tell, step.retransmit, step.timeout);
-        client.state = wrap(step.next);
-        client.timers.apply(
-            &mut self.wheel,
-            now,
-            (retransmit, Timer::ClientRetransmit(slot.0)),
-            (timeout, Timer::ClientTimeout(slot.0)),
-        );
-        if was_pending && !client.state.is_pending() {
-            self.pending -= 1;
-            // Whatever the guard waited for has happened.
-            if let Some(id) = client.guard.take() {
-                self.wheel.cancel(id);
-            }
-        }
-        Some(Outcome {
-            emit,
-            tell,
-            is_over: client.state.is_over(),
-        })
+    fn client_timer(&mut self, now: Instant, slot: u32, event: ClientEvent) -> Option<Fired> {
+        let timers = &mut self.clients.at_mut(slot)?.timers;
+        timers.forget(event == ClientEvent::Retransmit);
+        let slot = ClientSlot(slot);
+        let outcome = self.client_event(now, slot, event)?;
+        Some(Fired::Client(slot, outcome))
     }
 
     fn unlink(&mut self, server: u32, slot: u32, next: Option<u32>) {
@@ -734,140 +543,6 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
             self.counters.increment(Counter::TransactionsFreedServer);
         }
     }
-}
-
-impl<S> Server<S> {
-    /// Where it stands.
-    #[must_use]
-    pub const fn state(&self) -> ServerState {
-        self.state
-    }
-}
-
-impl<C> Client<C> {
-    /// Where it stands.
-    #[must_use]
-    pub const fn state(&self) -> ClientState {
-        self.state
-    }
-
-    /// The server transaction it serves.
-    #[must_use]
-    pub const fn server(&self) -> ServerSlot {
-        ServerSlot(self.server)
-    }
-}
-
-impl ServerState {
-    /// Whether no final response was sent yet.
-    #[must_use]
-    pub const fn is_pending(self) -> bool {
-        matches!(
-            self,
-            Self::Invite(invite_server::State::Proceeding)
-                | Self::NonInvite(
-                    non_invite_server::State::Trying | non_invite_server::State::Proceeding
-                )
-        )
-    }
-
-    /// Whether the transaction is over.
-    #[must_use]
-    pub const fn is_over(self) -> bool {
-        matches!(
-            self,
-            Self::Invite(invite_server::State::Terminated)
-                | Self::NonInvite(non_invite_server::State::Terminated)
-        )
-    }
-
-    const fn terminated(self) -> Self {
-        match self {
-            Self::Invite(_) => Self::Invite(invite_server::State::Terminated),
-            Self::NonInvite(_) => Self::NonInvite(non_invite_server::State::Terminated),
-        }
-    }
-}
-
-impl ClientState {
-    /// Whether no final response came yet.
-    #[must_use]
-    pub const fn is_pending(self) -> bool {
-        matches!(
-            self,
-            Self::Invite(invite_client::State::Calling | invite_client::State::Proceeding)
-                | Self::NonInvite(
-                    non_invite_client::State::Trying | non_invite_client::State::Proceeding
-                )
-        )
-    }
-
-    const fn is_over(self) -> bool {
-        matches!(
-            self,
-            Self::Invite(invite_client::State::Terminated)
-                | Self::NonInvite(non_invite_client::State::Terminated)
-        )
-    }
-}
-
-impl Timers {
-    fn apply(
-        &mut self,
-        wheel: &mut Wheel<Timer>,
-        now: Instant,
-        retransmit: (Retransmit, Timer),
-        timeout: (Timeout, Timer),
-    ) {
-        let interval = match retransmit.0 {
-            Retransmit::Keep => None,
-            Retransmit::Stop => Some(Duration::ZERO),
-            Retransmit::Set(interval) => Some(interval),
-            Retransmit::Double(cap) => {
-                let doubled = self.interval.doubled();
-                Some(cap.map_or(doubled, |cap| doubled.min(cap)))
-            }
-        };
-        if let Some(interval) = interval {
-            if let Some(id) = self.retransmit.take() {
-                wheel.cancel(id);
-            }
-            self.interval = interval;
-            if interval > Duration::ZERO {
-                self.retransmit = Some(wheel.schedule(now, now + interval, retransmit.1));
-            }
-        }
-        let span = match timeout.0 {
-            Timeout::Keep => return,
-            Timeout::Stop => None,
-            Timeout::Set(span) => Some(span),
-        };
-        if let Some(id) = self.timeout.take() {
-            wheel.cancel(id);
-        }
-        self.timeout = span.map(|span| wheel.schedule(now, now + span, timeout.1));
-    }
-}
-
-const fn invite_server_event(event: ServerEvent) -> Option<invite_server::Event> {
-    Some(match event {
-        ServerEvent::Request => invite_server::Event::Request,
-        ServerEvent::Provisional => invite_server::Event::Provisional,
-        ServerEvent::Success => invite_server::Event::Success,
-        ServerEvent::Failure => invite_server::Event::Failure,
-        ServerEvent::Ack => invite_server::Event::Ack,
-        ServerEvent::Abandon => return None,
-    })
-}
-
-const fn non_invite_server_event(event: ServerEvent) -> Option<non_invite_server::Event> {
-    Some(match event {
-        ServerEvent::Request => non_invite_server::Event::Request,
-        ServerEvent::Provisional => non_invite_server::Event::Provisional,
-        ServerEvent::Success | ServerEvent::Failure => non_invite_server::Event::Final,
-        ServerEvent::Abandon => non_invite_server::Event::Abandon,
-        ServerEvent::Ack => return None,
-    })
 }
 
 /// Room in the index and the wheel before they first grow.

@@ -6,7 +6,7 @@ use crate::time::Instant;
 
 /// `CLOCK_MONOTONIC`, anchored once to the Unix epoch; copies of it agree.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     start: std::time::Instant,
     start_unix_us: u64,
 }
@@ -14,15 +14,20 @@ pub struct Clock {
 impl Clock {
     /// Anchors the clock to the wall clock as it stands now.
     #[must_use]
-    pub fn start() -> Self {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    pub(super) fn start() -> Self {
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let start_unix_us = u64::try_from(unix.as_micros()).unwrap_or(u64::MAX);
-        Self { start: std::time::Instant::now(), start_unix_us }
+        Self {
+            start: std::time::Instant::now(),
+            start_unix_us,
+        }
     }
 
     /// The present moment.
     #[must_use]
-    pub fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         let since = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
         Instant::from_micros(self.start_unix_us.saturating_add(since))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::mailbox::Mailbox;
+use super::mailbox::{Kind, Mailbox};
 use crate::datagram::{Datagram, Flow, WorkerId};
 use crate::net::{self, Link, Transmitters};
 use crate::proxy::{MailboxFull, Output, SendError};
@@ -41,8 +41,7 @@ impl Output for Exit<'_> {
     ) -> Result<(), SendError> {
         // The frame's way back holds for its sender's address, whatever port the response goes to.
         let link = self.answering.and_then(|(from, link)| {
-            let is_back =
-                from.listener == flow.listener && from.peer.ip() == flow.peer.ip();
+            let is_back = from.listener == flow.listener && from.peer.ip() == flow.peer.ip();
             is_back.then_some(link)
         });
         self.transmitters
@@ -57,6 +56,6 @@ impl Output for Exit<'_> {
     fn hand_off(&mut self, to: WorkerId, datagram: &Datagram<'_>) -> Result<(), MailboxFull> {
         let mailbox = self.mailboxes.get(usize::from(to.0)).ok_or(MailboxFull)?;
         let link = self.answering.map(|(_, link)| link);
-        mailbox.post(datagram, link)
+        mailbox.post(Kind::Received, datagram, link)
     }
 }

@@ -18,7 +18,7 @@ use crate::time::Instant;
 
 /// The mailbox of one worker; any worker posts, the owner takes.
 #[derive(Debug)]
-pub struct Mailbox {
+pub(super) struct Mailbox {
     posted: ArrayQueue<Letter>,
     free_small: ArrayQueue<Box<[u8]>>,
     free_large: ArrayQueue<Box<[u8]>>,
@@ -28,12 +28,22 @@ pub struct Mailbox {
 
 /// A datagram in a pooled buffer.
 #[derive(Debug)]
-pub struct Letter {
+pub(super) struct Letter {
     buffer: Box<[u8]>,
     len: usize,
     flow: Flow,
     received_at: Instant,
     link: Option<Link>,
+    kind: Kind,
+}
+
+/// What a letter carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A received datagram.
+    Received,
+    /// A datagram that we had sent, and that the network reports undeliverable.
+    Undelivered,
 }
 
 impl Mailbox {
@@ -41,7 +51,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// When the kernel gives no eventfd (descriptor limit).
-    pub fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let small_len = MAILBOX_LEN - MAILBOX_LARGE_LEN;
         let mailbox = Self {
             posted: ArrayQueue::new(MAILBOX_LEN),
@@ -52,10 +62,14 @@ impl Mailbox {
         };
         // Zeroed pages are the kernel's until they are written: a mailbox costs what it carries.
         for _ in 0..small_len {
-            let _ = mailbox.free_small.push(vec![0; SMALL_BUFFER_LEN].into_boxed_slice());
+            let _ = mailbox
+                .free_small
+                .push(vec![0; SMALL_BUFFER_LEN].into_boxed_slice());
         }
         for _ in 0..MAILBOX_LARGE_LEN {
-            let _ = mailbox.free_large.push(vec![0; MESSAGE_LEN_MAX].into_boxed_slice());
+            let _ = mailbox
+                .free_large
+                .push(vec![0; MESSAGE_LEN_MAX].into_boxed_slice());
         }
         Ok(mailbox)
     }
@@ -64,16 +78,32 @@ impl Mailbox {
     ///
     /// # Errors
     /// [`MailboxFull`].
-    pub fn post(&self, datagram: &Datagram<'_>, link: Option<Link>) -> Result<(), MailboxFull> {
+    pub(super) fn post(
+        &self,
+        kind: Kind,
+        datagram: &Datagram<'_>,
+        link: Option<Link>,
+    ) -> Result<(), MailboxFull> {
         let len = datagram.bytes.len();
-        let small = if len <= SMALL_BUFFER_LEN { self.free_small.pop() } else { None };
+        let small = if len <= SMALL_BUFFER_LEN {
+            self.free_small.pop()
+        } else {
+            None
+        };
         let mut buffer = small.or_else(|| self.free_large.pop()).ok_or(MailboxFull)?;
         let Some(room) = buffer.get_mut(..len) else {
             self.give_back(buffer);
             return Err(MailboxFull);
         };
         room.copy_from_slice(datagram.bytes);
-        let letter = Letter { buffer, len, flow: datagram.flow, received_at: datagram.received_at, link };
+        let letter = Letter {
+            buffer,
+            len,
+            flow: datagram.flow,
+            received_at: datagram.received_at,
+            link,
+            kind,
+        };
         if let Err(letter) = self.posted.push(letter) {
             self.give_back(letter.buffer);
             return Err(MailboxFull);
@@ -86,18 +116,18 @@ impl Mailbox {
 
     /// Takes the oldest letter.
     #[must_use]
-    pub fn take(&self) -> Option<Letter> {
+    pub(super) fn take(&self) -> Option<Letter> {
         self.posted.pop()
     }
 
     /// Gives a letter's buffer back to the pool.
-    pub fn discard(&self, letter: Letter) {
+    pub(super) fn discard(&self, letter: Letter) {
         self.give_back(letter.buffer);
     }
 
     /// Says that the owner is about to sleep; false if there is mail, so that it must not.
     #[must_use]
-    pub fn may_sleep(&self) -> bool {
+    pub(super) fn may_sleep(&self) -> bool {
         self.is_sleeping.store(true, Ordering::SeqCst);
         if self.posted.is_empty() {
             return true;
@@ -107,7 +137,7 @@ impl Mailbox {
     }
 
     /// Says that the owner is awake again; `was_woken` if the eventfd was readable, and is to be emptied.
-    pub fn awake(&self, was_woken: bool) {
+    pub(super) fn awake(&self, was_woken: bool) {
         self.is_sleeping.store(false, Ordering::SeqCst);
         if was_woken {
             let _ = rustix::io::read(&self.wake, &mut [0_u8; 8]);
@@ -115,19 +145,23 @@ impl Mailbox {
     }
 
     /// Wakes the owner whatever it does.
-    pub fn wake(&self) {
+    pub(super) fn wake(&self) {
         // The counter of an eventfd overflows only after 2^64-2 wakes: nothing to be done about an error here.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 
     /// The buffers that are neither free nor posted: zero when nothing is being carried. For the leak checks.
     #[must_use]
-    pub fn buffers_out(&self) -> usize {
+    pub(super) fn buffers_out(&self) -> usize {
         MAILBOX_LEN - self.free_small.len() - self.free_large.len() - self.posted.len()
     }
 
     fn give_back(&self, buffer: Box<[u8]>) {
-        let pool = if buffer.len() == SMALL_BUFFER_LEN { &self.free_small } else { &self.free_large };
+        let pool = if buffer.len() == SMALL_BUFFER_LEN {
+            &self.free_small
+        } else {
+            &self.free_large
+        };
         let _ = pool.push(buffer);
     }
 }
@@ -141,7 +175,7 @@ impl AsFd for Mailbox {
 impl Letter {
     /// The datagram, marked as handed over.
     #[must_use]
-    pub fn datagram(&self) -> Datagram<'_> {
+    pub(super) fn datagram(&self) -> Datagram<'_> {
         Datagram {
             bytes: self.buffer.get(..self.len).unwrap_or_default(),
             flow: self.flow,
@@ -150,9 +184,14 @@ impl Letter {
         }
     }
 
+    /// What it carries.
+    pub(super) const fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// How the frame that carried it can be answered.
     #[must_use]
-    pub const fn link(&self) -> Option<Link> {
+    pub(super) const fn link(&self) -> Option<Link> {
         self.link
     }
 }
@@ -164,16 +203,29 @@ mod tests {
 
     fn datagram(bytes: &[u8]) -> Datagram<'_> {
         let peer = "192.0.2.1:5060".parse().expect("an address");
-        let flow = Flow { listener: ListenerId(0), transport: Transport::Udp, peer };
-        Datagram { bytes, flow, received_at: Instant::EPOCH, handed_off: false }
+        let flow = Flow {
+            listener: ListenerId(0),
+            transport: Transport::Udp,
+            peer,
+        };
+        Datagram {
+            bytes,
+            flow,
+            received_at: Instant::EPOCH,
+            handed_off: false,
+        }
     }
 
     #[test]
     fn mail_arrives_in_order_and_every_buffer_comes_back() {
         let mailbox = Mailbox::new().expect("an eventfd");
         let large = vec![7; SMALL_BUFFER_LEN + 1];
-        mailbox.post(&datagram(b"first"), None).expect("room");
-        mailbox.post(&datagram(&large), None).expect("room");
+        mailbox
+            .post(Kind::Received, &datagram(b"first"), None)
+            .expect("room");
+        mailbox
+            .post(Kind::Received, &datagram(&large), None)
+            .expect("room");
         assert!(!mailbox.may_sleep());
         let first = mailbox.take().expect("mail");
         assert!(first.datagram().handed_off);
@@ -190,11 +242,13 @@ mod tests {
     #[test]
     fn a_full_mailbox_says_so_and_recovers() {
         let mailbox = Mailbox::new().expect("an eventfd");
-        let posted = (0..=MAILBOX_LEN).take_while(|_| mailbox.post(&datagram(b"x"), None).is_ok()).count();
+        let posted = (0..=MAILBOX_LEN)
+            .take_while(|_| mailbox.post(Kind::Received, &datagram(b"x"), None).is_ok())
+            .count();
         assert_eq!(posted, MAILBOX_LEN);
         while let Some(letter) = mailbox.take() {
             mailbox.discard(letter);
         }
-        assert!(mailbox.post(&datagram(b"x"), None).is_ok());
+        assert!(mailbox.post(Kind::Received, &datagram(b"x"), None).is_ok());
     }
 }

@@ -8,13 +8,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::clock::Clock;
 use super::control::Control;
 use super::exit::Exit;
-use super::mailbox::Mailbox;
+use super::mailbox::{Kind, Letter, Mailbox};
 use crate::counters::{Counter, Counters};
-use crate::datagram::{Datagram, WorkerId};
+use crate::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
 use crate::latency::{self, Latency};
 use crate::limits::{BATCH, HOUSEKEEPING, IDLE, LISTENERS_MAX, SWEEP_BUDGET};
 use crate::location::{Location, SweepCursor};
-use crate::net::{Backend, Link, Receiver, Transmitters, WorkerPorts};
+use crate::net::{Backend, Link, Receiver, Transmitters, Unreachable, WorkerPorts};
 use crate::proxy::{Notice, Proxy};
 use crate::sip::method::Method;
 use crate::time::{Duration, Instant};
@@ -108,7 +108,7 @@ impl Worker {
             self.proxy.on_timeout(now, &mut exit);
             worked = true;
         }
-        self.transmitters.flush();
+        self.flush(now);
         if now >= self.next_housekeeping {
             self.housekeep(now);
         }
@@ -134,8 +134,8 @@ impl Worker {
             };
             let mut each = |datagram: Datagram<'_>, link: Option<Link>| {
                 counters.increment(received_by);
-                let mut exit = Exit::new(transmitters, control.mailboxes())
-                    .answering(datagram.flow, link);
+                let mut exit =
+                    Exit::new(transmitters, control.mailboxes()).answering(datagram.flow, link);
                 if let Some(method) = proxy.on_datagram(now, &datagram, &mut exit) {
                     latency.record(measured(method), clock.now().since(datagram.received_at));
                 }
@@ -150,17 +150,42 @@ impl Worker {
             let Some(letter) = self.mailbox.take() else {
                 return taken > 0;
             };
-            self.counters.increment(Counter::HandedIn);
-            let datagram = letter.datagram();
-            let mut exit = Exit::new(&mut self.transmitters, self.control.mailboxes())
-                .answering(datagram.flow, letter.link());
-            if let Some(method) = self.proxy.on_datagram(now, &datagram, &mut exit) {
-                let span = self.clock.now().since(datagram.received_at);
-                self.latency.record(measured(method), span);
+            match letter.kind() {
+                Kind::Received => self.take_handed_over(now, &letter),
+                Kind::Undelivered => self.take_undelivered(now, letter.datagram().bytes),
             }
             self.mailbox.discard(letter);
         }
         true
+    }
+
+    fn take_handed_over(&mut self, now: Instant, letter: &Letter) {
+        self.counters.increment(Counter::HandedIn);
+        let datagram = letter.datagram();
+        let mut exit = Exit::new(&mut self.transmitters, self.control.mailboxes())
+            .answering(datagram.flow, letter.link());
+        if let Some(method) = self.proxy.on_datagram(now, &datagram, &mut exit) {
+            let span = self.clock.now().since(datagram.received_at);
+            self.latency.record(measured(method), span);
+        }
+    }
+
+    fn take_undelivered(&mut self, now: Instant, sent: &[u8]) {
+        let mut exit = Exit::new(&mut self.transmitters, self.control.mailboxes());
+        self.proxy
+            .on_notice(now, Notice::Unreachable { sent }, &mut exit);
+    }
+
+    /// Sends what this turn made, and takes back what the kernel refuses to send for want of a route.
+    fn flush(&mut self, now: Instant) {
+        self.transmitters.flush();
+        let mut refused: Vec<Vec<u8>> = Vec::new();
+        self.transmitters.failures(&mut |unreachable| {
+            refused.push(unreachable.payload.to_vec());
+        });
+        for sent in refused {
+            self.take_undelivered(now, &sent);
+        }
     }
 
     fn housekeep(&mut self, now: Instant) {
@@ -172,11 +197,18 @@ impl Worker {
         }
         self.take_errors(now);
         self.location.sweep(now, &mut self.sweep, SWEEP_BUDGET);
-        let outstanding = self.transmitters.frames_outstanding();
+        let missing: usize = self
+            .receivers
+            .iter()
+            .map(|receiver| receiver.frames_missing())
+            .sum();
+        let outstanding = self.transmitters.frames_outstanding() + missing;
         self.counters
             .set(Counter::FramesOutstanding, outstanding as u64);
-        self.counters
-            .set(Counter::MailboxBuffersOut, self.mailbox.buffers_out() as u64);
+        self.counters.set(
+            Counter::MailboxBuffersOut,
+            self.mailbox.buffers_out() as u64,
+        );
         let (_, timers, messages) = self.proxy.held();
         self.counters.set(Counter::TimersRunning, timers as u64);
         self.counters.set(Counter::MessagesStored, messages as u64);
@@ -184,9 +216,10 @@ impl Worker {
             .report(self.id, self.is_draining, self.proxy.pending());
     }
 
-    /// What ICMP said of datagrams that we sent.
+    /// What ICMP said of datagrams that we sent: a report reaches any worker's socket, and is passed on to its owner.
     fn take_errors(&mut self, now: Instant) {
         let Self {
+            id,
             receivers,
             transmitters,
             control,
@@ -195,30 +228,43 @@ impl Worker {
         } = self;
         for receiver in receivers {
             receiver.receive_errors(&mut |unreachable| {
-                let mut exit = Exit::new(transmitters, control.mailboxes());
                 let sent = unreachable.payload;
-                proxy.on_notice(now, Notice::Unreachable { sent }, &mut exit);
+                let Some(owner) = proxy.owner_of_sent(sent) else {
+                    return;
+                };
+                if owner == *id {
+                    let mut exit = Exit::new(transmitters, control.mailboxes());
+                    proxy.on_notice(now, Notice::Unreachable { sent }, &mut exit);
+                } else if let Some(mailbox) = control.mailboxes().get(usize::from(owner.0)) {
+                    // A full mailbox loses the hint alone: the transaction's own timer ends it then.
+                    let _ = mailbox.post(Kind::Undelivered, &undelivered(&unreachable, now), None);
+                }
             });
         }
     }
 
     /// Sleeps until something arrives, a timer is due or housekeeping is.
-    fn sleep(&self) {
+    fn sleep(&mut self) {
         if !self.transmitters.is_idle() || !self.mailbox.may_sleep() {
             return;
         }
         let now = self.clock.now();
         let due = self.proxy.next_deadline().unwrap_or(now + IDLE);
         let span = due.min(self.next_housekeeping).since(now);
-        let woken = self.poll(span);
-        self.mailbox.awake(woken);
+        let polled = self.poll(span);
+        self.mailbox.awake(polled.has_mail);
+        if polled.has_errors {
+            self.take_errors(self.clock.now());
+        }
     }
 
-    /// Waits on all descriptors; says whether the mailbox's was readable.
-    fn poll(&self, span: Duration) -> bool {
+    /// Waits on all descriptors.
+    fn poll(&self, span: Duration) -> Polled {
         let mailbox = self.mailbox.as_fd();
         let fd_at = |place: usize| -> BorrowedFd<'_> {
-            let receiver = place.checked_sub(1).and_then(|place| self.receivers.get(place));
+            let receiver = place
+                .checked_sub(1)
+                .and_then(|place| self.receivers.get(place));
             receiver.map_or(mailbox, |receiver| receiver.fd())
         };
         // In an array, so that falling asleep allocates nothing.
@@ -232,8 +278,33 @@ impl Worker {
         };
         // Interrupted or failed, the next turn looks everywhere anyway.
         let _ = poll(fds, Some(&timeout));
-        fds.first()
-            .is_some_and(|mailbox| mailbox.revents().contains(PollFlags::IN))
+        let any = |flag| fds.iter().any(|fd| fd.revents().contains(flag));
+        Polled {
+            has_mail: fds
+                .first()
+                .is_some_and(|mailbox| mailbox.revents().contains(PollFlags::IN)),
+            has_errors: any(PollFlags::ERR),
+        }
+    }
+}
+
+/// What a poll found, beside what the next turn sees for itself.
+struct Polled {
+    has_mail: bool,
+    has_errors: bool,
+}
+
+/// A report as a letter carries it.
+fn undelivered<'a>(report: &Unreachable<'a>, now: Instant) -> Datagram<'a> {
+    Datagram {
+        bytes: report.payload,
+        flow: Flow {
+            listener: ListenerId(0),
+            transport: Transport::Udp,
+            peer: report.peer,
+        },
+        received_at: now,
+        handed_off: true,
     }
 }
 

@@ -182,7 +182,7 @@ fn draining_refuses_what_is_new_and_serves_what_is_under_way() {
 
 #[test]
 fn at_the_bound_of_transactions_the_caller_is_asked_to_come_back() {
-    let mut bed = Bed::with_settings(1, |settings| settings.transactions_max = 1);
+    let mut bed = Bed::with_settings(1, |settings| settings.transactions_max = 2);
     bed.register("bob", BOB);
     bed.receive(ALICE, &invite());
     bed.sent();

@@ -1,0 +1,42 @@
+//! The network: AF_XDP sockets and the kernel's UDP sockets behind one face.
+//!
+//! [`open()`] gives every worker its [`WorkerPorts`]: receivers, each one AF_XDP socket of a queue or one UDP socket of a
+//! listener, and [`Transmitters`]. What must live beside the workers is in [`Attachments`].
+//!
+//! This layer knows packets and sockets; it does not know SIP. It starts one thread, which keeps the neighbour cache.
+
+mod attachments;
+mod device;
+mod error;
+mod ethtool;
+mod listener;
+mod neighbor;
+mod netlink;
+mod open;
+mod plan;
+mod poll;
+mod port;
+pub mod privilege;
+mod report;
+mod survey;
+mod transmitters;
+mod udp;
+mod xdp;
+
+pub use attachments::Attachments;
+pub use error::NetError;
+pub use listener::{BackendChoice, ListenerSpec, Mode};
+pub use open::{Opened, WorkerPorts, open};
+pub use port::{Backend, Link, Receiver, SendError, Unreachable};
+pub use report::{DeviceReport, Got, ListenerReport, QueueReport};
+pub use survey::{Interface, interfaces, probe};
+pub use transmitters::Transmitters;
+pub use xdp::program::{Program, Verdict, Verdicts};
+
+/// The addresses that this host has now, link-local ones left out.
+///
+/// # Errors
+/// When the kernel does not answer.
+pub fn local_addresses() -> std::io::Result<Vec<std::net::IpAddr>> {
+    netlink::Requests::new()?.addresses()
+}

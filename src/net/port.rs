@@ -1,0 +1,104 @@
+//! What the worker sees of this layer: datagrams come by a [`Receiver`] and leave by [`super::Transmitters`].
+//!
+//! The two are apart so that a message received by one port can be sent by another while its frame is still borrowed.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+use crate::datagram::Datagram;
+use crate::time::Instant;
+use crate::wire::ethernet::{Mac, Tags};
+
+/// The way back to whoever sent a packet that came by AF_XDP: the swapped addresses of its frame.
+///
+/// It answers for that peer by that listener alone. It is plain data: a datagram handed to another worker may take it along,
+/// and where that worker has no queue of the interface, the message goes by the kernel's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The station that sent the frame: the sender's own, or the last router's.
+    pub(super) peer: Mac,
+    /// Our MAC address, as the frame addressed it.
+    pub(super) own: Mac,
+    /// The VLAN tags, as received.
+    pub(super) tags: Tags,
+    /// The kernel's index of the interface it came by.
+    pub(super) interface: u32,
+}
+
+/// What carries a datagram, for the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// An AF_XDP socket.
+    AfXdp,
+    /// A socket of the kernel.
+    Udp,
+}
+
+/// Where a worker's datagrams come from: the AF_XDP socket of a queue, or the kernel's socket of a listener.
+pub trait Receiver {
+    /// Takes up to [`crate::limits::BATCH`] packets and calls `each` for every datagram among them, while its frame is
+    /// borrowed; then gives the frames back. Returns how many packets were taken: fewer than a batch means that none is left.
+    ///
+    /// `each` also gets the way back, where the datagram came by AF_XDP. Datagrams that are no packets of ours are dropped
+    /// and counted here; what `each` is called for is for the caller to count.
+    fn receive(&mut self, now: Instant, each: &mut dyn FnMut(Datagram<'_>, Option<Link>)) -> usize;
+
+    /// Takes what ICMP said about datagrams that we sent, and calls `each` for every one that could not be delivered.
+    /// Returns how many reports were taken. To be called when `poll` says `POLLERR`; AF_XDP sockets have none to give.
+    fn receive_errors(&mut self, each: &mut dyn FnMut(Unreachable<'_>)) -> usize {
+        let _ = each;
+        0
+    }
+
+    /// How many UMEM frames are neither in the kernel nor on their way to it between two calls: more than none is a leak.
+    fn frames_missing(&self) -> usize {
+        0
+    }
+
+    /// The descriptor to `poll` for `POLLIN` and `POLLERR`.
+    fn fd(&self) -> BorrowedFd<'_>;
+
+    /// What carries these datagrams.
+    fn backend(&self) -> Backend;
+}
+
+/// A datagram of ours that did not arrive, as ICMP reports it (RFC 3261 18.4).
+#[derive(Clone, Copy, Debug)]
+pub struct Unreachable<'a> {
+    /// Whither it was sent.
+    pub peer: SocketAddr,
+    /// As much of its payload as the report quotes: at least nothing, often the first 500 bytes.
+    pub payload: &'a [u8],
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// Longer than a UDP datagram may be.
+    TooLarge,
+    /// Neither a frame nor the kernel's buffer is free: as if the network had lost it.
+    Full,
+    /// No such listener, another transport or address family than its own, or a destination that is no destination.
+    Unsendable,
+}
+
+impl SendError {
+    /// The name of the cause.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::Full => "transmit_full",
+            Self::Unsendable => "unsendable",
+        }
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::error::Error for SendError {}

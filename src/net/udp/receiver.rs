@@ -1,0 +1,169 @@
+//! Receiving by `recvmmsg`. Unsafe: its vectors are pointers.
+#![expect(unsafe_code, reason = "recvmmsg has no wrapper")]
+
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::Arc;
+
+use super::errors;
+use super::name::Name;
+use super::socket::UdpSocket;
+use crate::counters::{Counter, Counters};
+use crate::datagram::{Datagram, Flow, ListenerId, Transport};
+use crate::limits::{BATCH, MESSAGE_LEN_MAX};
+use crate::net::neighbor::Neighbors;
+use crate::net::port::{Backend, Link, Receiver, Unreachable};
+use crate::time::Instant;
+
+/// Receives what comes by the kernel's socket of a listener.
+#[derive(Debug)]
+pub(in crate::net) struct UdpReceiver {
+    socket: Arc<UdpSocket>,
+    listener: ListenerId,
+    counters: Arc<Counters>,
+    /// The cache to be told when a path turns out to be narrower than thought.
+    neighbors: Option<Arc<Neighbors>>,
+    /// [`BATCH`] slots of [`SLOT_LEN`]. The pages are zeros until they are written to, and most datagrams need one of a
+    /// slot's sixteen: so this is 4 MiB of addresses, and of memory what the longest messages so far have touched.
+    buffer: Vec<u8>,
+}
+
+impl UdpReceiver {
+    /// Makes one upon a bound socket.
+    pub(in crate::net) fn new(
+        socket: Arc<UdpSocket>,
+        listener: ListenerId,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            socket,
+            listener,
+            counters,
+            neighbors: None,
+            buffer: vec![0; BATCH * SLOT_LEN],
+        }
+    }
+}
+
+impl UdpReceiver {
+    /// Has the cache told when a path turns out to be narrower than thought.
+    pub(in crate::net) fn tell(&mut self, neighbors: Arc<Neighbors>) {
+        self.neighbors = Some(neighbors);
+    }
+
+    /// Whose datagrams these are.
+    pub(in crate::net) const fn listener(&self) -> ListenerId {
+        self.listener
+    }
+}
+
+impl Receiver for UdpReceiver {
+    fn receive(&mut self, now: Instant, each: &mut dyn FnMut(Datagram<'_>, Option<Link>)) -> usize {
+        let mut received = [const { None }; BATCH];
+        let count = receive_batch(self.socket.fd(), &mut self.buffer, &mut received);
+        for (message, slot) in received.iter().flatten().zip(self.buffer.chunks(SLOT_LEN)) {
+            let Some(peer) = message.peer else {
+                self.counters.increment(Counter::DropBadPacket);
+                continue;
+            };
+            // A source port of zero cannot be answered.
+            if peer.port() == 0 {
+                self.counters.increment(Counter::DropBadPacket);
+                continue;
+            }
+            let Some(bytes) = slot.get(..message.len).filter(|_| !message.is_truncated) else {
+                self.counters.increment(Counter::DropTruncated);
+                continue;
+            };
+            if bytes.len() > MESSAGE_LEN_MAX {
+                self.counters.increment(Counter::DropTooLarge);
+                continue;
+            }
+            let flow = Flow {
+                listener: self.listener,
+                transport: Transport::Udp,
+                peer,
+            };
+            each(
+                Datagram {
+                    bytes,
+                    flow,
+                    received_at: now,
+                    handed_off: false,
+                },
+                None,
+            );
+        }
+        count
+    }
+
+    fn receive_errors(&mut self, each: &mut dyn FnMut(Unreachable<'_>)) -> usize {
+        let slot = self.buffer.get_mut(..SLOT_LEN).unwrap_or_default();
+        errors::drain(self.socket.fd(), slot, each, |peer| {
+            if let Some(neighbors) = &self.neighbors {
+                neighbors.ask(self.listener, peer);
+            }
+        })
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.borrowed()
+    }
+
+    fn backend(&self) -> Backend {
+        Backend::Udp
+    }
+}
+
+/// What `recvmmsg` says of one datagram.
+struct Received {
+    peer: Option<SocketAddr>,
+    len: usize,
+    is_truncated: bool,
+}
+
+/// Fills the slots of `buffer`, and `received` with what lies in each. Returns how many there are.
+fn receive_batch(fd: RawFd, buffer: &mut [u8], received: &mut [Option<Received>; BATCH]) -> usize {
+    let mut names = [Name::default(); BATCH];
+    // SAFETY: structures of numbers and pointers, so zeroed is a valid value.
+    let (mut headers, mut vectors): ([libc::mmsghdr; BATCH], [libc::iovec; BATCH]) =
+        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    let parts = headers
+        .iter_mut()
+        .zip(&mut vectors)
+        .zip(&mut names)
+        .zip(buffer.chunks_mut(SLOT_LEN));
+    let mut slots = 0;
+    for (((header, vector), name), slot) in parts {
+        vector.iov_base = slot.as_mut_ptr().cast();
+        vector.iov_len = slot.len();
+        header.msg_hdr.msg_iov = vector;
+        header.msg_hdr.msg_iovlen = 1;
+        header.msg_hdr.msg_name = name.as_mut_ptr();
+        header.msg_hdr.msg_namelen = Name::ROOM;
+        slots += 1;
+    }
+    // SAFETY: `slots` headers point to vectors, addresses and slots that are live for the call, with their true lengths.
+    let count = unsafe {
+        libc::recvmmsg(
+            fd,
+            headers.as_mut_ptr(),
+            slots,
+            libc::MSG_DONTWAIT as _,
+            std::ptr::null_mut(),
+        )
+    };
+    // Nothing there, a signal, or an ICMP error, which the error queue tells more of: the next call goes on.
+    let count = usize::try_from(count).unwrap_or(0);
+    for ((out, header), name) in received.iter_mut().zip(&headers).zip(&names).take(count) {
+        *out = Some(Received {
+            peer: name.read(header.msg_hdr.msg_namelen),
+            len: usize::try_from(header.msg_len).unwrap_or(usize::MAX),
+            is_truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+        });
+    }
+    count
+}
+
+/// One datagram's room: the longest that UDP can carry, so none is truncated.
+const SLOT_LEN: usize = 64 * 1024;

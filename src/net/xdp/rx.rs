@@ -1,0 +1,127 @@
+//! The receiving half of an AF_XDP socket: its RX ring and its fill ring. Unsafe: the rings trust their descriptors.
+#![expect(
+    unsafe_code,
+    reason = "xsk-rs cannot know which frames the kernel was lent; the ledger does"
+)]
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use xsk_rs::{FillQueue, FrameDesc, RxQueue};
+
+use super::frame::{Frame, Ledger};
+use super::umem::Region;
+use crate::limits::BATCH;
+
+/// The rings by which packets come, and the frames that go round in them.
+#[derive(Debug)]
+pub(in crate::net) struct RxHalf {
+    rx: RxQueue,
+    fill: FillQueue,
+    region: Region,
+    ledger: Ledger,
+    received: Box<[FrameDesc]>,
+    /// Frames on their way back to the fill ring.
+    returning: Vec<Frame>,
+    busy_poll: bool,
+}
+
+impl RxHalf {
+    /// Fills the fill ring with `frames`, which are of `region`'s UMEM, as are the rings.
+    pub(super) fn new(
+        rx: RxQueue,
+        fill: FillQueue,
+        region: Region,
+        frames: &[FrameDesc],
+        busy_poll: bool,
+    ) -> Self {
+        let (ledger, returning) = Ledger::new(frames);
+        let received = vec![FrameDesc::default(); BATCH].into();
+        let mut half = Self {
+            rx,
+            fill,
+            region,
+            ledger,
+            received,
+            returning,
+            busy_poll,
+        };
+        half.give_back();
+        half
+    }
+
+    /// Takes up to [`BATCH`] packets, shows each to `each`, and gives their frames back. Returns how many it took, and how
+    /// many of them were not what the kernel may give.
+    pub(super) fn take(&mut self, mut each: impl FnMut(&[u8])) -> (usize, usize) {
+        if self.busy_poll {
+            self.drive();
+        } else if self.fill.needs_wakeup() {
+            self.wake();
+        }
+        // SAFETY: the descriptors are written here before they are read, and each is checked below.
+        let taken = unsafe { self.rx.consume(&mut self.received) };
+        let mut bad = 0;
+        for descriptor in self.received.iter().take(taken) {
+            match self.ledger.take_back(*descriptor) {
+                Some(frame) => {
+                    each(self.region.packet(&frame));
+                    self.returning.push(frame);
+                }
+                None => bad += 1,
+            }
+        }
+        self.give_back();
+        (taken, bad)
+    }
+
+    /// How many frames are neither in the kernel nor on their way to it.
+    pub(super) fn missing(&self) -> usize {
+        self.ledger.len() - self.ledger.lent() - self.returning.len()
+    }
+
+    /// The socket's descriptor.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open as long as the ring, which outlives the borrow of self.
+        unsafe { BorrowedFd::borrow_raw(self.rx.fd().as_raw_fd()) }
+    }
+
+    /// Puts frames into the fill ring, which has room for all that there are, and wakes the driver if it sleeps for want of
+    /// them.
+    fn give_back(&mut self) {
+        if self.returning.is_empty() {
+            return;
+        }
+        while let Some(frame) = self.returning.pop() {
+            let frame = self.ledger.blank(frame);
+            let descriptor = self.ledger.lend(frame);
+            // SAFETY: the token has just been given up, so the kernel alone has the frame.
+            let given = unsafe { self.fill.produce_one(&descriptor) };
+            if given == 0 {
+                self.returning.extend(self.ledger.take_back(descriptor));
+                break;
+            }
+        }
+        if self.fill.needs_wakeup() {
+            self.wake();
+        }
+    }
+
+    /// Wakes a driver that waits for frames. A failure shows at the next try.
+    fn wake(&mut self) {
+        let _ = self.fill.wakeup(self.rx.fd_mut(), 0);
+    }
+
+    /// Lets the kernel poll the device for us now (SO_BUSY_POLL).
+    fn drive(&self) {
+        // SAFETY: a receive of nothing into nowhere; AF_XDP sockets take such calls as a wake-up.
+        let _ = unsafe {
+            libc::recvfrom(
+                self.fd().as_raw_fd(),
+                std::ptr::null_mut(),
+                0,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            )
+        };
+    }
+}

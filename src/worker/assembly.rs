@@ -1,0 +1,325 @@
+//! From the configuration to workers that are ready to run.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::clock::Clock;
+use super::control::Control;
+use super::mailbox::Mailbox;
+use super::run::{Measures, Shared, Worker};
+use super::{ServeError, worker_id};
+use crate::admin::{self, State};
+use crate::config::budget::Budget;
+use crate::config::host::Host;
+use crate::config::{self, Config};
+use crate::counters::Counters;
+use crate::datagram::ListenerId;
+use crate::latency::Latency;
+use crate::limits::LISTENERS_MAX;
+use crate::location::{Location, LocationSettings};
+use crate::net::{self, Attachments, BackendChoice, Got, ListenerReport, ListenerSpec};
+use crate::proxy::domains::Domains;
+use crate::proxy::register::{Registrar, RegistrarSettings};
+use crate::proxy::{Keys, Listener, Proxy, Settings};
+use crate::secret::Secret;
+
+/// Everything that is to run.
+pub(super) struct Assembly {
+    pub(super) workers: Vec<Worker>,
+    pub(super) control: Arc<Control>,
+    /// What the admin server shows; it also keeps the XDP programs attached.
+    pub(super) state: Arc<State>,
+}
+
+impl Assembly {
+    /// Opens the network and puts the workers together.
+    pub(super) fn build(config: &Config, secret: &Secret) -> Result<Self, ServeError> {
+        let budget = Budget::compute(config, &Host::read())?;
+        for warning in budget.warnings() {
+            warn!("{warning}");
+        }
+        let count = budget.workers;
+        let specs = listeners(config)?;
+        let measures: Vec<Measures> = (0..count).map(|_| Measures::new()).collect();
+        let counters: Vec<Arc<Counters>> = measures
+            .iter()
+            .map(|measures| Arc::clone(&measures.counters))
+            .collect();
+        let opened = net::open(&specs, count, &counters)?;
+        for report in &opened.reports {
+            announce(report);
+        }
+        let mailboxes = (0..count)
+            .map(|_| Mailbox::new().map(Arc::new))
+            .collect::<Result<_, _>>()
+            .map_err(|source| ServeError::System {
+                what: "an eventfd",
+                source,
+            })?;
+        let location = Arc::new(Location::new(&LocationSettings {
+            hash_key: secret.derive("location").current,
+            bindings_max: usize::try_from(budget.bindings.count).unwrap_or(usize::MAX),
+            contacts_max: config.registrar.contacts_max,
+        }));
+        let shared = Shared {
+            control: Arc::new(Control::new(mailboxes)),
+            location,
+            clock: Clock::start(),
+        };
+        let state = state(
+            &measures,
+            &shared.location,
+            &opened.reports,
+            opened.attachments,
+        );
+        let cores = Cores::new(config, secret, &specs, &budget)?;
+        let workers = opened
+            .workers
+            .into_iter()
+            .zip(measures)
+            .enumerate()
+            .filter_map(|(number, (ports, measures))| {
+                let proxy = cores.core(number, &shared.location, &measures.counters);
+                Worker::new(worker_id(number), proxy, ports, &shared, measures)
+            })
+            .collect();
+        Ok(Self {
+            workers,
+            control: shared.control,
+            state,
+        })
+    }
+}
+
+/// What every worker's core is made from.
+struct Cores {
+    settings: Settings,
+    domains: Arc<Domains>,
+    registrar: RegistrarSettings,
+}
+
+impl Cores {
+    fn new(
+        config: &Config,
+        secret: &Secret,
+        specs: &[ListenerSpec],
+        budget: &Budget,
+    ) -> Result<Self, ServeError> {
+        let workers = budget.workers;
+        let all = |label| secret.derive(label).iter().collect::<Vec<_>>();
+        let settings = Settings {
+            worker: worker_id(0),
+            workers: u8::try_from(workers).unwrap_or(u8::MAX),
+            server_id: 0,
+            epoch: epoch()?,
+            keys: Keys {
+                steering: secret.derive("steer").current,
+                transactions: secret.derive("transactions").current,
+                branches: all("branches"),
+                tokens: all("tokens"),
+                tags: all("tags"),
+            },
+            listeners: specs
+                .iter()
+                .map(|spec| Listener {
+                    id: spec.id,
+                    address: spec.address,
+                })
+                .collect(),
+            domains: config.sip.domains.clone(),
+            use_domain: config.registrar.use_domain,
+            peers: config
+                .peers
+                .iter()
+                .flat_map(|peer| peer.addresses.iter().copied())
+                .collect(),
+            timer_c: config.sip.timer_c,
+            transactions_max: share(budget.transactions.count, workers),
+            message_bytes_max: usize::try_from(budget.transactions.bytes()).unwrap_or(usize::MAX)
+                / workers.max(1),
+        };
+        let addresses = specs.iter().map(|spec| spec.address.ip());
+        let domains = config.sip.domains.iter().map(String::as_str);
+        Ok(Self {
+            settings,
+            domains: Arc::new(Domains::new(domains, addresses)),
+            registrar: RegistrarSettings {
+                expires_default_s: config.registrar.expires_default_s,
+                expires_min_s: config.registrar.expires_min_s,
+                expires_max_s: config.registrar.expires_max_s,
+                use_domain: config.registrar.use_domain,
+            },
+        })
+    }
+
+    fn core(&self, number: usize, location: &Arc<Location>, counters: &Arc<Counters>) -> Proxy {
+        let mut settings = self.settings.clone();
+        settings.worker = worker_id(number);
+        let registrar = Registrar::new(
+            Arc::clone(location),
+            Arc::clone(&self.domains),
+            self.registrar,
+        );
+        Proxy::new(
+            settings,
+            Arc::clone(location),
+            registrar,
+            Arc::clone(counters),
+        )
+    }
+}
+
+impl Measures {
+    fn new() -> Self {
+        Self {
+            counters: Arc::new(Counters::new()),
+            latency: Arc::new(Latency::new()),
+        }
+    }
+}
+
+/// The listeners of the configuration; a wildcard becomes one for each address of its family that the host has now, since a
+/// proxy names its own address in every Via and Record-Route.
+fn listeners(config: &Config) -> Result<Vec<ListenerSpec>, ServeError> {
+    let mut specs: Vec<ListenerSpec> = Vec::new();
+    let mut total = 0_usize;
+    for listen in &config.listen {
+        for address in concrete(listen.address)? {
+            total += 1;
+            let Some(id) = u8::try_from(specs.len())
+                .ok()
+                .filter(|_| specs.len() < LISTENERS_MAX)
+            else {
+                continue;
+            };
+            specs.push(spec(config, listen, ListenerId(id), address));
+        }
+    }
+    if total > specs.len() {
+        return Err(ServeError::TooManyAddresses(total));
+    }
+    Ok(specs)
+}
+
+fn spec(
+    config: &Config,
+    listen: &config::Listen,
+    id: ListenerId,
+    address: SocketAddr,
+) -> ListenerSpec {
+    let mut spec = ListenerSpec::new(id, address);
+    let is_wildcard = listen.address.ip().is_unspecified();
+    spec.backend = match listen.backend {
+        _ if is_wildcard => BackendChoice::Udp,
+        config::Backend::Auto => BackendChoice::Auto,
+        config::Backend::AfXdp => BackendChoice::AfXdp,
+        config::Backend::Udp => BackendChoice::Udp,
+    };
+    spec.interface.clone_from(&listen.interface);
+    spec.queues = (!listen.queues.is_empty()).then(|| listen.queues.clone());
+    spec.mode = listen.mode.map(|mode| match mode {
+        config::Mode::Driver => net::Mode::Driver,
+        config::Mode::Generic => net::Mode::Generic,
+    });
+    spec.busy_poll = config.workers.busy_poll;
+    spec
+}
+
+fn concrete(address: SocketAddr) -> Result<Vec<SocketAddr>, ServeError> {
+    if !address.ip().is_unspecified() {
+        return Ok(vec![address]);
+    }
+    let own = net::local_addresses().map_err(|source| ServeError::System {
+        what: "the host's addresses",
+        source,
+    })?;
+    let of_family: Vec<SocketAddr> = own
+        .into_iter()
+        .filter(|ip| ip.is_ipv4() == address.is_ipv4())
+        .map(|ip| SocketAddr::new(ip, address.port()))
+        .collect();
+    if of_family.is_empty() {
+        Err(ServeError::NoAddress(address))
+    } else {
+        Ok(of_family)
+    }
+}
+
+/// Says in the log what a listener got; loudly where it is not what it might have been.
+fn announce(report: &ListenerReport) {
+    match &report.got {
+        Got::Udp { why_not: Some(_) } => warn!("listening on {report}"),
+        Got::Udp { why_not: None } | Got::AfXdp(_) => info!("listening on {report}"),
+    }
+}
+
+/// What the admin server shows. What the kernel counts is read when it is asked for; so the state holds the attachments.
+fn state(
+    measures: &[Measures],
+    location: &Arc<Location>,
+    reports: &[ListenerReport],
+    attachments: Attachments,
+) -> Arc<State> {
+    let kernel = Arc::new(Counters::new());
+    let mut counters: Vec<Arc<Counters>> = measures
+        .iter()
+        .map(|measures| Arc::clone(&measures.counters))
+        .collect();
+    counters.push(Arc::clone(&kernel));
+    let latency = measures
+        .iter()
+        .map(|measures| Arc::clone(&measures.latency))
+        .collect();
+    let location = Arc::clone(location);
+    let bindings = Box::new(move || location.bindings() as u64);
+    let mut state = State::new(counters, latency, bindings);
+    state.refresh = Box::new(move || attachments.publish(&kernel));
+    // Set once, here: nobody else has the state yet.
+    let _ = state.listeners.set(reports.iter().map(shown).collect());
+    Arc::new(state)
+}
+
+/// A listener's report as the admin server shows it.
+fn shown(report: &ListenerReport) -> admin::ListenerReport {
+    let udp = admin::ListenerReport {
+        address: report.address,
+        backend: "udp",
+        mode: None,
+        zero_copy: false,
+        interface: None,
+        queues: Vec::new(),
+        reason: None,
+    };
+    match &report.got {
+        Got::Udp { why_not } => admin::ListenerReport {
+            reason: why_not.clone(),
+            ..udp
+        },
+        Got::AfXdp(device) => admin::ListenerReport {
+            backend: "af_xdp",
+            mode: Some(device.mode.as_str()),
+            zero_copy: device.queues.iter().all(|queue| queue.is_zero_copy),
+            interface: Some(device.interface.clone()),
+            queues: device.queues.iter().map(|queue| queue.queue).collect(),
+            reason: device.why_not_driver.clone(),
+            ..udp
+        },
+    }
+}
+
+fn share(count: u64, workers: usize) -> u32 {
+    let share = count / u64::try_from(workers.max(1)).unwrap_or(1);
+    u32::try_from(share).unwrap_or(u32::MAX)
+}
+
+/// 64 random bits that tell this start of the process from every other.
+fn epoch() -> Result<u64, ServeError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| ServeError::System {
+        what: "random bits",
+        source: std::io::Error::other(error),
+    })?;
+    Ok(u64::from_ne_bytes(bytes))
+}

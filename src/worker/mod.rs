@@ -1,0 +1,190 @@
+//! The running server: the workers' threads, what they share, and the life of the process from start to drain.
+//!
+//! This is the shell around [`crate::proxy`]: it opens the ports, reads the clock, pins the threads and heeds signals. A file
+//! a noun: `run` is the loop of a worker, `exit` where its core's messages go, `mailbox` what other workers hand it,
+//! `control` the signs between threads, `assembly` how all of it is put together from the configuration.
+
+mod assembly;
+mod clock;
+mod control;
+mod exit;
+mod mailbox;
+mod run;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing::{error, info, warn};
+
+use self::assembly::Assembly;
+use self::control::Control;
+use self::run::Worker;
+use crate::admin::{Admin, AdminError, Phase};
+use crate::config::{Config, Mistakes};
+use crate::datagram::WorkerId;
+use crate::net::NetError;
+use crate::secret::Secret;
+
+/// Why the server does not start, or does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The limits do not fit the host.
+    #[error("{0}")]
+    Budget(#[from] Mistakes),
+    /// The network does not open.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The admin server does not start.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The system refuses something that every process may have.
+    #[error("{what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A wildcard address in a place where there is none of its family.
+    #[error("[[listen]] {0}: this host has no address of that family; name one")]
+    NoAddress(std::net::SocketAddr),
+    /// Wildcards that stand for more addresses than there may be listeners.
+    #[error("[[listen]] stands for {0} addresses, more than {max}; name the ones to serve", max = crate::limits::LISTENERS_MAX)]
+    TooManyAddresses(usize),
+    /// A worker's thread has died: a bug, after which calls would be lost in silence.
+    #[error("worker {0} has died; the process ends so that its supervisor starts it anew")]
+    WorkerDied(usize),
+}
+
+/// Serves until SIGTERM or SIGINT, then drains: what is under way ends within `drain_s`, nothing new is begun. A second signal
+/// ends it at once.
+///
+/// # Errors
+/// Whatever keeps the server from starting, before anything is served.
+pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
+    let system = |what| move |source| ServeError::System { what, source };
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(system("signals"))?;
+    let assembly = Assembly::build(config, secret)?;
+    let Assembly {
+        workers,
+        control,
+        state,
+    } = assembly;
+    let _admin = match &config.admin {
+        Some(admin) => Some(Admin::start(admin, Arc::clone(&state))?),
+        None => None,
+    };
+    let threads = spawn(workers, &config.workers.cpus)?;
+    state.phase.set(Phase::Serving);
+    info!("serving");
+
+    let mut life = Life {
+        control,
+        threads,
+        drain_until: None,
+    };
+    loop {
+        for _ in signals.pending() {
+            if life.drain_until.is_some() {
+                warn!("a second signal: ending at once");
+                return life.end();
+            }
+            info!(seconds = config.sip.drain.as_secs(), "draining");
+            state.phase.set(Phase::Draining);
+            life.control.drain();
+            life.drain_until =
+                Some(Instant::now() + Duration::from_secs(config.sip.drain.as_secs()));
+        }
+        if life.is_over()? {
+            return life.end();
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// What the main thread watches over.
+struct Life {
+    control: Arc<Control>,
+    threads: Vec<thread::JoinHandle<()>>,
+    drain_until: Option<Instant>,
+}
+
+impl Life {
+    /// Looks after things once; says whether draining is over.
+    fn is_over(&self) -> Result<bool, ServeError> {
+        if let Some(dead) = self
+            .threads
+            .iter()
+            .position(thread::JoinHandle::is_finished)
+        {
+            return Err(ServeError::WorkerDied(dead));
+        }
+        let Some(until) = self.drain_until else {
+            return Ok(false);
+        };
+        let is_late = Instant::now() >= until;
+        if is_late && !self.control.is_drained() {
+            warn!("drain_s is over with transactions still under way");
+        }
+        Ok(is_late || self.control.is_drained())
+    }
+
+    /// Stops the workers and waits for them.
+    fn end(self) -> Result<(), ServeError> {
+        self.control.stop();
+        for (number, thread) in self.threads.into_iter().enumerate() {
+            if thread.join().is_err() {
+                error!(worker = number, "died");
+            }
+        }
+        info!("ended");
+        Ok(())
+    }
+}
+
+/// Starts the workers' threads, each pinned to its processor where there are enough.
+fn spawn(workers: Vec<Worker>, cpus: &[usize]) -> Result<Vec<thread::JoinHandle<()>>, ServeError> {
+    let available = core_affinity::get_core_ids().unwrap_or_default();
+    let count = workers.len();
+    let mut threads = Vec::with_capacity(count);
+    for (number, worker) in workers.into_iter().enumerate() {
+        let wanted = match cpus.get(number) {
+            Some(cpu) => available.iter().find(|core| core.id == *cpu),
+            // Two workers on one processor are better left to the scheduler.
+            None if count <= available.len() => available.get(number),
+            None => None,
+        };
+        if wanted.is_none() {
+            warn!(worker = number, "not pinned: no processor of its own");
+        }
+        let core = wanted.copied();
+        let body = move || {
+            if let Some(core) = core
+                && !core_affinity::set_for_current(core)
+            {
+                warn!(worker = number, cpu = core.id, "cannot be pinned");
+            }
+            worker.run();
+        };
+        let thread = thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(body)
+            .map_err(|source| ServeError::System {
+                what: "a worker's thread",
+                source,
+            })?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
+/// The number of a worker.
+fn worker_id(number: usize) -> WorkerId {
+    WorkerId(u8::try_from(number).expect("workers are at most limits::WORKERS_MAX"))
+}
+
+/// How often the main thread looks after things.
+const LOOK: Duration = Duration::from_millis(50);
