@@ -264,3 +264,17 @@ fn what_the_proxy_need_not_touch_leaves_as_it_came() {
         relayed.text
     );
 }
+
+#[test]
+fn our_record_route_stands_before_that_of_the_proxy_before_us() {
+    let mut bed = Bed::new();
+    bed.register("bob", BOB);
+    // As another node of ours relays it: its Record-Route line comes before its Via.
+    let other = "Record-Route: <sip:st0@198.18.0.1:5060;lr>\nVia: SIP/2.0/UDP 198.18.0.1:5060;branch=z9hG4bKup\n";
+    let call = invite().replace("Via:", &format!("{other}Via:"));
+    bed.receive("198.18.0.1:5060", &call);
+    let relayed = bed.sent_two().1;
+    let recorded = relayed.headers("Record-Route");
+    assert_eq!(recorded.len(), 2);
+    assert!(recorded[0].contains(PROXY) && recorded[1].contains("198.18.0.1"));
+}
