@@ -100,3 +100,15 @@ fn a_phone_that_is_gone_does_not_keep_the_other_from_failing_the_call() {
     bed.wait(T1_64 + T1_64);
     bed.assert_empty();
 }
+
+#[test]
+fn a_503_that_was_the_best_is_forgotten_with_its_message() {
+    let mut bed = Bed::new();
+    let (desk, mobile) = ring_both(&mut bed);
+    bed.receive(DESK, &desk.answer(503, ""));
+    assert!(bed.sent_one().start_line().starts_with("ACK"));
+    bed.receive(MOBILE, &mobile.answer(503, ""));
+    assert_eq!(bed.sent_two().1.status(), 500);
+    bed.wait(T1_64 + T1_64);
+    bed.assert_empty();
+}
