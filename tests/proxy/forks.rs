@@ -112,3 +112,22 @@ fn a_503_that_was_the_best_is_forgotten_with_its_message() {
     bed.wait(T1_64 + T1_64);
     bed.assert_empty();
 }
+
+#[test]
+fn a_contact_that_names_another_user_of_ours_forwards_to_that_users_phones() {
+    let mut bed = Bed::new();
+    bed.register("bob", DESK);
+    // Carol's phone registers a contact that is an address of ours.
+    let forward = register("carol", PROXY, 1, "").replace("sip:carol@192", "sip:bob@192");
+    bed.receive("203.0.113.30:5060", &forward);
+    assert_eq!(bed.sent_one().status(), 200);
+    let call = invite().replace("sip:bob@example.com", "sip:carol@example.com");
+    bed.receive(ALICE, &call);
+    let onward = bed.sent_two().1;
+    assert_eq!(onward.to(), PROXY);
+    bed.receive(PROXY, &onward.text);
+    let rung = bed.sent_two().1;
+    assert_eq!(rung.to(), DESK);
+    assert_eq!(rung.header("Max-Forwards"), Some("68"));
+    assert_eq!(rung.headers("Record-Route").len(), 2);
+}
