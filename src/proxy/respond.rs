@@ -186,12 +186,17 @@ impl Proxy {
         out: &mut impl Output,
     ) {
         let outcome = self.table.server_event(now, server, event);
-        if outcome.is_none_or(|outcome| outcome.emit != Emit::Given) {
-            return;
-        }
+        let is_given = outcome.is_some_and(|outcome| outcome.emit == Emit::Given);
         let Some(entry) = self.table.server(server) else {
             return;
         };
+        // RFC 3261 16.7 step 9: what the server transaction is no longer there for is forwarded without it. That is a 2xx of a
+        // branch that outlives Timer L.
+        let is_over = entry.state().is_over() && entry.data.is_invite;
+        let is_late_success = is_over && event == ServerEvent::Success;
+        if !is_given && !is_late_success {
+            return;
+        }
         bench.edits.clear();
         let is_edited = response
             .values(HeaderName::Via)
