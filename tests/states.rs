@@ -12,8 +12,9 @@
 //!   A 2xx in Completed and in Confirmed is sent: the figure knows only user agents, whose TU would not give one, while RFC
 //!   3261 16.7 step 5 has a proxy forward any 2xx even after another final response.
 //! * Non-INVITE client (figure 6): no departure.
-//! * Non-INVITE server (figure 8): Abandon is RFC 4320 4.2, which forbids the 408 that would otherwise end the transaction. A
-//!   transport error is no event: the client's retransmission asks for the response again.
+//! * Non-INVITE server (figure 8): Abandon is RFC 4320 4.2, which forbids the 408 that would otherwise end the transaction; it
+//!   then absorbs the client's retransmissions as after a response. A transport error is no event: the client's retransmission
+//!   asks for the response again.
 
 use std::fmt::Write as _;
 

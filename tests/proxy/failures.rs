@@ -73,6 +73,7 @@ fn a_request_other_than_invite_is_never_answered_408() {
     let sent = bed.sent();
     assert!(sent.iter().all(|sent| sent.status() == 0), "{sent:#?}");
     assert_eq!(sent.len(), 10);
+    bed.wait(T1_64);
     bed.assert_empty();
 }
 
@@ -148,8 +149,14 @@ fn a_408_from_below_is_no_answer_to_a_request_other_than_invite() {
     let relayed = bed.sent_one();
     bed.receive(BOB, &relayed.answer(408, ""));
     bed.sent_none();
-    bed.wait(T1_64);
+    // Alice, who has no answer, retransmits.
+    bed.wait(T1_64 - Duration::from_millis(500));
+    bed.receive(
+        ALICE,
+        &request("MESSAGE", "sip:bob@example.com", ALICE, "m1", ""),
+    );
     bed.sent_none();
+    bed.wait(T1_64);
     bed.assert_empty();
 }
 
@@ -183,4 +190,18 @@ fn a_request_other_than_invite_gets_no_provisional_response_from_below() {
     bed.sent_none();
     bed.receive(BOB, &relayed.answer(200, ""));
     assert_eq!(bed.sent_one().status(), 200);
+}
+
+#[test]
+fn a_late_copy_of_a_request_that_was_given_up_is_absorbed() {
+    let mut bed = Bed::new();
+    bed.register("bob", BOB);
+    let message = request("MESSAGE", "sip:bob@example.com", ALICE, "m1", "");
+    bed.receive(ALICE, &message);
+    bed.wait(T1_64 + Duration::from_secs(1));
+    bed.sent();
+    bed.receive(ALICE, &message);
+    bed.sent_none();
+    bed.wait(T1_64);
+    bed.assert_empty();
 }
