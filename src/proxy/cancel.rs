@@ -48,11 +48,7 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        if !self
-            .table
-            .server(server)
-            .is_some_and(|server| server.data.is_invite)
-        {
+        if !self.is_invite(server) {
             return;
         }
         let mut at = self.next_to_cancel(server);

@@ -70,7 +70,11 @@ pub(super) fn relay(
     let top = message.top_via();
     let top_line = top_via_line(message).start;
     if let Some(record) = &hop.record {
-        record_route(edits, top_line, record)?;
+        // Before the values of proxies before us, which need not stand behind the topmost Via.
+        let at = message
+            .header(HeaderName::RecordRoute)
+            .map_or(top_line, |first| first.line_span.start);
+        record_route(edits, at, record)?;
     }
     edits.insert_with(top_line, |text| {
         text.put(b"Via: SIP/2.0/");

@@ -287,6 +287,9 @@ impl Proxy {
 
     /// Notes a final response that we make for a branch that got none.
     pub(super) fn note_made(&mut self, server: ServerSlot, status: u16) {
+        if !self.may_answer(server, status) {
+            return;
+        }
         let Some(server) = self.table.server_mut(server) else {
             return;
         };

@@ -335,13 +335,12 @@ impl Proxy {
         self.counters.increment(Counter::RetransmitRequestReceived);
         let outcome = self.table.server_event(now, server, ServerEvent::Request);
         if outcome.is_some_and(|outcome| outcome.emit == Emit::Again) {
-            let has_response = self
-                .table
-                .server(server)
-                .is_some_and(|entry| self.table.response_of(entry).is_some());
-            if has_response {
+            let Some(entry) = self.table.server(server) else {
+                return;
+            };
+            if self.table.response_of(entry).is_some() {
                 self.send_response_again(server, out);
-            } else {
+            } else if entry.state().is_pending() {
                 self.send_trying(request, server, out);
             }
         }

@@ -262,13 +262,18 @@ impl Registrar {
             uri: uri.bytes(),
             expires: Duration::from_secs(u64::from(expires_s)),
             q: contact.q,
-            received: is_direct && is_elsewhere(&uri, source),
+            received: is_direct && !self.is_back_to_us(&uri) && is_elsewhere(&uri, source),
             instance: contact
                 .instance
                 .filter(|text| first_line(text) == *text)
                 .unwrap_or_default(),
             reg_id: contact.reg_id.unwrap_or(0),
         })
+    }
+
+    /// Whether a contact names an address of ours: it forwards to another AoR, and is no phone behind a NAT.
+    fn is_back_to_us(&self, uri: &Uri<'_>) -> bool {
+        uri.host.ip().is_some() && self.domains.owns(&uri.host)
     }
 
     /// What is granted to a contact that asks for so much.

@@ -112,7 +112,17 @@ impl Proxy {
             100 => self.on_sign_of_life(now, client, false, bench, out),
             101..=199 => {
                 self.on_sign_of_life(now, client, true, bench, out);
-                self.forward_response(now, server, response, ServerEvent::Provisional, bench, out);
+                // RFC 4320 4.1: a request other than INVITE gets no provisional response but 100.
+                if self.is_invite(server) {
+                    self.forward_response(
+                        now,
+                        server,
+                        response,
+                        ServerEvent::Provisional,
+                        bench,
+                        out,
+                    );
+                }
             }
             200..=299 => {
                 self.forward_response(now, server, response, ServerEvent::Success, bench, out);
@@ -126,8 +136,9 @@ impl Proxy {
                 if self.has_pending_legs(server) || self.has_better(server, status) {
                     self.note_received(server, status, response);
                     self.conclude_if_done(now, server, bench, out);
-                } else if status == 503 {
-                    self.note_made(server, 503);
+                } else if status == 503 || status == 408 {
+                    // Neither is always passed on as it came.
+                    self.note_received(server, status, response);
                     self.conclude_if_done(now, server, bench, out);
                 } else {
                     self.forward_response(now, server, response, ServerEvent::Failure, bench, out);
@@ -153,11 +164,7 @@ impl Proxy {
                 cancel: Cancel::Wanted,
             } => self.send_cancel(now, client, bench, out),
             Role::Request { cancel: Cancel::No } => {
-                let is_invite = self
-                    .table
-                    .server(leg.server())
-                    .is_some_and(|server| server.data.is_invite);
-                if restarts_timer_c && is_invite {
+                if restarts_timer_c && self.is_invite(leg.server()) {
                     self.table.guard(now, client, self.settings.timer_c);
                 }
             }
@@ -179,12 +186,17 @@ impl Proxy {
         out: &mut impl Output,
     ) {
         let outcome = self.table.server_event(now, server, event);
-        if outcome.is_none_or(|outcome| outcome.emit != Emit::Given) {
-            return;
-        }
+        let is_given = outcome.is_some_and(|outcome| outcome.emit == Emit::Given);
         let Some(entry) = self.table.server(server) else {
             return;
         };
+        // RFC 3261 16.7 step 9: what the server transaction is no longer there for is forwarded without it. That is a 2xx of a
+        // branch that outlives Timer L.
+        let is_over = entry.state().is_over() && entry.data.is_invite;
+        let is_late_success = is_over && event == ServerEvent::Success;
+        if !is_given && !is_late_success {
+            return;
+        }
         bench.edits.clear();
         let is_edited = response
             .values(HeaderName::Via)
@@ -231,19 +243,20 @@ impl Proxy {
         let is_invite = entry.data.is_invite;
         match entry.data.best.take() {
             // 16.7 step 6: a 503 tells of one server downstream, and would make the caller shun us.
-            Some(Best::Made { status: 503 } | Best::Received { status: 503, .. }) => {
+            Some(best) if best.status() == 503 => {
+                best.release(self.table.arena_mut());
                 self.send_made(now, server, 500, bench, out);
             }
             Some(Best::Received { status, message }) => {
                 self.send_best(now, server, status, message, out);
             }
+            Some(Best::Made { status }) => self.send_made(now, server, status, bench, out),
+            None if is_invite => self.send_made(now, server, 408, bench, out),
             // RFC 4320 4.2: a non-INVITE request is never answered 408; its client knows by its own Timer F.
-            Some(Best::Made { status: 408 }) | None if !is_invite => {
+            None => {
                 self.table.server_event(now, server, ServerEvent::Abandon);
                 self.close_server_if_over(server);
             }
-            Some(Best::Made { status }) => self.send_made(now, server, status, bench, out),
-            None => self.send_made(now, server, 408, bench, out),
         }
     }
 
@@ -362,6 +375,17 @@ impl Proxy {
             .any(|(_, client)| client.data.is_request() && client.state().is_pending())
     }
 
+    pub(super) fn is_invite(&self, server: ServerSlot) -> bool {
+        self.table
+            .server(server)
+            .is_some_and(|server| server.data.is_invite)
+    }
+
+    /// RFC 4320 4.2: a 408 is no answer to a request other than INVITE, whoever made it.
+    pub(super) fn may_answer(&self, server: ServerSlot, status: u16) -> bool {
+        status != 408 || self.is_invite(server)
+    }
+
     fn has_better(&self, server: ServerSlot, status: u16) -> bool {
         let best = self
             .table
@@ -372,7 +396,7 @@ impl Proxy {
 
     /// Notes a branch's final response, less our Via, if it is the best so far.
     fn note_received(&mut self, server: ServerSlot, status: u16, response: &Message<'_>) {
-        if self.has_better(server, status) {
+        if self.has_better(server, status) || !self.may_answer(server, status) {
             return;
         }
         let Some(top) = response.values(HeaderName::Via).next() else {

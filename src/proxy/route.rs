@@ -173,7 +173,10 @@ impl Proxy {
             }
             let verified = self.verify(request, &uri);
             routes.is_forged |= uri.user.is_some() && verified.is_none();
-            routes.dialog = routes.dialog.or(verified);
+            routes.dialog = match (routes.dialog, verified) {
+                (Some(known), Some(further)) => Some(known.joined(&further)),
+                (known, further) => known.or(further),
+            };
             routes.consumed += 1;
         }
         Ok(routes)

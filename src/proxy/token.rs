@@ -127,6 +127,16 @@ impl TokenCodec {
     }
 }
 
+impl Verified {
+    /// What two tokens of one dialog say together: of a request that passed us twice, each saw one neighbour.
+    #[must_use]
+    pub fn joined(mut self, other: &Self) -> Self {
+        self.reach.caller = self.reach.caller.or(other.reach.caller);
+        self.reach.callee = self.reach.callee.or(other.reach.callee);
+        self
+    }
+}
+
 impl Token {
     /// The token's text, fit for the user part of a SIP URI.
     #[must_use]

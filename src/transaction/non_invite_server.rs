@@ -11,7 +11,7 @@ pub enum State {
     Trying,
     /// A provisional response was sent.
     Proceeding,
-    /// The final response was sent; Timer J absorbs retransmissions of the request.
+    /// The final response was sent, or will never be; Timer J absorbs retransmissions of the request.
     Completed,
     /// Over.
     Terminated,
@@ -49,7 +49,11 @@ pub fn step(state: State, event: Event, reliable: bool) -> Step<State> {
                 .emitting(Emit::Given)
                 .ending(Timeout::Set(timer_j))
         }
-        (State::Trying | State::Proceeding, Event::Abandon) => Step::to(State::Terminated),
+        (State::Trying | State::Proceeding, Event::Abandon) => {
+            // The client goes on retransmitting until its Timer F: that is absorbed as after a response.
+            let timer_j = if reliable { Duration::ZERO } else { T1_64 };
+            Step::to(State::Completed).ending(Timeout::Set(timer_j))
+        }
         (State::Completed, Event::Timeout) => Step::to(State::Terminated),
         (State::Trying, Event::Request | Event::Timeout)
         | (State::Proceeding, Event::Timeout)

@@ -264,3 +264,43 @@ fn what_the_proxy_need_not_touch_leaves_as_it_came() {
         relayed.text
     );
 }
+
+#[test]
+fn our_record_route_stands_before_that_of_the_proxy_before_us() {
+    let mut bed = Bed::new();
+    bed.register("bob", BOB);
+    // As another node of ours relays it: its Record-Route line comes before its Via.
+    let other = "Record-Route: <sip:st0@198.18.0.1:5060;lr>\nVia: SIP/2.0/UDP 198.18.0.1:5060;branch=z9hG4bKup\n";
+    let call = invite().replace("Via:", &format!("{other}Via:"));
+    bed.receive("198.18.0.1:5060", &call);
+    let relayed = bed.sent_two().1;
+    let recorded = relayed.headers("Record-Route");
+    assert_eq!(recorded.len(), 2);
+    assert!(recorded[0].contains(PROXY) && recorded[1].contains("198.18.0.1"));
+}
+
+#[test]
+fn a_call_that_passes_us_twice_is_hung_up_at_the_source_of_a_phone_behind_nat() {
+    let mut bed = Bed::new();
+    bed.register("bob", BOB);
+    let forward = register("carol", PROXY, 1, "").replace("sip:carol@192", "sip:bob@192");
+    bed.receive("203.0.113.30:5060", &forward);
+    bed.sent();
+    let outside = "203.0.113.78:4712";
+    let call = request(
+        "INVITE",
+        "sip:carol@example.com",
+        "10.0.0.8:5060",
+        "nat",
+        "",
+    );
+    bed.receive(outside, &call);
+    let onward = bed.sent_two().1;
+    bed.receive(PROXY, &onward.text);
+    let rung = bed.sent_two().1;
+    let routes = route_lines(&rung.headers("Record-Route"), false);
+    let uri = "sip:alice@10.0.0.8:5060";
+    let bye = in_dialog("BYE", 3, uri, BOB, ("callee", "caller"), &routes);
+    bed.receive(BOB, &bye);
+    assert_eq!(bed.sent_one().to(), outside);
+}

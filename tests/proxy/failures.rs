@@ -73,6 +73,7 @@ fn a_request_other_than_invite_is_never_answered_408() {
     let sent = bed.sent();
     assert!(sent.iter().all(|sent| sent.status() == 0), "{sent:#?}");
     assert_eq!(sent.len(), 10);
+    bed.wait(T1_64);
     bed.assert_empty();
 }
 
@@ -135,4 +136,72 @@ fn responses_that_match_nothing_are_dropped_and_counted() {
     bed.receive(BOB, &good);
     bed.sent_none();
     assert_eq!(bed.count(Counter::DropStrayResponse), 1);
+}
+
+#[test]
+fn a_408_from_below_is_no_answer_to_a_request_other_than_invite() {
+    let mut bed = Bed::new();
+    bed.register("bob", BOB);
+    bed.receive(
+        ALICE,
+        &request("MESSAGE", "sip:bob@example.com", ALICE, "m1", ""),
+    );
+    let relayed = bed.sent_one();
+    bed.receive(BOB, &relayed.answer(408, ""));
+    bed.sent_none();
+    // Alice, who has no answer, retransmits.
+    bed.wait(T1_64 - Duration::from_millis(500));
+    bed.receive(
+        ALICE,
+        &request("MESSAGE", "sip:bob@example.com", ALICE, "m1", ""),
+    );
+    bed.sent_none();
+    bed.wait(T1_64);
+    bed.assert_empty();
+}
+
+#[test]
+fn a_408_is_never_preferred_where_it_is_no_answer() {
+    let mut bed = Bed::new();
+    let (one, other) = ("203.0.113.31:5060", "203.0.113.32:5060");
+    bed.register("bob", one);
+    bed.register("bob", other);
+    bed.receive(
+        ALICE,
+        &request("MESSAGE", "sip:bob@example.com", ALICE, "m1", ""),
+    );
+    let (first, second) = bed.sent_two();
+    bed.receive(&first.to(), &first.answer(408, ""));
+    bed.sent_none();
+    bed.receive(&second.to(), &second.answer(500, ""));
+    assert_eq!(bed.sent_one().status(), 500);
+}
+
+#[test]
+fn a_request_other_than_invite_gets_no_provisional_response_from_below() {
+    let mut bed = Bed::new();
+    bed.register("bob", BOB);
+    bed.receive(
+        ALICE,
+        &request("MESSAGE", "sip:bob@example.com", ALICE, "m1", ""),
+    );
+    let relayed = bed.sent_one();
+    bed.receive(BOB, &relayed.answer(183, ""));
+    bed.sent_none();
+    bed.receive(BOB, &relayed.answer(200, ""));
+    assert_eq!(bed.sent_one().status(), 200);
+}
+
+#[test]
+fn a_late_copy_of_a_request_that_was_given_up_is_absorbed() {
+    let mut bed = Bed::new();
+    bed.register("bob", BOB);
+    let message = request("MESSAGE", "sip:bob@example.com", ALICE, "m1", "");
+    bed.receive(ALICE, &message);
+    bed.wait(T1_64 + Duration::from_secs(1));
+    bed.sent();
+    bed.receive(ALICE, &message);
+    bed.sent_none();
+    bed.wait(T1_64);
+    bed.assert_empty();
 }

@@ -1,6 +1,7 @@
 //! Parallel forking: several contacts ring, one response is chosen.
 
 use super::bed::*;
+use strowger::time::Duration;
 
 const DESK: &str = "203.0.113.21:5060";
 const MOBILE: &str = "203.0.113.22:5060";
@@ -56,6 +57,28 @@ fn two_that_answer_at_once_are_both_passed_on() {
 }
 
 #[test]
+fn a_late_second_answer_is_passed_on_as_long_as_its_own_branch_lives() {
+    let mut bed = Bed::new();
+    let (desk, mobile) = ring_both(&mut bed);
+    bed.receive(DESK, &desk.answer(200, ""));
+    let cancelled = bed.sent_two().1;
+    // The mobile answers the CANCEL and does not heed it.
+    bed.receive(MOBILE, &cancelled.answer(200, ""));
+    bed.wait(Duration::from_secs(31));
+    bed.receive(MOBILE, &mobile.answer(200, ""));
+    assert_eq!(bed.sent_one().status(), 200);
+    // Timer L of the first answer has fired, Timer M of the second has not.
+    bed.wait(Duration::from_secs(4));
+    bed.receive(MOBILE, &mobile.answer(200, ""));
+    let again = bed.sent_one();
+    assert_eq!((again.status(), again.to().as_str()), (200, ALICE));
+    bed.wait(T1_64);
+    bed.receive(MOBILE, &mobile.answer(200, ""));
+    bed.sent_none();
+    bed.assert_empty();
+}
+
+#[test]
 fn the_best_of_two_failures_is_chosen() {
     let mut bed = Bed::new();
     let (desk, mobile) = ring_both(&mut bed);
@@ -89,7 +112,7 @@ fn a_phone_that_is_gone_does_not_keep_the_other_from_failing_the_call() {
     bed.receive(DESK, &desk.answer(486, ""));
     bed.sent();
     // The mobile rings on until Timer C, is cancelled, and never says another word.
-    bed.wait(strowger::time::Duration::from_secs(182) + T1_64);
+    bed.wait(Duration::from_secs(182) + T1_64);
     let statuses: Vec<u16> = bed
         .sent()
         .iter()
@@ -99,4 +122,35 @@ fn a_phone_that_is_gone_does_not_keep_the_other_from_failing_the_call() {
     assert_eq!(statuses[0], 486);
     bed.wait(T1_64 + T1_64);
     bed.assert_empty();
+}
+
+#[test]
+fn a_503_that_was_the_best_is_forgotten_with_its_message() {
+    let mut bed = Bed::new();
+    let (desk, mobile) = ring_both(&mut bed);
+    bed.receive(DESK, &desk.answer(503, ""));
+    assert!(bed.sent_one().start_line().starts_with("ACK"));
+    bed.receive(MOBILE, &mobile.answer(503, ""));
+    assert_eq!(bed.sent_two().1.status(), 500);
+    bed.wait(T1_64 + T1_64);
+    bed.assert_empty();
+}
+
+#[test]
+fn a_contact_that_names_another_user_of_ours_forwards_to_that_users_phones() {
+    let mut bed = Bed::new();
+    bed.register("bob", DESK);
+    // Carol's phone registers a contact that is an address of ours.
+    let forward = register("carol", PROXY, 1, "").replace("sip:carol@192", "sip:bob@192");
+    bed.receive("203.0.113.30:5060", &forward);
+    assert_eq!(bed.sent_one().status(), 200);
+    let call = invite().replace("sip:bob@example.com", "sip:carol@example.com");
+    bed.receive(ALICE, &call);
+    let onward = bed.sent_two().1;
+    assert_eq!(onward.to(), PROXY);
+    bed.receive(PROXY, &onward.text);
+    let rung = bed.sent_two().1;
+    assert_eq!(rung.to(), DESK);
+    assert_eq!(rung.header("Max-Forwards"), Some("68"));
+    assert_eq!(rung.headers("Record-Route").len(), 2);
 }

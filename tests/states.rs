@@ -1,0 +1,203 @@
+//! The four state machines of RFC 3261 17, as tables: every state, every event, and what the step asks for.
+//!
+//! The tables lie in `tests/states/` and are compared word for word, so that no transition changes unseen; after a change
+//! that is meant, `STATES_WRITE=1 cargo test --test states` writes them anew, and the difference is read like code.
+//!
+//! Each row was checked by hand against its figure. Where a machine departs from it, the list is short:
+//!
+//! * INVITE client (figure 5 of RFC 3261, as RFC 6026 replaces it): in Completed the figure ends the transaction when the
+//!   transport cannot send the ACK. Here it lives on to Timer D, so that the next copy of the final response is acknowledged.
+//! * INVITE server (figure 7, as RFC 6026 replaces it): Proceeding has no Trying before it, because the proxy answers 100 in the
+//!   same call (17.2.1). A transport error is no event: RFC 6026 7.1 keeps the transaction when a response cannot be sent.
+//!   A 2xx in Completed and in Confirmed is sent: the figure knows only user agents, whose TU would not give one, while RFC
+//!   3261 16.7 step 5 has a proxy forward any 2xx even after another final response.
+//! * Non-INVITE client (figure 6): no departure.
+//! * Non-INVITE server (figure 8): Abandon is RFC 4320 4.2, which forbids the 408 that would otherwise end the transaction; it
+//!   then absorbs the client's retransmissions as after a response. A transport error is no event: the client's retransmission
+//!   asks for the response again.
+
+use std::fmt::Write as _;
+
+use strowger::time::Duration;
+use strowger::transaction::step::{Emit, Retransmit, Step, Tell, Timeout};
+use strowger::transaction::{invite_client, invite_server, non_invite_client, non_invite_server};
+
+/// Lists every variant of an enum; a variant that is missing here does not compile.
+macro_rules! variants {
+    ($type:path: $($variant:ident)+) => {{
+        use $type as Listed;
+        let whole = |listed: Listed| match listed { $(Listed::$variant => (),)+ };
+        let all = [$(Listed::$variant),+];
+        all.into_iter().for_each(whole);
+        all
+    }};
+}
+
+#[test]
+fn the_invite_client_transaction() {
+    let states = variants!(invite_client::State: Calling Proceeding Completed Accepted Terminated);
+    let events = variants!(invite_client::Event: Provisional Success Failure Retransmit Timeout TransportError);
+    let title = "INVITE client transaction: RFC 3261 17.1.1, figure 5, with RFC 6026 7.2.";
+    compare(
+        "invite_client",
+        &table(title, &states, &events, invite_client::step),
+    );
+}
+
+#[test]
+fn the_invite_server_transaction() {
+    let states =
+        variants!(invite_server::State: Proceeding Completed Confirmed Accepted Terminated);
+    let events =
+        variants!(invite_server::Event: Request Provisional Success Failure Ack Retransmit Timeout);
+    let title = "INVITE server transaction: RFC 3261 17.2.1, figure 7, with RFC 6026 7.1.";
+    compare(
+        "invite_server",
+        &table(title, &states, &events, invite_server::step),
+    );
+}
+
+#[test]
+fn the_non_invite_client_transaction() {
+    let states = variants!(non_invite_client::State: Trying Proceeding Completed Terminated);
+    let events =
+        variants!(non_invite_client::Event: Provisional Final Retransmit Timeout TransportError);
+    let title = "Non-INVITE client transaction: RFC 3261 17.1.2, figure 6.";
+    compare(
+        "non_invite_client",
+        &table(title, &states, &events, non_invite_client::step),
+    );
+}
+
+#[test]
+fn the_non_invite_server_transaction() {
+    let states = variants!(non_invite_server::State: Trying Proceeding Completed Terminated);
+    let events = variants!(non_invite_server::Event: Request Provisional Final Abandon Timeout);
+    let title = "Non-INVITE server transaction: RFC 3261 17.2.2, figure 8, with RFC 4320.";
+    compare(
+        "non_invite_server",
+        &table(title, &states, &events, non_invite_server::step),
+    );
+}
+
+#[test]
+fn what_is_over_stays_over() {
+    for event in variants!(invite_client::Event: Provisional Success Failure Retransmit Timeout TransportError)
+    {
+        let step = invite_client::step(invite_client::State::Terminated, event, false);
+        assert_eq!(step, Step::to(invite_client::State::Terminated));
+    }
+    for event in
+        variants!(invite_server::Event: Request Provisional Success Failure Ack Retransmit Timeout)
+    {
+        let step = invite_server::step(invite_server::State::Terminated, event, false);
+        assert_eq!(step, Step::to(invite_server::State::Terminated));
+    }
+}
+
+/// A row for each state and event; one for both kinds of transport where they do not differ.
+fn table<S: Copy + PartialEq + std::fmt::Debug, E: Copy + std::fmt::Debug>(
+    title: &str,
+    states: &[S],
+    events: &[E],
+    step: fn(S, E, bool) -> Step<S>,
+) -> String {
+    let mut text = format!("{title}\n");
+    for state in states {
+        let _ = writeln!(text, "\n{state:?}");
+        for event in events {
+            let (unreliable, reliable) = (step(*state, *event, false), step(*state, *event, true));
+            let transports: &[_] = if unreliable == reliable {
+                &[("", unreliable)]
+            } else {
+                &[(" over UDP", unreliable), (" over TCP", reliable)]
+            };
+            for (transport, step) in transports {
+                let event = format!("{event:?}{transport}");
+                let _ = writeln!(text, "    {event:<25}{}", describe(*state, step));
+            }
+        }
+    }
+    text
+}
+
+fn describe<S: Copy + PartialEq + std::fmt::Debug>(state: S, step: &Step<S>) -> String {
+    let mut parts = Vec::new();
+    if step.next != state {
+        parts.push(format!("-> {:?}", step.next));
+    }
+    match step.emit {
+        Emit::Nothing => {}
+        Emit::Given => parts.push("send the response".to_owned()),
+        Emit::Again => parts.push("send it again".to_owned()),
+        Emit::Ack => parts.push("send ACK".to_owned()),
+    }
+    match step.tell {
+        Tell::Nothing => {}
+        Tell::Message => parts.push("tell: message".to_owned()),
+        Tell::TimedOut => parts.push("tell: timed out".to_owned()),
+        Tell::Failed => parts.push("tell: failed".to_owned()),
+    }
+    match step.retransmit {
+        Retransmit::Keep => {}
+        Retransmit::Stop => parts.push("retransmission off".to_owned()),
+        Retransmit::Set(interval) => parts.push(format!("retransmit in {}", seconds(interval))),
+        Retransmit::Double(None) => parts.push("retransmit in twice that".to_owned()),
+        Retransmit::Double(Some(cap)) => parts.push(format!(
+            "retransmit in twice that, at most {}",
+            seconds(cap)
+        )),
+    }
+    match step.timeout {
+        Timeout::Keep => {}
+        Timeout::Stop => parts.push("timeout off".to_owned()),
+        Timeout::Set(span) => parts.push(format!("timeout in {}", seconds(span))),
+    }
+    if parts.is_empty() {
+        "-".to_owned()
+    } else {
+        parts.join("; ")
+    }
+}
+
+fn seconds(span: Duration) -> String {
+    let millis = span.as_micros() / 1_000;
+    if millis.is_multiple_of(1_000) {
+        format!("{} s", millis / 1_000)
+    } else {
+        format!("{millis} ms")
+    }
+}
+
+/// Compares a table with the one in the repository, and shows the lines that differ.
+#[track_caller]
+fn compare(name: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/states")
+        .join(format!("{name}.txt"));
+    if std::env::var_os("STATES_WRITE").is_some() {
+        std::fs::write(&path, text).expect("tests/states can be written");
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    if kept == text {
+        return;
+    }
+    let (was, is): (Vec<_>, Vec<_>) = (kept.lines().collect(), text.lines().collect());
+    let mut difference = String::new();
+    for n in 0..was.len().max(is.len()) {
+        let (was, is) = (was.get(n), is.get(n));
+        if was != is {
+            let _ = writeln!(
+                difference,
+                "line {}:\n  was {}\n  is  {}",
+                n + 1,
+                was.unwrap_or(&""),
+                is.unwrap_or(&"")
+            );
+        }
+    }
+    panic!(
+        "{} has changed (STATES_WRITE=1 writes it anew):\n{difference}",
+        path.display()
+    );
+}
