@@ -9,6 +9,7 @@
 #![expect(unsafe_code, reason = "poll(2) has no wrapper in std")]
 
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -180,7 +181,7 @@ impl Worker {
             .receivers
             .iter()
             .map(|receiver| libc::pollfd {
-                fd: receiver.fd(),
+                fd: receiver.fd().as_raw_fd(),
                 events: libc::POLLIN,
                 revents: 0,
             })
