@@ -51,6 +51,15 @@ pub struct Flow {
     pub peer: SocketAddr,
 }
 
+/// Where a next hop may be reached: one of the answers to a [question](crate::proxy::Question) (RFC 3263 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Destination {
+    /// The transport.
+    pub transport: Transport,
+    /// The address and port.
+    pub address: SocketAddr,
+}
+
 /// One message as it came off the wire.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {

@@ -16,7 +16,9 @@ use strowger::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
 use strowger::location::{Location, LocationSettings, SweepCursor, Targets};
 use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{RegisterScratch, Registrar, RegistrarSettings};
-use strowger::proxy::{Keys, Listener, MailboxFull, Output, Proxy, SendError, Settings};
+use strowger::proxy::{
+    Keys, Listener, MailboxFull, Output, Proxy, Question, ResolverFull, SendError, Settings,
+};
 use strowger::sip::{Index, Parsed, Reply, parse};
 use strowger::time::{Duration, Instant};
 use strowger::timer::Wheel;
@@ -222,6 +224,14 @@ impl Output for LastSent {
 
     fn hand_off(&mut self, _: WorkerId, _: &Datagram<'_>) -> Result<(), MailboxFull> {
         Err(MailboxFull)
+    }
+
+    fn resolve(&mut self, _: &Question<'_>) -> Result<(), ResolverFull> {
+        Err(ResolverFull)
+    }
+
+    fn is_connected(&self, _: &Flow) -> bool {
+        false
     }
 }
 

@@ -24,7 +24,7 @@ mod validate;
 
 use std::sync::Arc;
 
-pub use self::output::{MailboxFull, Output, SendError};
+pub use self::output::{MailboxFull, Output, Question, QuestionId, ResolverFull, SendError};
 pub use self::settings::{Keys, Listener, Settings};
 
 use self::answer::{Response, Tags};
@@ -34,7 +34,7 @@ use self::relay::{Leg, Relay};
 use self::steer::Steering;
 use self::token::TokenCodec;
 use crate::counters::{Counter, Counters};
-use crate::datagram::{Datagram, Flow, WorkerId};
+use crate::datagram::{Datagram, Destination, Flow, WorkerId};
 use crate::limits::{FIRED_MAX, MESSAGE_LEN_MAX};
 use crate::location::{Location, Targets};
 use crate::sip::edit::Edits;
@@ -75,10 +75,19 @@ pub struct Proxy {
 pub enum Notice<'a> {
     /// The process is to end: nothing new is begun, what is under way goes on.
     Drain,
-    /// The network reported a destination unreachable; the bytes are those of the datagram that did not arrive.
+    /// The network reported a destination unreachable, or a connection failed, with this message not delivered.
     Unreachable {
+        /// The way that it was sent. Of ICMP errors the listener is not known, and 0.
+        flow: Flow,
         /// What we had sent, as much of it as came back.
         sent: &'a [u8],
+    },
+    /// The answer to a question.
+    Resolved {
+        /// Which.
+        id: QuestionId,
+        /// Where, in the order in which to try (RFC 3263 4.2, RFC 2782, RFC 7984); none where nothing was found.
+        destinations: &'a [Destination],
     },
 }
 
@@ -207,7 +216,9 @@ impl Proxy {
     pub fn on_notice(&mut self, now: Instant, notice: Notice<'_>, out: &mut impl Output) {
         match notice {
             Notice::Drain => self.is_draining = true,
-            Notice::Unreachable { sent } => self.on_unreachable(now, sent, out),
+            Notice::Unreachable { sent, .. } => self.on_unreachable(now, sent, out),
+            // Nothing is asked for yet.
+            Notice::Resolved { .. } => {}
         }
     }
 

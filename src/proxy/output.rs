@@ -1,8 +1,8 @@
 //! The core's one exit: everything it wants done in the world goes through [`Output`].
 
-use crate::datagram::{Datagram, Flow, WorkerId};
+use crate::datagram::{Datagram, Flow, Transport, WorkerId};
 
-/// What the core asks of the shell: to send, and to hand over. AF_XDP, plain sockets and the simulator implement it.
+/// What the core asks of the shell: to send, to hand over, to look names up. AF_XDP, plain sockets and the simulator implement it.
 pub trait Output {
     /// Sends a message of exactly `len` bytes by `flow`; `write` fills the transmit buffer, which is that long.
     ///
@@ -20,7 +20,38 @@ pub trait Output {
     /// # Errors
     /// [`MailboxFull`]; the caller drops the datagram and counts it: its sender retransmits.
     fn hand_off(&mut self, to: WorkerId, datagram: &Datagram<'_>) -> Result<(), MailboxFull>;
+
+    /// Asks where a name is to be found (RFC 3263). The answer comes later, as [`Notice::Resolved`](super::Notice::Resolved)
+    /// with the same id: always one, also where nothing is found.
+    ///
+    /// # Errors
+    /// [`ResolverFull`]; no answer will come.
+    fn resolve(&mut self, question: &Question<'_>) -> Result<(), ResolverFull>;
+
+    /// Whether a connection is open that a message to `flow`, of a connection-oriented transport, would take.
+    fn is_connected(&self, flow: &Flow) -> bool;
 }
+
+/// Which question an answer is to: chosen by the core, unique among those that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QuestionId(pub u64);
+
+/// Where is a host, for SIP (RFC 3263 4.1 and 4.2)? It is a name; addresses are never asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question<'a> {
+    /// Its number.
+    pub id: QuestionId,
+    /// The host of the next hop's URI, at most 255 bytes; as it was written, in any case.
+    pub host: &'a [u8],
+    /// The URI's port: with one there is neither NAPTR nor SRV.
+    pub port: Option<u16>,
+    /// The URI's transport parameter: with one there is no NAPTR.
+    pub transport: Option<Transport>,
+}
+
+/// The resolver has no room for a further question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResolverFull;
 
 /// Why a message was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

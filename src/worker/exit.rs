@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::mailbox::{Kind, Mailbox};
 use crate::datagram::{Datagram, Flow, WorkerId};
 use crate::net::{self, Link, Transmitters};
-use crate::proxy::{MailboxFull, Output, SendError};
+use crate::proxy::{MailboxFull, Output, Question, ResolverFull, SendError};
 
 /// A worker's exit while one datagram is at work.
 pub(super) struct Exit<'a> {
@@ -57,5 +57,13 @@ impl Output for Exit<'_> {
         let mailbox = self.mailboxes.get(usize::from(to.0)).ok_or(MailboxFull)?;
         let link = self.answering.map(|(_, link)| link);
         mailbox.post(Kind::Received, datagram, link)
+    }
+
+    fn resolve(&mut self, _: &Question<'_>) -> Result<(), ResolverFull> {
+        Err(ResolverFull)
+    }
+
+    fn is_connected(&self, _: &Flow) -> bool {
+        false
     }
 }

@@ -152,7 +152,10 @@ impl Worker {
             };
             match letter.kind() {
                 Kind::Received => self.take_handed_over(now, &letter),
-                Kind::Undelivered => self.take_undelivered(now, letter.datagram().bytes),
+                Kind::Undelivered => {
+                    let datagram = letter.datagram();
+                    self.take_undelivered(now, datagram.flow, datagram.bytes);
+                }
             }
             self.mailbox.discard(letter);
         }
@@ -170,21 +173,21 @@ impl Worker {
         }
     }
 
-    fn take_undelivered(&mut self, now: Instant, sent: &[u8]) {
+    fn take_undelivered(&mut self, now: Instant, flow: Flow, sent: &[u8]) {
         let mut exit = Exit::new(&mut self.transmitters, self.control.mailboxes());
         self.proxy
-            .on_notice(now, Notice::Unreachable { sent }, &mut exit);
+            .on_notice(now, Notice::Unreachable { flow, sent }, &mut exit);
     }
 
     /// Sends what this turn made, and takes back what the kernel refuses to send for want of a route.
     fn flush(&mut self, now: Instant) {
         self.transmitters.flush();
-        let mut refused: Vec<Vec<u8>> = Vec::new();
+        let mut refused: Vec<(Flow, Vec<u8>)> = Vec::new();
         self.transmitters.failures(&mut |unreachable| {
-            refused.push(unreachable.payload.to_vec());
+            refused.push((flow_of(&unreachable), unreachable.payload.to_vec()));
         });
-        for sent in refused {
-            self.take_undelivered(now, &sent);
+        for (flow, sent) in refused {
+            self.take_undelivered(now, flow, &sent);
         }
     }
 
@@ -234,7 +237,8 @@ impl Worker {
                 };
                 if owner == *id {
                     let mut exit = Exit::new(transmitters, control.mailboxes());
-                    proxy.on_notice(now, Notice::Unreachable { sent }, &mut exit);
+                    let flow = flow_of(&unreachable);
+                    proxy.on_notice(now, Notice::Unreachable { flow, sent }, &mut exit);
                 } else if let Some(mailbox) = control.mailboxes().get(usize::from(owner.0)) {
                     // A full mailbox loses the hint alone: the transaction's own timer ends it then.
                     let _ = mailbox.post(Kind::Undelivered, &undelivered(&unreachable, now), None);
@@ -298,13 +302,18 @@ struct Polled {
 fn undelivered<'a>(report: &Unreachable<'a>, now: Instant) -> Datagram<'a> {
     Datagram {
         bytes: report.payload,
-        flow: Flow {
-            listener: ListenerId(0),
-            transport: Transport::Udp,
-            peer: report.peer,
-        },
+        flow: flow_of(report),
         received_at: now,
         handed_off: true,
+    }
+}
+
+/// The way that a report is about. The kernel does not say which of our listeners sent it.
+fn flow_of(report: &Unreachable<'_>) -> Flow {
+    Flow {
+        listener: ListenerId(0),
+        transport: Transport::Udp,
+        peer: report.peer,
     }
 }
 

@@ -9,7 +9,9 @@ use strowger::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
 use strowger::location::{Location, LocationSettings};
 use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{Registrar, RegistrarSettings};
-use strowger::proxy::{Keys, Listener, MailboxFull, Notice, Output, Proxy, SendError, Settings};
+use strowger::proxy::{
+    Keys, Listener, MailboxFull, Notice, Output, Proxy, Question, ResolverFull, SendError, Settings,
+};
 use strowger::time::{Duration, Instant};
 
 /// The address that phones know us by.
@@ -63,6 +65,14 @@ impl Output for Wire {
         self.handed_off
             .push_back((to, datagram.bytes.to_vec(), datagram.flow));
         Ok(())
+    }
+
+    fn resolve(&mut self, _: &Question<'_>) -> Result<(), ResolverFull> {
+        Err(ResolverFull)
+    }
+
+    fn is_connected(&self, _: &Flow) -> bool {
+        false
     }
 }
 

@@ -94,6 +94,7 @@ fn icmp_ends_the_wait_for_a_callee_that_is_gone() {
     bed.receive(ALICE, &invite());
     let relayed = bed.sent_two().1;
     bed.notice(Notice::Unreachable {
+        flow: relayed.flow,
         sent: relayed.text.as_bytes(),
     });
     assert_eq!(bed.sent_one().status(), 500);
