@@ -34,6 +34,26 @@ pub const TIMER_C: Duration = Duration::from_secs(181);
 /// Branches of one request: contacts of an AoR tried in parallel. Contacts past it (lowest q first) are left out.
 pub const BRANCHES_MAX: usize = 16;
 
+/// Destinations kept of one name (RFC 3263). Further ones are left out.
+pub const DESTINATIONS_MAX: usize = 16;
+/// How long a branch waits for the answer to its question. Then: as if the name did not exist.
+pub const LOOKUP_TIME: Duration = Duration::from_secs(10);
+/// ACKs that wait for a name at the same time. One more is dropped and counted; the 2xx comes again, and the ACK with it.
+pub const ACKS_WAITING_MAX: u32 = 256;
+/// The longest host name that is looked up (RFC 1035 2.3.4). Longer: as if it did not exist.
+pub const HOST_LEN_MAX: usize = 255;
+/// How long a destination may be silent where there is another to try (RFC 3263 4.3).
+pub const FAILOVER: Duration = Duration::from_secs(4);
+/// How long the contacts of one q ring before those of the next are tried (RFC 3261 16.6, serial forking).
+pub const RING: Duration = Duration::from_secs(20);
+/// Max-Breadth of a request that came without one (RFC 5393 5.3.3.1).
+pub const MAX_BREADTH_DEFAULT: u8 = 60;
+/// A request longer than this goes by TCP where the next hop is known to speak it (RFC 3261 18.1.1, the path MTU not known).
+pub const UDP_REQUEST_LEN_MAX: usize = 1_300;
+
+/// Challenges that go out with the best of several 401 and 407 responses (RFC 3261 16.7 step 7). What does not fit is left out.
+pub const CHALLENGES_LEN_MAX: usize = 4_096;
+
 // --- timers (timer.rs) -------------------------------------------------------------------------------------------
 
 /// Timers that one call may move down the levels of the wheel. More: the next call goes on; until then they wait.

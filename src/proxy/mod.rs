@@ -6,11 +6,16 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod best;
+mod branch;
 mod cancel;
 mod compose;
 pub mod domains;
+mod fork;
 mod forward;
 mod identity;
+mod lookup;
+mod next_hop;
 mod output;
 pub mod register;
 mod relay;
@@ -25,10 +30,11 @@ mod validate;
 use std::sync::Arc;
 
 pub use self::output::{MailboxFull, Output, Question, QuestionId, ResolverFull, SendError};
-pub use self::settings::{Keys, Listener, Settings};
+pub use self::settings::{Keys, Listener, Settings, Trunk};
 
 use self::answer::{Response, Tags};
 use self::identity::Identity;
+use self::lookup::WaitingAcks;
 use self::register::{RegisterScratch, Registrar};
 use self::relay::{Leg, Relay};
 use self::steer::Steering;
@@ -64,6 +70,7 @@ pub struct Proxy {
     registrar: Registrar,
     location: Arc<Location>,
     table: Table<Relay, Leg>,
+    acks: WaitingAcks,
     counters: Arc<Counters>,
     is_draining: bool,
     /// Taken out while a message is at work, so that the message may borrow its index.
@@ -110,6 +117,10 @@ struct Bench {
     text: Vec<u8>,
     /// A request as a branch sent it.
     relayed: Vec<u8>,
+    /// A request as it was received, while branches are opened for it.
+    recalled: Vec<u8>,
+    /// Contacts that were not tried yet.
+    untried: Vec<u8>,
 }
 
 impl Proxy {
@@ -128,6 +139,8 @@ impl Proxy {
             register: RegisterScratch::new(),
             text: Vec::with_capacity(MESSAGE_LEN_MAX),
             relayed: Vec::with_capacity(MESSAGE_LEN_MAX),
+            recalled: Vec::with_capacity(MESSAGE_LEN_MAX),
+            untried: Vec::new(),
         };
         Self {
             identity: Identity::new(&settings),
@@ -146,6 +159,7 @@ impl Proxy {
                 settings.message_bytes_max,
                 Arc::clone(&counters),
             ),
+            acks: lookup::waiting_acks(),
             settings,
             registrar,
             location,
@@ -217,8 +231,13 @@ impl Proxy {
         match notice {
             Notice::Drain => self.is_draining = true,
             Notice::Unreachable { sent, .. } => self.on_unreachable(now, sent, out),
-            // Nothing is asked for yet.
-            Notice::Resolved { .. } => {}
+            Notice::Resolved { id, destinations } => {
+                let Some(mut scratch) = self.scratch.take() else {
+                    return;
+                };
+                self.on_resolved(now, id, destinations, &mut scratch.bench, out);
+                self.scratch = Some(scratch);
+            }
         }
     }
 

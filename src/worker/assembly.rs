@@ -1,6 +1,6 @@
 //! From the configuration to workers that are ready to run.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tracing::{info, warn};
@@ -17,12 +17,12 @@ use crate::config::{self, Config};
 use crate::counters::Counters;
 use crate::datagram::ListenerId;
 use crate::latency::Latency;
-use crate::limits::LISTENERS_MAX;
+use crate::limits::{FAILOVER, LISTENERS_MAX, RING};
 use crate::location::{Location, LocationSettings};
 use crate::net::{self, Attachments, BackendChoice, Got, ListenerReport, ListenerSpec};
 use crate::proxy::domains::Domains;
 use crate::proxy::register::{Registrar, RegistrarSettings};
-use crate::proxy::{Keys, Listener, Proxy, Settings};
+use crate::proxy::{Keys, Listener, Proxy, Settings, Trunk};
 use crate::secret::Secret;
 
 /// Everything that is to run.
@@ -123,10 +123,7 @@ impl Cores {
             },
             listeners: specs
                 .iter()
-                .map(|spec| Listener {
-                    id: spec.id,
-                    address: spec.address,
-                })
+                .map(|spec| Listener::new(spec.id, spec.address))
                 .collect(),
             domains: config.sip.domains.clone(),
             use_domain: config.registrar.use_domain,
@@ -135,7 +132,10 @@ impl Cores {
                 .iter()
                 .flat_map(|peer| peer.addresses.iter().copied())
                 .collect(),
+            trunk: trunk(config),
             timer_c: config.sip.timer_c,
+            ring: RING,
+            failover: FAILOVER,
             transactions_max: share(budget.transactions.count, workers),
             message_bytes_max: usize::try_from(budget.transactions.bytes()).unwrap_or(usize::MAX)
                 / workers.max(1),
@@ -244,6 +244,26 @@ fn concrete(address: SocketAddr) -> Result<Vec<SocketAddr>, ServeError> {
         Err(ServeError::NoAddress(address))
     } else {
         Ok(of_family)
+    }
+}
+
+/// The peer that takes our users' requests for foreign domains.
+fn trunk(config: &Config) -> Option<Arc<Trunk>> {
+    config.peers.iter().find_map(|peer| {
+        let hop = peer.next_hop.as_ref()?;
+        Some(Arc::new(Trunk {
+            addresses: peer.addresses.clone(),
+            host: host_text(hop.address.ip()),
+            port: Some(hop.address.port()),
+            transport: Some(hop.transport),
+        }))
+    })
+}
+
+fn host_text(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
     }
 }
 

@@ -96,10 +96,7 @@ impl Bed {
             tokens: vec![[4; 16]],
             tags: vec![[5; 16]],
         };
-        let listener = |id, address: &str| Listener {
-            id: ListenerId(id),
-            address: addr(address),
-        };
+        let listener = |id, address: &str| Listener::new(ListenerId(id), addr(address));
         let listeners = vec![
             listener(0, PROXY),
             listener(1, PROXY_INSIDE),
