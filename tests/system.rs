@@ -9,6 +9,8 @@ mod system {
     mod calls;
     mod capability;
     mod drain;
+    mod ends;
+    mod exactness;
     mod fragments;
     mod handoff;
     mod loss;
@@ -22,4 +24,5 @@ mod system {
     mod server;
     mod sipp;
     mod tools;
+    mod torture;
 }
