@@ -13,11 +13,11 @@ use super::{ServeError, worker_id};
 use crate::admin::{self, State};
 use crate::config::budget::Budget;
 use crate::config::host::Host;
-use crate::config::{self, Config};
+use crate::config::{self, Config, HopHost};
 use crate::counters::Counters;
 use crate::datagram::ListenerId;
 use crate::latency::Latency;
-use crate::limits::{FAILOVER, LISTENERS_MAX, RING};
+use crate::limits::LISTENERS_MAX;
 use crate::location::{Location, LocationSettings};
 use crate::net::{self, Attachments, BackendChoice, Got, ListenerReport, ListenerSpec};
 use crate::proxy::domains::Domains;
@@ -134,8 +134,8 @@ impl Cores {
                 .collect(),
             trunk: trunk(config),
             timer_c: config.sip.timer_c,
-            ring: RING,
-            failover: FAILOVER,
+            ring: config.sip.ring,
+            failover: config.sip.failover,
             transactions_max: share(budget.transactions.count, workers),
             message_bytes_max: usize::try_from(budget.transactions.bytes()).unwrap_or(usize::MAX)
                 / workers.max(1),
@@ -253,18 +253,15 @@ fn trunk(config: &Config) -> Option<Arc<Trunk>> {
         let hop = peer.next_hop.as_ref()?;
         Some(Arc::new(Trunk {
             addresses: peer.addresses.clone(),
-            host: host_text(hop.address.ip()),
-            port: Some(hop.address.port()),
-            transport: Some(hop.transport),
+            host: match &hop.host {
+                HopHost::Address(IpAddr::V6(ip)) => format!("[{ip}]"),
+                HopHost::Address(IpAddr::V4(ip)) => ip.to_string(),
+                HopHost::Name(name) => name.clone(),
+            },
+            port: hop.port,
+            transport: hop.transport,
         }))
     })
-}
-
-fn host_text(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-    }
 }
 
 /// Says in the log what a listener got; loudly where it is not what it might have been.
