@@ -23,6 +23,8 @@ pub const MAX_FORWARDS_DEFAULT: u8 = 70;
 pub const T1: Duration = Duration::from_millis(500);
 /// T2: the longest interval between retransmissions of a non-INVITE request or an INVITE response.
 pub const T2: Duration = Duration::from_secs(4);
+/// When the client of a non-INVITE request has reset its Timer E to T2: T1, 2*T1 and 4*T1 after the first (RFC 4320 4.1).
+pub const LATE: Duration = Duration::from_micros(7 * T1.as_micros());
 /// T4: how long a message may stay in the network.
 pub const T4: Duration = Duration::from_secs(5);
 /// 64*T1: Timers B, F, H, J, L and M.

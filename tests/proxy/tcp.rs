@@ -222,3 +222,35 @@ fn a_phone_that_registered_over_udp_is_never_sent_a_connection() {
     );
     assert_eq!(bed.sent_one().flow.transport, Udp);
 }
+
+#[test]
+fn what_came_without_a_length_gets_one_on_a_stream() {
+    let mut bed = Bed::new();
+    register_bob(&mut bed);
+    let bare =
+        |text: String, body: &str| text.replace("Content-Length: 0\n\n", &format!("\n{body}"));
+    let message = bare(
+        request("MESSAGE", "sip:bob@example.com", ALICE, "c1", ""),
+        "hello",
+    );
+    bed.receive(ALICE, &message);
+    let relayed = bed.sent_one();
+    assert_eq!(relayed.headers("Content-Length"), ["5"]);
+    assert!(relayed.text.ends_with("\r\n\r\nhello"));
+
+    bed.register("carol", BOB);
+    let by_tcp = by_tcp(&request(
+        "MESSAGE",
+        "sip:carol@example.com",
+        ALICE,
+        "c2",
+        "",
+    ));
+    bed.receive_by_tcp(ALICE_TCP, &by_tcp);
+    let relayed = bed.sent_one();
+    bed.receive(
+        BOB,
+        &relayed.answer(486, "").replace("Content-Length: 0\r\n", ""),
+    );
+    assert_eq!(bed.sent_one().headers("Content-Length"), ["0"]);
+}
