@@ -96,6 +96,12 @@ impl TcpTransmitter {
     pub fn is_connected(&self, flow: &Flow) -> bool {
         self.roster.has(flow.listener, flow.peer)
     }
+
+    /// Whether the TCP thread has done what it could with everything that was sent: nothing is under way to it.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.outbox.buffers_out() == 0
+    }
 }
 
 impl Outbox {
@@ -159,6 +165,11 @@ impl Outbox {
     /// Takes the oldest.
     pub(super) fn take(&self) -> Option<Parcel> {
         self.posted.pop()
+    }
+
+    /// Buffers that are not free: of what is being composed, is posted, or is being taken.
+    pub(super) fn buffers_out(&self) -> usize {
+        TCP_OUTBOX_LEN - self.free_small.len() - self.free_large.len()
     }
 
     /// Whether nothing is posted.
