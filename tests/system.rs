@@ -25,4 +25,5 @@ mod system {
     mod sipp;
     mod tools;
     mod torture;
+    mod torture_ipv6;
 }

@@ -22,7 +22,7 @@ pub(crate) struct Hop {
 }
 
 /// Says what a proxy changed in `sent` to make `got`, beyond what RFC 3261 16.6 has it change: Request-URI, its own Via and
-/// Record-Route, `received` and `rport` in the topmost Via that came, Max-Forwards, and Route.
+/// Record-Route, `received` and `rport` in the topmost Via that came, Max-Forwards, Route, and a Max-Breadth where there was none (RFC 5393).
 ///
 /// # Errors
 /// The first difference that is not allowed.
@@ -83,6 +83,8 @@ fn is_inserted(field: &[u8], ours: &str, has_our_via: bool) -> bool {
         "record-route" => text.contains(ours),
         "route" => true,
         "max-forwards" => text == "Max-Forwards: 70\r\n",
+        // RFC 5393 5.3.3.
+        "max-breadth" => text == "Max-Breadth: 60\r\n",
         _ => false,
     }
 }
