@@ -147,6 +147,33 @@ counters! {
         RefusedMaxBreadth "cause" "max_breadth",
         RefusedUnresolvable "cause" "unresolvable",
     }
+    counter "store_rows" "rows in committed batches, by what was done" {
+        StoreInserted "work" "insert",
+        StoreUpdated "work" "update",
+        StoreDeleted "work" "delete",
+    }
+    counter "store_batches" "batches brought to the database, by outcome" {
+        StoreCommitted "outcome" "committed",
+        StoreFailed "outcome" "failed",
+    }
+    counter "store_flush_micros" "microseconds that committed batches took in the database" {
+        StoreFlushMicros "" "",
+    }
+    counter "store_errors" "failures of the database, by kind" {
+        StoreErrorUnreachable "kind" "unreachable",
+        StoreErrorRefused "kind" "refused",
+        StoreErrorUnfit "kind" "unfit",
+    }
+    counter "store_rows_missed" "rows that were to be changed and were not there: written anew" {
+        StoreMissed "" "",
+    }
+    counter "store_rows_unstorable" "bindings that live in memory alone, since no row can hold them" {
+        StoreUnstorable "" "",
+    }
+    counter "store_rows_loaded" "rows read at the start, by what they were" {
+        StoreLoaded "kind" "live",
+        StoreExpired "kind" "expired",
+    }
     gauge "tcp_connections" "TCP connections open or being opened" {
         TcpConnections "" "",
     }

@@ -25,6 +25,7 @@ pub mod proxy;
 pub mod scan;
 pub mod secret;
 pub mod sip;
+pub mod store;
 pub mod time;
 pub mod timer;
 pub mod transaction;
