@@ -99,6 +99,10 @@ pub const STORE_SLICE_ROWS: usize = 128;
 pub const STORE_PURGE_ROWS: usize = 1_000;
 /// How long, after all bindings were written anew since the table had lost rows, a further loss is mended row by row.
 pub const STORE_RELIST_INTERVAL: Duration = Duration::from_secs(60);
+/// How long the database may take for an answer. Longer: the connection is given up, and what was under way waits again.
+pub const STORE_ANSWER_TIME: Duration = Duration::from_secs(10);
+/// How long the database may say nothing while its rows are read. Longer: reading begins anew.
+pub const STORE_LOAD_SILENCE: Duration = Duration::from_secs(30);
 /// How long the last changes may take to be written when the process ends. Longer: they are lost, and the log says so.
 pub const STORE_STOP_TIME: Duration = Duration::from_secs(10);
 

@@ -4,8 +4,9 @@ use crate::location::{Row, Rows};
 
 /// A database with the tables.
 pub(super) trait Engine: Send {
-    /// Connects, where there is no connection; sees that settings and tables are as they must be, and makes the tables that are not there.
-    fn connect(&mut self) -> Result<(), EngineError>;
+    /// Connects, where there is no connection; sees that settings and tables are as they must be, and makes the tables that are not
+    /// there. Gives whether the database has lost what it had committed.
+    fn connect(&mut self) -> Result<bool, EngineError>;
 
     /// Writes a batch, all or nothing, and gives what was remarkable. On an error it is not known whether it arrived.
     fn write(&mut self, rows: &Rows) -> Result<Written, EngineError>;

@@ -5,10 +5,12 @@
 //! it, and a database that is away costs nothing but the rows that wait, which are the bindings themselves.
 
 mod batch;
+mod calendar;
 mod columns;
 mod desk;
 mod engine;
 mod lender;
+mod postgres;
 mod schema;
 mod sqlite;
 mod status;
@@ -29,15 +31,18 @@ pub use self::status::Status;
 use self::desk::Waker;
 use self::engine::{Engine, EngineError};
 use self::lender::Lender;
+use self::postgres::Postgres;
 use self::sqlite::Sqlite;
 use self::writer::{Backoff, Writer};
 use crate::counters::Counters;
 
 /// Which database.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Database {
     /// A file of SQLite's.
     Sqlite(PathBuf),
+    /// A database of Postgres', by its URL.
+    Postgres(String),
 }
 
 /// Why there is no store.
@@ -48,6 +53,9 @@ pub enum StoreError {
         "[store] url: {0}; give the user that runs strowger a folder that it may write, or write url = \"none\""
     )]
     File(String),
+    /// The URL is none of Postgres'.
+    #[error("[store] url: {0}")]
+    Url(tokio_postgres::Error),
     /// There is no thread for it.
     #[error("the store's thread does not start: {0}")]
     Thread(std::io::Error),
@@ -84,6 +92,10 @@ impl Store {
                     .connect()
                     .map_err(|error: EngineError| StoreError::File(error.to_string()))?;
                 Box::new(engine)
+            }
+            Database::Postgres(url) => {
+                let config = url.parse().map_err(StoreError::Url)?;
+                Box::new(Postgres::new(config, frame).map_err(StoreError::Thread)?)
             }
         };
         let waker = Arc::new(Waker::default());

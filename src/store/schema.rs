@@ -1,5 +1,5 @@
 //! The tables: Kamailio's `version`, `location` (version 9) and `subscriber` (version 7) as kamctl of Kamailio 5.6 makes them, and
-//! one of our own for what those have no column for.
+//! our own: `strowger_subscriber` for hashes that `subscriber` has no column for, `strowger_node` for the number of the last batch.
 //!
 //! What is absent is made; what is there is left as it is, whoever made it. A table of another version is refused, as Kamailio
 //! refuses it.
@@ -10,7 +10,6 @@ pub(super) enum Dialect {
     /// SQLite's.
     Sqlite,
     /// Postgres'.
-    #[expect(dead_code, reason = "the engine for it comes with the next commit")]
     Postgres,
 }
 
@@ -18,7 +17,7 @@ pub(super) enum Dialect {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Table {
     pub(super) name: &'static str,
-    /// What the table `version` says of it; `None` for one that is not Kamailio's.
+    /// What the table `version` says of it; `None` for one of our own. Kamailio's have a column `id` beside the others.
     pub(super) version: Option<i32>,
     columns: &'static str,
     indexes: &'static [&'static str],
@@ -33,9 +32,10 @@ impl Table {
         };
         let name = self.name;
         let columns = self.columns;
-        let mut statements = vec![format!(
-            "CREATE TABLE {name} (id {id} PRIMARY KEY NOT NULL, {columns})"
-        )];
+        let id = self
+            .version
+            .map_or(String::new(), |_| format!("id {id} PRIMARY KEY NOT NULL, "));
+        let mut statements = vec![format!("CREATE TABLE {name} ({id}{columns})")];
         statements.extend(
             self.indexes
                 .iter()
@@ -93,7 +93,13 @@ pub(super) const TABLES: &[Table] = &[
         name: "strowger_subscriber",
         version: None,
         columns: "username VARCHAR(64) NOT NULL, domain VARCHAR(64) NOT NULL, algorithm VARCHAR(16) NOT NULL, \
-                  ha1 VARCHAR(128) NOT NULL, CONSTRAINT strowger_subscriber_account_idx UNIQUE (username, domain, algorithm)",
+                  ha1 VARCHAR(128) NOT NULL, PRIMARY KEY (username, domain, algorithm)",
+        indexes: &[],
+    },
+    Table {
+        name: "strowger_node",
+        version: None,
+        columns: "server_id INTEGER NOT NULL, batches BIGINT NOT NULL, PRIMARY KEY (server_id)",
         indexes: &[],
     },
 ];

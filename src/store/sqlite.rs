@@ -22,6 +22,8 @@ pub(super) struct Sqlite {
     path: PathBuf,
     frame: Frame,
     open: Option<Open>,
+    /// Batches that are committed, as the database counts them.
+    batches: i64,
 }
 
 #[derive(Debug)]
@@ -38,11 +40,11 @@ impl Sqlite {
             path: path.to_owned(),
             frame,
             open: None,
+            batches: 0,
         }
     }
 
     fn connection(&mut self) -> Result<&mut Connection, EngineError> {
-        self.connect()?;
         let open = self.open.as_mut();
         open.map(|open| &mut open.connection)
             .ok_or_else(|| EngineError::Unreachable("not open".to_owned()))
@@ -70,10 +72,10 @@ impl Sqlite {
 }
 
 impl Engine for Sqlite {
-    fn connect(&mut self) -> Result<(), EngineError> {
+    fn connect(&mut self) -> Result<bool, EngineError> {
         let is_there = |open: &Open| open.inode.is_some() && open.inode == inode(&self.path);
         if self.open.as_ref().is_some_and(is_there) {
-            return Ok(());
+            return Ok(false);
         }
         self.open = None;
         let error = self.error();
@@ -83,11 +85,14 @@ impl Engine for Sqlite {
         check_tables(&connection)
             .map_err(&error)?
             .map_or(Ok(()), |text| Err(EngineError::Unfit(text)))?;
+        let committed = batches(&connection, self.frame.server_id).map_err(&error)?;
+        let has_lost = self.batches > 0 && committed < self.batches;
+        self.batches = committed;
         self.open = Some(Open {
             connection,
             inode: inode(&self.path),
         });
-        Ok(())
+        Ok(has_lost)
     }
 
     fn write(&mut self, rows: &Rows) -> Result<Written, EngineError> {
@@ -96,7 +101,11 @@ impl Engine for Sqlite {
         let connection = self.connection()?;
         let transaction = connection.transaction().map_err(&error)?;
         let written = write_rows(&transaction, &frame, rows).map_err(&error)?;
+        transaction
+            .execute(COUNT, [frame.server_id])
+            .map_err(&error)?;
         transaction.commit().map_err(&error)?;
+        self.batches += 1;
         Ok(written)
     }
 
@@ -175,6 +184,19 @@ fn check_tables(connection: &Connection) -> rusqlite::Result<Option<String>> {
         }
     }
     Ok(None)
+}
+
+/// The batches of a node so far; counting begins where it has not.
+fn batches(connection: &Connection, server_id: u16) -> rusqlite::Result<i64> {
+    connection.execute(
+        "INSERT INTO strowger_node (server_id, batches) VALUES (?, 0) ON CONFLICT DO NOTHING",
+        [server_id],
+    )?;
+    connection.query_row(
+        "SELECT batches FROM strowger_node WHERE server_id = ?",
+        [server_id],
+        |row| row.get(0),
+    )
 }
 
 fn is_there(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
@@ -314,6 +336,7 @@ const INSERT: &str = "INSERT INTO location (ruid, username, domain, contact, rec
 const UPDATE: &str = "UPDATE location SET contact = :contact, received = :received, path = :path, expires = :expires, q = :q, \
     callid = :callid, cseq = :cseq, last_modified = :last_modified, user_agent = :user_agent, socket = :socket, \
     instance = :instance, reg_id = :reg_id, server_id = :server_id WHERE ruid = :ruid";
+const COUNT: &str = "UPDATE strowger_node SET batches = batches + 1 WHERE server_id = ?";
 const DELETE: &str = "DELETE FROM location WHERE ruid = ?";
 const SELECT: &str = "SELECT ruid, username, domain, contact, received, path, \
     CASE typeof(expires) WHEN 'text' THEN julianday(expires) ELSE expires END, q, callid, cseq, \

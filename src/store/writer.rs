@@ -71,9 +71,13 @@ impl Writer {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return false;
         }
-        if let Err(error) = self.engine.connect() {
-            self.fail(&error);
-            return false;
+        match self.engine.connect() {
+            Ok(false) => {}
+            Ok(true) => self.relist("it has lost what it had committed"),
+            Err(error) => {
+                self.fail(&error);
+                return false;
+            }
         }
         if !self.is_loaded.load(Ordering::Relaxed) {
             match self.load() {
@@ -159,7 +163,7 @@ impl Writer {
                 if written.missed > 0 {
                     self.counters
                         .add(Counter::StoreMissed, written.missed as u64);
-                    self.relist(written.missed);
+                    self.relist("rows that it had are gone");
                 }
                 true
             }
@@ -183,16 +187,13 @@ impl Writer {
     }
 
     /// Rows that were known to be there are not: whatever else is missing is written anew.
-    fn relist(&mut self, missed: usize) {
+    fn relist(&mut self, why: &str) {
         let is_recent = |last: Instant| last.elapsed() < RELIST_INTERVAL;
         if self.last_relist.is_some_and(is_recent) {
             return;
         }
         self.last_relist = Some(Instant::now());
-        warn!(
-            missed,
-            "the table has lost rows: all bindings are written anew"
-        );
+        warn!("all bindings are written to the database anew: {why}");
         for desk in &self.lender.desks {
             desk.relist();
         }

@@ -142,6 +142,7 @@ fn open_store(
     let database = match &config.store.url {
         StoreUrl::None => return Ok(None),
         StoreUrl::Sqlite(path) => Database::Sqlite(path.clone()),
+        StoreUrl::Postgres(url) => Database::Postgres(url.clone()),
     };
     let frame = Frame {
         listeners: listeners

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tracing::warn;
+
 use super::clock::Clock;
 use crate::limits::{STORE_BATCH_ROWS, STORE_BATCHES, STORE_SLICE_ROWS, STORE_STOP_TIME};
 use crate::location::{Location, SweepCursor};
@@ -68,7 +70,15 @@ impl Clerk {
             let nothing_waits =
                 self.relist.is_none() && self.location.waiting(Some(&self.share)) == 0;
             let is_done = nothing_waits && self.is_idle();
-            if is_done || now >= deadline || !self.desk.is_open() && self.is_idle() {
+            if is_done {
+                return;
+            }
+            if now >= deadline || !self.desk.is_open() && self.is_idle() {
+                let changes = self.location.waiting(Some(&self.share));
+                warn!(
+                    changes,
+                    "the store did not take the last changes: they are lost"
+                );
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
