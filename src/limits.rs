@@ -82,6 +82,10 @@ pub const REGISTER_CONTACTS_MAX: usize = 32;
 pub const RECLAIM_SCAN_MAX: u32 = 64;
 /// Bindings of one contact, of so many AoRs, by which a Request-URI is known as registered. More: these stand for all.
 pub const CONTACT_AORS_MAX: usize = 64;
+/// Users whose secrets a shard remembers. More: the one who was away longest is forgotten, and asked for again.
+pub const SUBSCRIBERS_PER_SHARD_MAX: usize = 256;
+/// Nonces of one user whose counts are remembered. More: the oldest is refused, and its bearer takes a new one.
+pub const NONCES_MAX: usize = 4;
 /// How long a removed binding keeps its (Call-ID, CSeq), so that a late duplicate cannot revive it (64*T1).
 pub const TOMBSTONE: Duration = T1_64;
 
