@@ -4,7 +4,7 @@
 //!
 //! | layer | modules | may use |
 //! |---|---|---|
-//! | shell | [`worker`], [`net`], [`admin`], [`doctor`] | everything below |
+//! | shell | [`worker`], [`net`], [`resolve`], [`admin`], [`doctor`] | everything below |
 //! | core | [`proxy`] | the core below, leaves |
 //! | core | [`transaction`], [`location`] | `sip`, `timer`, leaves; not each other |
 //! | core | [`sip`], [`wire`], [`timer`] | leaves |
@@ -22,6 +22,7 @@ pub mod limits;
 pub mod location;
 pub mod net;
 pub mod proxy;
+pub mod resolve;
 pub mod scan;
 pub mod secret;
 pub mod sip;

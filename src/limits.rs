@@ -84,6 +84,31 @@ pub const SWEEP_BUDGET: u32 = 256;
 /// The longest a worker sleeps with nothing to do: counters and the sweep are never staler than this.
 pub const IDLE: Duration = Duration::from_millis(100);
 
+// --- names (resolve/) ---------------------------------------------------------------------------------------------
+
+/// The longest host name that is asked for (RFC 1035 2.3.4). Longer: it leads nowhere.
+pub const HOST_LEN_MAX: usize = 255;
+/// Destinations of one answer. More: the first ones stand, in the order of RFC 3263.
+pub const DESTINATIONS_MAX: usize = 16;
+/// Questions of one worker that wait for their answers. More: refused and counted; the request is answered at once.
+pub const DNS_QUESTIONS_MAX: usize = 1_024;
+/// Names that are being looked up, by whichever workers asked. More: answered with nothing, counted as failed.
+pub const DNS_FLIGHTS_MAX: usize = 4_096;
+/// Lookups at the DNS servers at one time: each holds a socket a server. More: they wait, within the time of their question.
+pub const DNS_LOOKUPS_MAX: usize = 128;
+/// Records of one SRV set. More: those of the lowest priority numbers stand.
+pub const SRV_RECORDS_MAX: usize = 32;
+/// The longest that the DNS's word is kept.
+pub const DNS_TTL_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// The longest that its word is kept that there is nothing (RFC 2308 5: one to three hours work well).
+pub const DNS_NEGATIVE_TTL_MAX: Duration = Duration::from_secs(3_600);
+/// How long a name is left alone whose lookup failed (RFC 9520 3.2: 1 s at least, 5 s to begin with).
+pub const DNS_FAILURE_TTL: Duration = Duration::from_secs(5);
+/// How long an answer is kept of which a piece was not to be had.
+pub const DNS_PARTIAL_TTL: Duration = Duration::from_secs(30);
+/// How long a lookup may take before an answer past its time serves instead, where there is one (RFC 8767 5).
+pub const DNS_STALE_WAIT: Duration = Duration::from_millis(1_800);
+
 // --- packets (net/, wire/) ---------------------------------------------------------------------------------------
 
 /// A UMEM frame, which is also the kernel's limit without multi-buffer.
@@ -144,3 +169,7 @@ const _: () = assert!(
 const _: () = assert!(TIMER_C.as_micros() > 180_000_000, "RFC 3261 16.6.11");
 const _: () = assert!(WORKERS_MAX <= u8::MAX as usize, "worker ids are 8 bits");
 const _: () = assert!(LISTENERS_MAX <= u8::MAX as usize, "listener ids are 8 bits");
+const _: () = assert!(
+    DNS_LOOKUPS_MAX < DNS_FLIGHTS_MAX && SRV_RECORDS_MAX >= DESTINATIONS_MAX,
+    "a cut set still fills an answer"
+);

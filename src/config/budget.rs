@@ -8,9 +8,9 @@ use std::fmt;
 use super::host::Host;
 use super::{Backend, Config, Memory, Mistake, Mistakes};
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, BINDING_COST, FRAME_LEN, FRAMES_PER_QUEUE, MAILBOX_LARGE_LEN,
-    MAILBOX_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN, T1_64, T4, TCP_CONNECTION_COST,
-    TRANSACTION_COST, WORKERS_MAX,
+    ADMIN_CONNECTIONS_MAX, BINDING_COST, DNS_LOOKUPS_MAX, FRAME_LEN, FRAMES_PER_QUEUE,
+    MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN, T1_64, T4,
+    TCP_CONNECTION_COST, TRANSACTION_COST, WORKERS_MAX,
 };
 
 /// What one kind of thing may take.
@@ -297,10 +297,12 @@ fn xdp_queues(config: &Config, workers: usize) -> u64 {
 }
 
 /// Descriptors beside the TCP connections: for each worker its poller, its eventfd and its netlink socket; for each
-/// worker and listener a UDP and an AF_XDP socket; TCP listeners; the admin server; files and the standard three.
+/// worker and listener a UDP and an AF_XDP socket; TCP listeners; the admin server; two DNS servers for each lookup; files and
+/// the standard three.
 fn own_descriptors(config: &Config, workers: usize) -> u64 {
     let listeners = config.listen.len();
-    (workers * (3 + 2 * listeners) + listeners + ADMIN_CONNECTIONS_MAX + 32) as u64
+    (workers * (3 + 2 * listeners) + listeners + ADMIN_CONNECTIONS_MAX + 2 * DNS_LOOKUPS_MAX + 32)
+        as u64
 }
 
 fn overcommitted(config: &Config, budget: &Budget, fixed: u64) -> Mistakes {

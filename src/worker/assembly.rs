@@ -15,7 +15,7 @@ use crate::config::budget::Budget;
 use crate::config::host::Host;
 use crate::config::{self, Config};
 use crate::counters::Counters;
-use crate::datagram::ListenerId;
+use crate::datagram::{ListenerId, Transport};
 use crate::latency::Latency;
 use crate::limits::LISTENERS_MAX;
 use crate::location::{Location, LocationSettings};
@@ -23,6 +23,7 @@ use crate::net::{self, Attachments, BackendChoice, Got, ListenerReport, Listener
 use crate::proxy::domains::Domains;
 use crate::proxy::register::{Registrar, RegistrarSettings};
 use crate::proxy::{Keys, Listener, Proxy, Settings};
+use crate::resolve::{self, Bell, Desk, Resolver};
 use crate::secret::Secret;
 
 /// Everything that is to run.
@@ -31,6 +32,8 @@ pub(super) struct Assembly {
     pub(super) control: Arc<Control>,
     /// What the admin server shows; it also keeps the XDP programs attached.
     pub(super) state: Arc<State>,
+    /// Ends with the workers.
+    pub(super) resolver: Resolver,
 }
 
 impl Assembly {
@@ -68,8 +71,10 @@ impl Assembly {
             location,
             clock: Clock::start(),
         };
+        let (resolver, desks) = resolver(config, &specs, shared.control.mailboxes(), &counters)?;
         let state = state(
             &measures,
+            resolver.counters(),
             &shared.location,
             &opened.reports,
             opened.attachments,
@@ -79,16 +84,18 @@ impl Assembly {
             .workers
             .into_iter()
             .zip(measures)
+            .zip(desks)
             .enumerate()
-            .filter_map(|(number, (ports, measures))| {
+            .filter_map(|(number, ((ports, measures), desk))| {
                 let proxy = cores.core(number, &shared.location, &measures.counters);
-                Worker::new(worker_id(number), proxy, ports, &shared, measures)
+                Worker::new(worker_id(number), proxy, ports, desk, &shared, measures)
             })
             .collect();
         Ok(Self {
             workers,
             control: shared.control,
             state,
+            resolver,
         })
     }
 }
@@ -113,7 +120,7 @@ impl Cores {
             worker: worker_id(0),
             workers: u8::try_from(workers).unwrap_or(u8::MAX),
             server_id: 0,
-            epoch: epoch()?,
+            epoch: random()?,
             keys: Keys {
                 steering: secret.derive("steer").current,
                 transactions: secret.derive("transactions").current,
@@ -247,6 +254,30 @@ fn concrete(address: SocketAddr) -> Result<Vec<SocketAddr>, ServeError> {
     }
 }
 
+/// The resolver, and a desk for each worker. It is told which families and transports our listeners speak.
+fn resolver(
+    config: &Config,
+    specs: &[ListenerSpec],
+    mailboxes: &[Arc<Mailbox>],
+    counters: &[Arc<Counters>],
+) -> Result<(Resolver, Vec<Desk>), ServeError> {
+    let settings = resolve::Settings {
+        servers: config.dns.servers.clone(),
+        timeout: config.dns.timeout,
+        names_max: config.dns.cache_size,
+        stale_max: config.dns.stale_max,
+        sources: specs.iter().map(|spec| spec.address.ip()).collect(),
+        transports: vec![Transport::Udp, Transport::Tcp],
+        seed: random()?,
+    };
+    let bell = |mailbox: &Arc<Mailbox>| -> Bell {
+        let mailbox = Arc::clone(mailbox);
+        Box::new(move || mailbox.rouse())
+    };
+    let workers = mailboxes.iter().map(bell).zip(counters.iter().cloned());
+    Ok(Resolver::start(&settings, workers.collect())?)
+}
+
 /// Says in the log what a listener got; loudly where it is not what it might have been.
 fn announce(report: &ListenerReport) {
     match &report.got {
@@ -258,6 +289,7 @@ fn announce(report: &ListenerReport) {
 /// What the admin server shows. What the kernel counts is read when it is asked for; so the state holds the attachments.
 fn state(
     measures: &[Measures],
+    resolver: Arc<Counters>,
     location: &Arc<Location>,
     reports: &[ListenerReport],
     attachments: Attachments,
@@ -268,6 +300,7 @@ fn state(
         .map(|measures| Arc::clone(&measures.counters))
         .collect();
     counters.push(Arc::clone(&kernel));
+    counters.push(resolver);
     let latency = measures
         .iter()
         .map(|measures| Arc::clone(&measures.latency))
@@ -314,8 +347,8 @@ fn share(count: u64, workers: usize) -> u32 {
     u32::try_from(share).unwrap_or(u32::MAX)
 }
 
-/// 64 random bits that tell this start of the process from every other.
-fn epoch() -> Result<u64, ServeError> {
+/// 64 random bits, as those that tell this start of the process from every other.
+fn random() -> Result<u64, ServeError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| ServeError::System {
         what: "random bits",

@@ -26,6 +26,7 @@ use crate::admin::{Admin, AdminError, Phase};
 use crate::config::{Config, Mistakes};
 use crate::datagram::WorkerId;
 use crate::net::NetError;
+use crate::resolve::{Resolver, ResolverError};
 use crate::secret::Secret;
 
 /// Why the server does not start, or does not go on.
@@ -40,6 +41,9 @@ pub enum ServeError {
     /// The admin server does not start.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The resolver does not start.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
     /// The system refuses something that every process may have.
     #[error("{what}: {source}")]
     System {
@@ -72,6 +76,7 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         workers,
         control,
         state,
+        resolver,
     } = assembly;
     let _admin = match &config.admin {
         Some(admin) => Some(Admin::start(admin, Arc::clone(&state))?),
@@ -84,6 +89,7 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
     let mut life = Life {
         control,
         threads,
+        resolver,
         drain_until: None,
     };
     loop {
@@ -109,6 +115,7 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
 struct Life {
     control: Arc<Control>,
     threads: Vec<thread::JoinHandle<()>>,
+    resolver: Resolver,
     drain_until: Option<Instant>,
 }
 
@@ -140,6 +147,7 @@ impl Life {
                 error!(worker = number, "died");
             }
         }
+        drop(self.resolver);
         info!("ended");
         Ok(())
     }
