@@ -165,6 +165,7 @@ counters! {
         DnsLookupSrv "type" "SRV",
         DnsLookupA "type" "A",
         DnsLookupAaaa "type" "AAAA",
+        DnsLookupCname "type" "CNAME",
     }
     gauge "dns_names_known" "next hops whose answers are remembered" {
         DnsNamesKnown "" "",

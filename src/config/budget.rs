@@ -8,8 +8,8 @@ use std::fmt;
 use super::host::Host;
 use super::{Backend, Config, Memory, Mistake, Mistakes};
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, BINDING_COST, DNS_LOOKUPS_MAX, FRAME_LEN, FRAMES_PER_QUEUE,
-    MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN, T1_64, T4,
+    ADMIN_CONNECTIONS_MAX, BINDING_COST, DNS_LOOKUPS_MAX, DNS_QUESTIONS_MAX, FRAME_LEN,
+    FRAMES_PER_QUEUE, MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN, T1_64, T4,
     TCP_CONNECTION_COST, TRANSACTION_COST, WORKERS_MAX,
 };
 
@@ -356,7 +356,10 @@ pub const RING_S: u64 = 10;
 /// Timers L and M); BYE server for 64*T1 (Timer J) and client for T4 (Timer K).
 const CALL_TRANSACTION_S: u64 = 2 * (RING_S + T1_64.as_secs()) + T1_64.as_secs() + T4.as_secs();
 const MAILBOX_COST: u64 = ((MAILBOX_LEN - MAILBOX_LARGE_LEN) * SMALL_BUFFER_LEN
-    + MAILBOX_LARGE_LEN * (MESSAGE_LEN_MAX + 29)) as u64;
+    + MAILBOX_LARGE_LEN * (MESSAGE_LEN_MAX + 29)
+    + DNS_QUESTIONS_MAX * QUESTION_COST) as u64;
+/// A place for a question and one for its answer.
+const QUESTION_COST: usize = 1_024;
 
 const _: () = assert!(TRANSACTION_SHARE + BINDING_SHARE + TCP_CONNECTION_SHARE == 100);
 // 8 GiB at 50% admits 1.5M transactions, or 2M bindings.

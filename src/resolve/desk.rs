@@ -228,6 +228,9 @@ const NOWHERE: Destination = Destination {
     address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
 };
 
+// What `strowger check` counts a question with.
+const _: () = assert!(size_of::<Asked>() + size_of::<Answer>() <= 1_024);
+
 #[cfg(test)]
 mod tests {
     use super::*;

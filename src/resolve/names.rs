@@ -90,15 +90,37 @@ impl Names {
         .await
     }
 
-    /// SRV records.
+    /// SRV records, of the name or of what it is an alias for.
     pub(super) async fn srv(&self, name: &Name) -> Records<SRV> {
-        self.look_up(name, RecordType::SRV, Counter::DnsLookupSrv, |data| {
+        let record = |data: &RData| {
             let RData::SRV(record) = data else {
                 return None;
             };
             Some(record.clone())
-        })
-        .await
+        };
+        let (mut name, mut expires) = (name.clone(), far_off());
+        for _ in 0..ALIASES_MAX {
+            let (kind, counter) = (RecordType::SRV, Counter::DnsLookupSrv);
+            let given = self.ask(&name, kind, counter, record).await;
+            if !is_astray(&given, &name) {
+                return records(given).until(expires);
+            }
+            let target = self.ask(&name, RecordType::CNAME, Counter::DnsLookupCname, |data| {
+                let RData::CNAME(target) = data else {
+                    return None;
+                };
+                Some(target.0.clone())
+            });
+            match records(target.await) {
+                Records::Found(targets, until) => {
+                    expires = expires.min(until);
+                    name = targets.into_iter().next().unwrap_or_default();
+                }
+                Records::None(until) => return Records::None(until),
+                Records::Failed => return Records::Failed,
+            }
+        }
+        Records::Failed
     }
 
     /// The addresses of a host, of the families that we speak (RFC 7984 4.1: both are looked up, at once).
@@ -173,32 +195,65 @@ impl Names {
         counter: Counter,
         pick: impl Fn(&RData) -> Option<T>,
     ) -> Records<T> {
+        records(self.ask(name, kind, counter, pick).await)
+    }
+
+    async fn ask<T>(
+        &self,
+        name: &Name,
+        kind: RecordType,
+        counter: Counter,
+        pick: impl Fn(&RData) -> Option<T>,
+    ) -> Given<T> {
         let Ok(_place) = self.room.acquire().await else {
-            return Records::Failed;
+            return Err(NetError::NoConnections);
         };
         self.counters.increment(counter);
-        match self.resolver.lookup(name.clone(), kind).await {
-            Ok(found) => {
-                let of_kind = found.answers().iter();
-                let of_kind = of_kind.filter(|record| record.record_type() == kind);
-                let list: Vec<T> = of_kind.filter_map(|record| pick(&record.data)).collect();
-                if list.is_empty() {
-                    Records::None(Instant::now())
-                } else {
-                    Records::Found(list, found.valid_until())
-                }
-            }
-            Err(NetError::Dns(DnsError::NoRecordsFound(none))) if is_denial(none.response_code) => {
-                // RFC 2308 5: without the SOA it is not kept.
-                let ttl_s = none.negative_ttl.unwrap_or(0);
-                Records::None(Instant::now() + Duration::from_secs(ttl_s.into()))
-            }
-            Err(error) => {
-                debug!(%name, %kind, "{error}");
-                Records::Failed
-            }
+        let found = self.resolver.lookup(name.clone(), kind).await?;
+        let of_kind = found.answers().iter();
+        let of_kind = of_kind.filter(|record| record.record_type() == kind);
+        let list = of_kind.filter_map(|record| pick(&record.data)).collect();
+        Ok((list, found.valid_until()))
+    }
+}
+
+/// What hickory gave: records and their end, or why not.
+type Given<T> = Result<(Vec<T>, Instant), NetError>;
+
+impl<T> Records<T> {
+    /// The same, at most until then.
+    fn until(self, end: Instant) -> Self {
+        match self {
+            Self::Found(list, until) => Self::Found(list, until.min(end)),
+            Self::None(until) => Self::None(until.min(end)),
+            Self::Failed => Self::Failed,
         }
     }
+}
+
+fn records<T>(given: Given<T>) -> Records<T> {
+    match given {
+        Ok((list, _)) if list.is_empty() => Records::None(Instant::now()),
+        Ok((list, until)) => Records::Found(list, until),
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) if is_denial(none.response_code) => {
+            // RFC 2308 5: without the SOA it is not kept.
+            let ttl_s = none.negative_ttl.unwrap_or(0);
+            Records::None(Instant::now() + Duration::from_secs(ttl_s.into()))
+        }
+        Err(error) => {
+            debug!("a lookup failed: {error}");
+            Records::Failed
+        }
+    }
+}
+
+/// Whether hickory 0.26 went astray: where an SRV set stands behind a CNAME, it goes on to the set's *target*, asks for SRV
+/// there, and gives that denial. It is known by the name in it.
+fn is_astray<T>(given: &Given<T>, name: &Name) -> bool {
+    let Err(NetError::Dns(DnsError::NoRecordsFound(none))) = given else {
+        return false;
+    };
+    none.query.name() != name
 }
 
 /// Whether the server says that there is nothing, and not that it cannot say.
@@ -224,6 +279,8 @@ pub(super) fn far_off() -> Instant {
     Instant::now() + Duration::from_secs(DNS_TTL_MAX.as_secs())
 }
 
+/// CNAME behind CNAME, before an SRV set.
+const ALIASES_MAX: usize = 4;
 /// Tries that fit into the time of an answer.
 const TRIES: u32 = 4;
 /// More than that is cut off by the time of the answer.
