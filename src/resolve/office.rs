@@ -3,13 +3,14 @@
 //! A name whose lookup fails is left alone for a while (RFC 9520), and what was known of it serves meanwhile, past its time
 //! (RFC 8767). Every question is answered within the time that the operator set; a lookup that takes longer is given up.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::Settings;
 use super::cache::Cache;
@@ -33,6 +34,8 @@ pub(super) struct Office {
     trays: Vec<Arc<Tray>>,
     counters: Arc<Counters>,
     book: RefCell<Book>,
+    /// When the log was last told that lookups fail.
+    told_at: Cell<Option<Instant>>,
 }
 
 struct Book {
@@ -76,6 +79,7 @@ impl Office {
                 flights: HashMap::new(),
                 lots: Lots::new(settings.seed),
             }),
+            told_at: Cell::new(None),
         })
     }
 
@@ -192,6 +196,7 @@ impl Office {
     /// Notes that a lookup failed; those who waited get what was known, if anything.
     fn fail(&self, key: &Key) {
         let now = Instant::now();
+        self.tell(now);
         let stale = self.stale(&self.entry(key), now);
         for waiter in self.waiting(key) {
             self.answer(waiter, stale.as_deref(), stale_or_failed(stale.is_some()));
@@ -201,6 +206,17 @@ impl Office {
             retry_at: Some(now + DNS_FAILURE_TTL_STD),
         };
         self.book.borrow_mut().known.keep(key.clone(), entry);
+    }
+
+    /// Tells the log that lookups fail; not of each, and not of which: a name is somebody's.
+    fn tell(&self, now: Instant) {
+        let is_news = |at: Instant| now >= at + TOLD_AGAIN;
+        if self.told_at.get().is_none_or(is_news) {
+            self.told_at.set(Some(now));
+            warn!(
+                "the DNS does not say where a next hop is; strowger_dns_answers_total tells how often"
+            );
+        }
     }
 
     fn entry(&self, key: &Key) -> Entry {
@@ -256,6 +272,8 @@ fn stale_or_failed(is_stale: bool) -> Counter {
     }
 }
 
+/// How often the log is told of failures, at most.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 const DNS_STALE_WAIT_STD: Duration = Duration::from_micros(DNS_STALE_WAIT.as_micros());
 const DNS_FAILURE_TTL_STD: Duration = Duration::from_micros(DNS_FAILURE_TTL.as_micros());
 const DNS_PARTIAL_TTL_STD: Duration = Duration::from_micros(DNS_PARTIAL_TTL.as_micros());
