@@ -36,14 +36,10 @@ pub const TIMER_C: Duration = Duration::from_secs(181);
 /// Branches of one request: contacts of an AoR tried in parallel. Contacts past it (lowest q first) are left out.
 pub const BRANCHES_MAX: usize = 16;
 
-/// Destinations kept of one name (RFC 3263). Further ones are left out.
-pub const DESTINATIONS_MAX: usize = 16;
 /// How long a branch waits for the answer to its question. Then: as if the name did not exist.
 pub const LOOKUP_TIME: Duration = Duration::from_secs(10);
 /// ACKs that wait for a name at the same time. One more is dropped and counted; the 2xx comes again, and the ACK with it.
 pub const ACKS_WAITING_MAX: u32 = 256;
-/// The longest host name that is looked up (RFC 1035 2.3.4). Longer: as if it did not exist.
-pub const HOST_LEN_MAX: usize = 255;
 /// How long a destination may be silent where there is another to try (RFC 3263 4.3).
 pub const FAILOVER: Duration = Duration::from_secs(4);
 /// How long the contacts of one q ring before those of the next are tried (RFC 3261 16.6, serial forking).
@@ -155,6 +151,31 @@ pub const TCP_DEAD_AFTER: Duration = Duration::from_secs(32);
 /// Letters in a mailbox at which TCP waits: the other half is for datagrams, which cannot.
 pub const MAILBOX_TCP_LEN: usize = MAILBOX_LEN / 2;
 
+// --- names (resolve/) ---------------------------------------------------------------------------------------------
+
+/// The longest host name that is asked for (RFC 1035 2.3.4). Longer: it leads nowhere.
+pub const HOST_LEN_MAX: usize = 255;
+/// Destinations of one answer. More: the first ones stand, in the order of RFC 3263.
+pub const DESTINATIONS_MAX: usize = 16;
+/// Questions of one worker that wait for their answers. More: refused and counted; the request is answered at once.
+pub const DNS_QUESTIONS_MAX: usize = 1_024;
+/// Names that are being looked up, by whichever workers asked. More: answered with nothing, counted as failed.
+pub const DNS_FLIGHTS_MAX: usize = 4_096;
+/// Lookups at the DNS servers at one time: each holds a socket a server. More: they wait, within the time of their question.
+pub const DNS_LOOKUPS_MAX: usize = 128;
+/// Records of one SRV set. More: those of the lowest priority numbers stand.
+pub const SRV_RECORDS_MAX: usize = 32;
+/// The longest that the DNS's word is kept.
+pub const DNS_TTL_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// The longest that its word is kept that there is nothing (RFC 2308 5: one to three hours work well).
+pub const DNS_NEGATIVE_TTL_MAX: Duration = Duration::from_secs(3_600);
+/// How long a name is left alone whose lookup failed (RFC 9520 3.2: 1 s at least, 5 s to begin with).
+pub const DNS_FAILURE_TTL: Duration = Duration::from_secs(5);
+/// How long an answer is kept of which a piece was not to be had.
+pub const DNS_PARTIAL_TTL: Duration = Duration::from_secs(30);
+/// How long a lookup may take before an answer past its time serves instead, where there is one (RFC 8767 5).
+pub const DNS_STALE_WAIT: Duration = Duration::from_millis(1_800);
+
 // --- packets (net/, wire/) ---------------------------------------------------------------------------------------
 
 /// A UMEM frame, which is also the kernel's limit without multi-buffer.
@@ -220,3 +241,7 @@ const _: () = assert!(
 const _: () = assert!(TIMER_C.as_micros() > 180_000_000, "RFC 3261 16.6.11");
 const _: () = assert!(WORKERS_MAX <= u8::MAX as usize, "worker ids are 8 bits");
 const _: () = assert!(LISTENERS_MAX <= u8::MAX as usize, "listener ids are 8 bits");
+const _: () = assert!(
+    DNS_LOOKUPS_MAX < DNS_FLIGHTS_MAX && SRV_RECORDS_MAX >= DESTINATIONS_MAX,
+    "a cut set still fills an answer"
+);

@@ -6,21 +6,28 @@ use super::mailbox::{Kind, Mailbox};
 use crate::datagram::{Datagram, Flow, WorkerId};
 use crate::net::{self, Link, Transmitters};
 use crate::proxy::{MailboxFull, Output, Question, ResolverFull, SendError};
+use crate::resolve::Desk;
 
 /// A worker's exit while one datagram is at work.
 pub(super) struct Exit<'a> {
     transmitters: &'a mut Transmitters,
     mailboxes: &'a [Arc<Mailbox>],
+    desk: &'a mut Desk,
     /// Whom a reply may be sent back to by swapping the addresses of the frame that came.
     answering: Option<(Flow, Link)>,
 }
 
 impl<'a> Exit<'a> {
     /// An exit with nothing to answer: for timers.
-    pub(super) fn new(transmitters: &'a mut Transmitters, mailboxes: &'a [Arc<Mailbox>]) -> Self {
+    pub(super) fn new(
+        transmitters: &'a mut Transmitters,
+        mailboxes: &'a [Arc<Mailbox>],
+        desk: &'a mut Desk,
+    ) -> Self {
         Self {
             transmitters,
             mailboxes,
+            desk,
             answering: None,
         }
     }
@@ -59,8 +66,8 @@ impl Output for Exit<'_> {
         mailbox.post(Kind::Received, datagram, link)
     }
 
-    fn resolve(&mut self, _: &Question<'_>) -> Result<(), ResolverFull> {
-        Err(ResolverFull)
+    fn resolve(&mut self, question: &Question<'_>) -> Result<(), ResolverFull> {
+        self.desk.ask(question)
     }
 
     fn is_connected(&self, flow: &Flow) -> bool {

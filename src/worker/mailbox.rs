@@ -112,10 +112,15 @@ impl Mailbox {
             self.give_back(letter.buffer);
             return Err(MailboxFull);
         }
+        self.rouse();
+        Ok(())
+    }
+
+    /// Wakes the owner if it sleeps: for who leaves it something elsewhere.
+    pub(super) fn rouse(&self) {
         if self.is_sleeping.swap(false, Ordering::SeqCst) {
             self.wake();
         }
-        Ok(())
     }
 
     /// Whether it has room for TCP, which can wait: the rest is left to those who cannot.
