@@ -74,7 +74,7 @@ impl Assembly {
         let (resolver, desks) = resolver(config, &specs, shared.control.mailboxes(), &counters)?;
         let state = state(
             &measures,
-            resolver.counters(),
+            &resolver,
             &shared.location,
             &opened.reports,
             opened.attachments,
@@ -289,7 +289,7 @@ fn announce(report: &ListenerReport) {
 /// What the admin server shows. What the kernel counts is read when it is asked for; so the state holds the attachments.
 fn state(
     measures: &[Measures],
-    resolver: Arc<Counters>,
+    resolver: &Resolver,
     location: &Arc<Location>,
     reports: &[ListenerReport],
     attachments: Attachments,
@@ -300,7 +300,7 @@ fn state(
         .map(|measures| Arc::clone(&measures.counters))
         .collect();
     counters.push(Arc::clone(&kernel));
-    counters.push(resolver);
+    counters.push(resolver.counters());
     let latency = measures
         .iter()
         .map(|measures| Arc::clone(&measures.latency))
@@ -308,6 +308,7 @@ fn state(
     let location = Arc::clone(location);
     let bindings = Box::new(move || location.bindings() as u64);
     let mut state = State::new(counters, latency, bindings);
+    state.dns = Some(resolver.times());
     state.refresh = Box::new(move || attachments.publish(&kernel));
     // Set once, here: nobody else has the state yet.
     let _ = state.listeners.set(reports.iter().map(shown).collect());
