@@ -31,6 +31,7 @@ use self::names::Names;
 use self::office::Office;
 use crate::counters::Counters;
 use crate::datagram::Transport;
+use crate::latency::Histogram;
 use crate::limits::BATCH;
 use crate::time::Duration;
 
@@ -60,6 +61,7 @@ pub struct Settings {
 pub struct Resolver {
     line: Arc<Line>,
     counters: Arc<Counters>,
+    times: Arc<Histogram>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -98,10 +100,11 @@ impl Resolver {
             .enable_time()
             .build()?;
         let names = Names::new(settings, servers, Arc::clone(&counters))?;
-        let (its_line, its_counters, settings) =
-            (Arc::clone(&line), Arc::clone(&counters), settings.clone());
+        let times = Arc::new(Histogram::new());
+        let (its_line, settings) = (Arc::clone(&line), settings.clone());
+        let measures = (Arc::clone(&counters), Arc::clone(&times));
         let body = move || {
-            let office = Office::new(&settings, names, trays, its_counters);
+            let office = Office::new(&settings, names, trays, measures);
             LocalSet::new().block_on(&runtime, attend(&its_line, &office));
         };
         let thread = thread::Builder::new()
@@ -110,6 +113,7 @@ impl Resolver {
         let resolver = Self {
             line,
             counters,
+            times,
             thread: Some(thread),
         };
         Ok((resolver, desks))
@@ -119,6 +123,12 @@ impl Resolver {
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
+    }
+
+    /// How long the answers take, from the question's arrival at the thread.
+    #[must_use]
+    pub fn times(&self) -> Arc<Histogram> {
+        Arc::clone(&self.times)
     }
 }
 

@@ -22,8 +22,10 @@ use super::order;
 use super::plan::Plan;
 use crate::counters::{Counter, Counters};
 use crate::datagram::Transport;
+use crate::latency::Histogram;
 use crate::limits::{DNS_FAILURE_TTL, DNS_FLIGHTS_MAX, DNS_PARTIAL_TTL, DNS_STALE_WAIT};
 use crate::proxy::QuestionId;
+use crate::time;
 
 /// The thread's state.
 pub(super) struct Office {
@@ -33,6 +35,7 @@ pub(super) struct Office {
     stale_max: Duration,
     trays: Vec<Arc<Tray>>,
     counters: Arc<Counters>,
+    times: Arc<Histogram>,
     book: RefCell<Book>,
     /// When the log was last told that lookups fail.
     told_at: Cell<Option<Instant>>,
@@ -58,6 +61,7 @@ struct Entry {
 struct Waiter {
     id: QuestionId,
     desk: usize,
+    since: Instant,
 }
 
 impl Office {
@@ -65,7 +69,7 @@ impl Office {
         settings: &Settings,
         names: Names,
         trays: Vec<Arc<Tray>>,
-        counters: Arc<Counters>,
+        (counters, times): (Arc<Counters>, Arc<Histogram>),
     ) -> Rc<Self> {
         Rc::new(Self {
             names,
@@ -74,6 +78,7 @@ impl Office {
             stale_max: Duration::from_micros(settings.stale_max.as_micros()),
             trays,
             counters,
+            times,
             book: RefCell::new(Book {
                 known: Cache::new(settings.names_max),
                 flights: HashMap::new(),
@@ -85,16 +90,17 @@ impl Office {
 
     /// Takes a question up.
     pub(super) fn take(self: &Rc<Self>, asked: Asked) {
+        let now = Instant::now();
         let waiter = Waiter {
             id: asked.id,
             desk: asked.desk,
+            since: now,
         };
         let key = Key {
             host: asked.host().into(),
             port: asked.port,
             transport: asked.transport,
         };
-        let now = Instant::now();
         let entry = self.entry(&key);
         if let Some(plan) = entry.plan.as_ref().filter(|plan| now < plan.expires) {
             self.counters.increment(Counter::DnsCacheHit);
@@ -250,6 +256,9 @@ impl Office {
             order::arrange(&plan.services, lots, &mut answer);
         }
         self.counters.increment(result);
+        let took_us = waiter.since.elapsed().as_micros();
+        let took_us = u64::try_from(took_us).unwrap_or(u64::MAX);
+        self.times.record(time::Duration::from_micros(took_us));
         if let Some(tray) = self.trays.get(waiter.desk) {
             tray.put(answer);
         }

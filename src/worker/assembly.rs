@@ -75,7 +75,7 @@ impl Assembly {
         let (resolver, desks) = resolver(config, &specs, shared.control.mailboxes(), &counters)?;
         let state = state(
             &measures,
-            resolver.counters(),
+            &resolver,
             &shared.location,
             &opened.reports,
             opened.attachments,
@@ -389,7 +389,7 @@ fn announce(report: &ListenerReport) {
 /// What the admin server shows. What the kernel counts is read when it is asked for; so the state holds the attachments.
 fn state(
     measures: &[Measures],
-    resolver: Arc<Counters>,
+    resolver: &Resolver,
     location: &Arc<Location>,
     reports: &[ListenerReport],
     attachments: Attachments,
@@ -400,7 +400,7 @@ fn state(
         .iter()
         .map(|measures| Arc::clone(&measures.counters))
         .collect();
-    counters.extend([Arc::clone(&kernel), tcp, resolver]);
+    counters.extend([Arc::clone(&kernel), tcp, resolver.counters()]);
     let latency = measures
         .iter()
         .map(|measures| Arc::clone(&measures.latency))
@@ -408,6 +408,7 @@ fn state(
     let location = Arc::clone(location);
     let bindings = Box::new(move || location.bindings() as u64);
     let mut state = State::new(counters, latency, bindings);
+    state.dns = Some(resolver.times());
     state.refresh = Box::new(move || attachments.publish(&kernel));
     // Set once, here: nobody else has the state yet.
     let _ = state.listeners.set(reports.iter().map(shown).collect());

@@ -25,9 +25,16 @@ impl Named {
         let folder = std::env::temp_dir().join(format!("stg{pid}-{}", 100 + u32::from(number)));
         fs::create_dir_all(&folder).expect("a folder");
         let address = free_address(pid, number);
-        // A copy, so that a host's AppArmor profile for the path does not keep it from this folder.
+        // A copy, so that a host's AppArmor profile for the path does not keep it from this folder. By a process of its own: a file
+        // that this one has open for writing, another test's child may inherit, and then it is too busy to be run.
         let program = folder.join("named");
-        fs::copy("/usr/sbin/named", &program).expect("named: apt-get install bind9");
+        let copied = Command::new("cp")
+            .args(["/usr/sbin/named".as_ref(), program.as_os_str()])
+            .status();
+        assert!(
+            copied.is_ok_and(|status| status.success()),
+            "named: apt-get install bind9"
+        );
         fs::write(
             folder.join("example.net.zone"),
             include_str!("example.net.zone"),
