@@ -21,5 +21,6 @@ mod system {
     mod scratch;
     mod server;
     mod sipp;
+    mod tcp;
     mod tools;
 }

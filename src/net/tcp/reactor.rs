@@ -65,7 +65,7 @@ impl<R: Recipient> Reactor<R> {
             accept_at: None,
             table: Table::new(tcp.settings.connections_max, tcp.roster),
             timers: Wheel::with_capacity(0),
-            outbox: tcp.outbox,
+            outbox: Arc::clone(&tcp.outbox),
             paused: VecDeque::new(),
             returned: VecDeque::new(),
             desk: Desk {
@@ -74,6 +74,7 @@ impl<R: Recipient> Reactor<R> {
                 now,
                 scratch: vec![0; TCP_READ_LEN].into_boxed_slice(),
                 index: Box::new(Index::new()),
+                outbox: tcp.outbox,
             },
             settings: tcp.settings,
             listeners: tcp.listeners,
