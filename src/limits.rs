@@ -94,6 +94,8 @@ pub const TCP_ACCEPT_BATCH: usize = 64;
 pub const TCP_READ_LEN: usize = 64 * 1_024;
 /// Events taken at one time; the others at the next.
 pub const TCP_EVENTS_MAX: usize = 256;
+/// Events acted on before a batch of what the workers send has its turn.
+pub const TCP_EVENTS_SHARE: usize = 32;
 /// Messages that wait for the TCP thread. Full: the message is not sent, and its worker knows at once.
 pub const TCP_OUTBOX_LEN: usize = 4_096;
 /// Of their buffers, those that hold a whole [`MESSAGE_LEN_MAX`]; the others hold [`SMALL_BUFFER_LEN`].
