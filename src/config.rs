@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-pub use address::NextHop;
+pub use address::{HopHost, NextHop};
 pub use admin::Admin;
 pub use limits::{Limits, Memory};
 pub use listen::{Backend, Listen, Mode};

@@ -108,6 +108,9 @@ counters! {
         RetransmitRequestSent "kind" "request_sent",
         RetransmitResponseSent "kind" "response_sent",
     }
+    counter "failovers" "branches tried anew at another destination of the same name" {
+        Failovers "" "",
+    }
     counter "requests" "requests taken up, by method" {
         RequestInvite "method" "INVITE",
         RequestAck "method" "ACK",
@@ -141,6 +144,7 @@ counters! {
         RefusedOutOfOrder "cause" "register_out_of_order",
         RefusedLoop "cause" "loop",
         RefusedMaxForwards "cause" "max_forwards",
+        RefusedMaxBreadth "cause" "max_breadth",
         RefusedUnresolvable "cause" "unresolvable",
     }
     gauge "tcp_connections" "TCP connections open or being opened" {

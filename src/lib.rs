@@ -6,13 +6,14 @@
 //! |---|---|---|
 //! | shell | [`worker`], [`net`], [`admin`], [`doctor`] | everything below |
 //! | core | [`proxy`] | the core below, leaves |
-//! | core | [`transaction`], [`location`] | `sip`, `timer`, leaves; not each other |
+//! | core | [`transaction`], [`location`], [`auth`] | `sip`, `timer`, leaves; not each other |
 //! | core | [`sip`], [`wire`], [`timer`] | leaves |
 //! | leaves | [`limits`], [`time`], [`datagram`], [`counters`], [`scan`], [`config`], [`secret`] | nothing of ours |
 //!
 //! The core reads no clock, starts no thread and opens no socket; `docs/architecture.md` tells why.
 
 pub mod admin;
+pub mod auth;
 pub mod config;
 pub mod counters;
 pub mod datagram;

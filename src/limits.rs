@@ -23,6 +23,8 @@ pub const MAX_FORWARDS_DEFAULT: u8 = 70;
 pub const T1: Duration = Duration::from_millis(500);
 /// T2: the longest interval between retransmissions of a non-INVITE request or an INVITE response.
 pub const T2: Duration = Duration::from_secs(4);
+/// When the client of a non-INVITE request has reset its Timer E to T2: T1, 2*T1 and 4*T1 after the first (RFC 4320 4.1).
+pub const LATE: Duration = Duration::from_micros(7 * T1.as_micros());
 /// T4: how long a message may stay in the network.
 pub const T4: Duration = Duration::from_secs(5);
 /// 64*T1: Timers B, F, H, J, L and M.
@@ -33,6 +35,26 @@ pub const TIMER_D: Duration = Duration::from_secs(32);
 pub const TIMER_C: Duration = Duration::from_secs(181);
 /// Branches of one request: contacts of an AoR tried in parallel. Contacts past it (lowest q first) are left out.
 pub const BRANCHES_MAX: usize = 16;
+
+/// Destinations kept of one name (RFC 3263). Further ones are left out.
+pub const DESTINATIONS_MAX: usize = 16;
+/// How long a branch waits for the answer to its question. Then: as if the name did not exist.
+pub const LOOKUP_TIME: Duration = Duration::from_secs(10);
+/// ACKs that wait for a name at the same time. One more is dropped and counted; the 2xx comes again, and the ACK with it.
+pub const ACKS_WAITING_MAX: u32 = 256;
+/// The longest host name that is looked up (RFC 1035 2.3.4). Longer: as if it did not exist.
+pub const HOST_LEN_MAX: usize = 255;
+/// How long a destination may be silent where there is another to try (RFC 3263 4.3).
+pub const FAILOVER: Duration = Duration::from_secs(4);
+/// How long the contacts of one q ring before those of the next are tried (RFC 3261 16.6, serial forking).
+pub const RING: Duration = Duration::from_secs(20);
+/// Max-Breadth of a request that came without one (RFC 5393 5.3.3.1).
+pub const MAX_BREADTH_DEFAULT: u8 = 60;
+/// A request longer than this goes by TCP where the next hop is known to speak it (RFC 3261 18.1.1, the path MTU not known).
+pub const UDP_REQUEST_LEN_MAX: usize = 1_300;
+
+/// Challenges that go out with the best of several 401 and 407 responses (RFC 3261 16.7 step 7). What does not fit is left out.
+pub const CHALLENGES_LEN_MAX: usize = 4_096;
 
 // --- timers (timer.rs) -------------------------------------------------------------------------------------------
 
@@ -60,6 +82,10 @@ pub const REGISTER_CONTACTS_MAX: usize = 32;
 pub const RECLAIM_SCAN_MAX: u32 = 64;
 /// Bindings of one contact, of so many AoRs, by which a Request-URI is known as registered. More: these stand for all.
 pub const CONTACT_AORS_MAX: usize = 64;
+/// Users whose secrets a shard remembers. More: the one who was away longest is forgotten, and asked for again.
+pub const SUBSCRIBERS_PER_SHARD_MAX: usize = 256;
+/// Nonces of one user whose counts are remembered. More: the oldest is refused, and its bearer takes a new one.
+pub const NONCES_MAX: usize = 4;
 /// How long a removed binding keeps its (Call-ID, CSeq), so that a late duplicate cannot revive it (64*T1).
 pub const TOMBSTONE: Duration = T1_64;
 

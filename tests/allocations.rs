@@ -246,10 +246,7 @@ struct Calls {
 impl Calls {
     fn new() -> Self {
         let phones = Phones::new();
-        let listener = Listener {
-            id: ListenerId(0),
-            address: "192.0.2.1:5060".parse().expect("an address"),
-        };
+        let listener = Listener::new(ListenerId(0), "192.0.2.1:5060".parse().expect("an address"));
         let keys = Keys {
             branches: vec![[1; 16]],
             tokens: vec![[2; 16]],

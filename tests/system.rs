@@ -9,6 +9,8 @@ mod system {
     mod calls;
     mod capability;
     mod drain;
+    mod ends;
+    mod exactness;
     mod fragments;
     mod handoff;
     mod loss;
@@ -25,4 +27,6 @@ mod system {
     mod slowloris;
     mod tcp;
     mod tools;
+    mod torture;
+    mod torture_ipv6;
 }

@@ -19,7 +19,7 @@ fn rank(module: &str) -> Option<u8> {
             Some(0)
         }
         "sip" | "wire" | "timer" => Some(1),
-        "transaction" | "location" => Some(2),
+        "transaction" | "location" | "auth" => Some(2),
         "proxy" => Some(3),
         "net" | "admin" => Some(4),
         "worker" | "doctor" => Some(5),

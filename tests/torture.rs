@@ -1,5 +1,8 @@
 //! RFC 4475: every torture message gets the verdict of `torture/EXPECT.tsv`, as far as the parser gives it.
 
+#[path = "fuzz/message.rs"]
+mod message;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
@@ -321,154 +324,18 @@ fn mutate(bytes: &[u8], mutations: &[Mutation]) -> Vec<u8> {
     out
 }
 
-/// Asks a message for everything it has, and checks that each place lies where it should.
-fn walk(message: Message<'_>) {
-    let bytes = message.bytes();
-    let within = |span: Span| {
-        assert!(
-            span.start <= span.end && usize::from(span.end) <= bytes.len(),
-            "{span:?} of {}",
-            bytes.len()
-        );
-    };
-    let mut line_start = message.start_line_span().end;
-    for field in message.all_headers() {
-        within(field.line_span);
-        assert!(
-            field.line_span.start >= line_start,
-            "fields come one behind the other"
-        );
-        line_start = field.line_span.end;
-        assert_eq!(message.text(field.value_span), field.value);
-        assert!(
-            field.line_span.start <= field.value_span.start
-                && field.value_span.end <= field.line_span.end
-        );
-        let mut count = 0;
-        for value in message.values(field.name) {
-            within(value.span());
-            within(value.removal_span());
-            assert!(!value.bytes().is_empty());
-            if let Ok(via) = value.via() {
-                within(via.span());
-                let _ = (
-                    via.host(),
-                    via.rport(),
-                    via.received(),
-                    via.ttl(),
-                    via.maddr(),
-                    via.is_rfc3261(),
-                );
-                via.params().iter().for_each(|param| within(param.span));
-            }
-            if let Ok(address) = value.address() {
-                within(address.uri_span());
-                let _ = address.uri().map(|uri| sip::uri::equivalent(&uri, &uri));
-            }
-            let _ = value.contact();
-            count += 1;
-        }
-        let mut edits = Edits::new();
-        for cut in message.removal_of_first(field.name, count) {
-            within(cut);
-            match edits.remove(cut) {
-                Ok(()) | Err(EditError::TooMany) => {}
-                Err(error) => panic!("{error:?}: cuts of one kind never overlap"),
-            }
-        }
-    }
-    within(message.request_uri_span());
-    within(message.version_span());
-    let _ = (
-        message.body(),
-        message.cseq(),
-        message.from().display(),
-        message.to_tag(),
-        message.reason(),
-    );
-}
-
-/// What must hold of any bytes whatever.
-fn check(bytes: &[u8]) {
-    let mut index = Index::new();
-    let message = match sip::parse(bytes, &mut index) {
-        Parsed::Good(message) => {
-            walk(message);
-            let mut again = Index::new();
-            let Parsed::Good(same) = sip::parse(message.bytes(), &mut again) else {
-                panic!("a good message stays good")
-            };
-            assert_eq!(
-                same.bytes(),
-                message.bytes(),
-                "what is forwarded is what was read"
-            );
-            assert_eq!(same.body(), message.body());
-            // Where the message says how long it is, a stream is cut where the datagram is.
-            if message.header(HeaderName::ContentLength).is_some()
-                && !bytes.starts_with(b"\r\n\r\n")
-            {
-                assert_eq!(
-                    sip::frame(message.bytes(), &mut again),
-                    Frame::Message(message.end())
-                );
-            }
-            // No bare CR or LF is in the head of what is forwarded.
-            let head = &message.bytes()[..usize::from(message.headers_end())];
-            let bare = |at: usize| match head[at] {
-                b'\n' => at == 0 || head[at - 1] != b'\r',
-                b'\r' => head.get(at + 1).is_some_and(|&next| next != b'\n'),
-                _ => false,
-            };
-            assert!(!(0..head.len()).any(bare));
-            message
-        }
-        Parsed::Answerable(message, _) => {
-            walk(message);
-            message
-        }
-        Parsed::NotSip(_) => return,
-    };
-    match sip::frame(bytes, &mut Index::new()) {
-        Frame::Partial => {}
-        Frame::Keepalive(len) | Frame::Message(len) | Frame::Unframed(len) => {
-            assert!(len > 0 && len <= bytes.len())
-        }
-    }
-    if message.is_request() {
-        let source = "192.0.2.77:5077".parse().expect("an address");
-        let reply = Reply::new(&message, 404, "Not Found")
-            .to_tag(b"t")
-            .received(source)
-            .record_route(true);
-        let mut out = vec![0; reply.len()];
-        assert_eq!(reply.write(&mut out), Some(out.len()));
-        if matches!(sip::parse(bytes, &mut Index::new()), Parsed::Good(_)) {
-            let mut index = Index::new();
-            let Parsed::Good(reply) = sip::parse(&out, &mut index) else {
-                panic!("the response to a good request is good: {}", text(&out))
-            };
-            assert_eq!(reply.call_id(), message.call_id());
-            assert_eq!(reply.cseq(), message.cseq());
-            assert_eq!(reply.from_tag(), message.from_tag());
-            assert_eq!(reply.top_via().branch(), message.top_via().branch());
-            assert!(reply.to_tag().is_some());
-        }
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-        check(&bytes);
+        message::run(&bytes);
     }
 
     #[test]
     fn no_mutated_message_breaks_a_promise(which in any::<Place>(), mutations in prop::collection::vec(mutation(), 1..6)) {
         let cases = cases();
-        check(&mutate(&cases[which.index(cases.len())].bytes, &mutations));
+        message::run(&mutate(&cases[which.index(cases.len())].bytes, &mutations));
     }
 
     #[test]

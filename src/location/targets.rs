@@ -29,6 +29,14 @@ pub struct Target<'a> {
     pub received: Option<Flow>,
 }
 
+impl Target<'_> {
+    /// The q value in thousandths. RFC 3841 7.2.3: a contact without one counts as 1.0.
+    #[must_use]
+    pub fn q(&self) -> u16 {
+        self.q.unwrap_or(Q_DEFAULT)
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     start: u32,
@@ -83,8 +91,7 @@ impl Targets {
 
     /// Puts the highest q first, among equals the newest, and leaves out what is past the first `len_max`.
     pub(super) fn rank(&mut self, len_max: usize) {
-        // RFC 3841 7.2.3: a contact without a q counts as 1.0.
-        let q = |entry: &Entry| entry.q.unwrap_or(1_000);
+        let q = |entry: &Entry| entry.q.unwrap_or(Q_DEFAULT);
         self.entries.sort_unstable_by(|a, b| {
             q(b).cmp(&q(a))
                 .then(b.modified.cmp(&a.modified))
@@ -94,7 +101,7 @@ impl Targets {
     }
 
     /// The contacts in their order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Target<'_>> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Target<'_>> + Clone {
         self.entries.iter().map(|entry| self.target_of(entry))
     }
 
@@ -134,6 +141,8 @@ impl Targets {
     }
 }
 
+/// The q of a contact that has none.
+const Q_DEFAULT: u16 = 1_000;
 /// Room for texts and contacts to begin with.
 const BYTES: usize = 4_096;
 const ENTRIES: usize = 16;

@@ -37,6 +37,7 @@ impl Proxy {
         if entry.state().is_pending() {
             entry.data.is_cancelled = true;
             self.cancel_pending(now, server, bench, out);
+            self.conclude_if_done(now, server, bench, out);
         }
     }
 
@@ -77,6 +78,15 @@ impl Proxy {
         let Some(entry) = self.table.client_mut(client) else {
             return;
         };
+        if !entry.is_started() {
+            // Its next hop is still being looked up: nobody knows of it.
+            let is_given_up = self
+                .table
+                .client(client)
+                .and_then(|client| self.table.server(client.server()))
+                .is_some_and(|server| server.data.is_cancelled);
+            return self.give_up(client, if is_given_up { 487 } else { 408 });
+        }
         if entry.state() == ClientState::Invite(invite_client::State::Proceeding) {
             self.send_cancel(now, client, bench, out);
         } else {
@@ -109,11 +119,15 @@ impl Proxy {
             role: Role::Cancel { of: invite },
             cseq_hash: self.cseq_hash(number, b"CANCEL"),
             loop_hash: 0,
+            breadth: 0,
+            is_answered: false,
+            rest: None,
         };
-        let Some(by) = self.table.open_client(now, server, false, flow, leg) else {
+        let Some(by) = self.table.open_client(server, false, flow, leg) else {
             // No slot: the guard below ends the branch all the same.
             return self.table.guard(now, invite, T1_64);
         };
+        self.table.start_client(now, by);
         if let Some(entry) = self.table.client_mut(invite) {
             entry.data.role = Role::Request {
                 cancel: Cancel::Sent { by },

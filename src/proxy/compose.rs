@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 
 use super::token::Token;
+use crate::datagram::Transport;
 use crate::limits::MAX_FORWARDS_DEFAULT;
 use crate::sip::edit::{EditError, Edits};
 use crate::sip::message::Message;
@@ -22,8 +23,8 @@ pub(super) struct Hop<'a> {
     pub(super) path: Option<&'a [u8]>,
     /// Our branch.
     pub(super) branch: &'a [u8],
-    /// The transport's name in our Via.
-    pub(super) transport: &'static str,
+    /// The transport that our Via names.
+    pub(super) transport: Transport,
     /// Our address on the way out.
     pub(super) sent_by: SocketAddr,
     /// Where the request came from.
@@ -34,6 +35,8 @@ pub(super) struct Hop<'a> {
     pub(super) from_strict_router: bool,
     /// The Record-Route to put in.
     pub(super) record: Option<Record>,
+    /// The Max-Breadth, unless it stays as it came.
+    pub(super) breadth: Option<u8>,
 }
 
 /// Our Record-Route: its token, and our addresses on both sides.
@@ -41,10 +44,10 @@ pub(super) struct Hop<'a> {
 pub(super) struct Record {
     /// The dialog token.
     pub(super) token: Token,
-    /// Our address towards the callee.
-    pub(super) outward: SocketAddr,
-    /// Our address towards the caller; where it is another, two values are put in (RFC 5658).
-    pub(super) inward: SocketAddr,
+    /// Our address and transport towards the callee.
+    pub(super) outward: (SocketAddr, Transport),
+    /// Those towards the caller; where they are others, two values are put in (RFC 5658).
+    pub(super) inward: (SocketAddr, Transport),
 }
 
 impl std::fmt::Debug for Record {
@@ -78,7 +81,7 @@ pub(super) fn relay(
     }
     edits.insert_with(top_line, |text| {
         text.put(b"Via: SIP/2.0/");
-        text.put(hop.transport.as_bytes());
+        text.put(hop.transport.as_str().as_bytes());
         text.put(b" ");
         put_address(text, hop.sent_by);
         text.put(b";branch=");
@@ -88,13 +91,53 @@ pub(super) fn relay(
     // RFC 3261 18.2.1 and RFC 3581 4; what the sender itself wrote there is replaced.
     top.stamp(hop.source, edits)?;
     max_forwards(edits, message, top_line)?;
+    if let Some(breadth) = hop.breadth {
+        max_breadth(edits, message, top_line, breadth)?;
+    }
+    content_length(edits, message, hop.transport)?;
     routes(edits, message, hop, top_line)
 }
 
-/// RFC 3261 16.6 step 2, and 16.4 for what a strict router sent.
+/// Fills `edits` with what turns a response that a branch received into the one that goes on by `transport`: less our Via
+/// (RFC 3261 16.7 step 3).
+///
+/// # Errors
+/// When there is no Via to take off.
+pub(super) fn respond(
+    edits: &mut Edits,
+    response: &Message<'_>,
+    transport: Transport,
+) -> Result<(), EditError> {
+    edits.clear();
+    let top = response.values(HeaderName::Via).next();
+    let top = top.ok_or(EditError::OutOfMessage)?;
+    edits.remove(response.removal_span(&top))?;
+    content_length(edits, response, transport)
+}
+
+/// RFC 3261 16.6 step 9 and 18.4: what came in a datagram may do without Content-Length; a stream cannot.
+fn content_length(
+    edits: &mut Edits,
+    message: &Message<'_>,
+    transport: Transport,
+) -> Result<(), EditError> {
+    if transport == Transport::Udp || message.header(HeaderName::ContentLength).is_some() {
+        return Ok(());
+    }
+    edits.insert_with(message.headers_end(), |text| {
+        text.put(b"Content-Length: ");
+        text.put_decimal(message.body().len() as u64);
+        text.put(b"\r\n");
+    })
+}
+
+/// RFC 3261 16.6 step 2, and 16.4 for what a strict router sent; step 6 for what goes to one.
 fn request_uri(edits: &mut Edits, message: &Message<'_>, hop: &Hop<'_>) -> Result<(), EditError> {
     if let Some(target) = hop.target {
         return edits.replace(message.request_uri_span(), target);
+    }
+    if let Some(router) = strict_router(message, hop) {
+        return edits.replace(message.request_uri_span(), router);
     }
     if hop.from_strict_router
         && let Some(uri) = last_route_uri(message)
@@ -106,12 +149,15 @@ fn request_uri(edits: &mut Edits, message: &Message<'_>, hop: &Hop<'_>) -> Resul
 
 /// RFC 3261 16.6 step 4; RFC 5658 2: two values where the sides differ, the callee's on top.
 fn record_route(edits: &mut Edits, at: u16, record: &Record) -> Result<(), EditError> {
-    let mut line = |address: SocketAddr| {
+    let mut line = |(address, transport): (SocketAddr, Transport)| {
         edits.insert_with(at, |text| {
             text.put(b"Record-Route: <sip:");
             text.put(record.token.as_bytes());
             text.put(b"@");
             put_address(text, address);
+            if transport == Transport::Tcp {
+                text.put(b";transport=tcp");
+            }
             text.put(b";lr>\r\n");
         })
     };
@@ -139,7 +185,27 @@ fn max_forwards(edits: &mut Edits, message: &Message<'_>, at: u16) -> Result<(),
     }
 }
 
-/// RFC 3261 16.4: our own Route values go; RFC 3327 5.4: the path of a contact is put before what stays.
+/// RFC 5393 5.3.3: what a branch gets of the breadth.
+fn max_breadth(
+    edits: &mut Edits,
+    message: &Message<'_>,
+    at: u16,
+    breadth: u8,
+) -> Result<(), EditError> {
+    match message.header(HeaderName::MaxBreadth) {
+        Some(header) => edits.replace_with(header.value_span, |text| {
+            text.put_decimal(u64::from(breadth))
+        }),
+        None => edits.insert_with(at, |text| {
+            text.put(b"Max-Breadth: ");
+            text.put_decimal(u64::from(breadth));
+            text.put(b"\r\n");
+        }),
+    }
+}
+
+/// RFC 3261 16.4: our own Route values go; 16.6 step 6: the target comes last where the next hop is a strict router, whose
+/// own value goes; RFC 3327 5.4: the path of a contact is put before what stays.
 fn routes(
     edits: &mut Edits,
     message: &Message<'_>,
@@ -147,8 +213,10 @@ fn routes(
     top_line: u16,
 ) -> Result<(), EditError> {
     let total = message.values(HeaderName::Route).count();
-    let consumed = usize::from(hop.routes_consumed);
-    let last = if hop.from_strict_router {
+    let goes_to_strict = strict_router(message, hop).is_some();
+    let consumed = usize::from(hop.routes_consumed) + usize::from(goes_to_strict);
+    // A target that a strict router before us put last stays there for the strict router behind us.
+    let last = if hop.from_strict_router && !goes_to_strict {
         message.values(HeaderName::Route).last()
     } else {
         None
@@ -165,15 +233,41 @@ fn routes(
     if let Some(last) = last.filter(|_| at_front < total) {
         edits.remove(last.removal_span())?;
     }
+    let mut put_route = |at: u16, parts: [&[u8]; 3]| {
+        edits.insert_with(at, |text| {
+            text.put(b"Route: ");
+            parts.iter().for_each(|part| text.put(part));
+            text.put(b"\r\n");
+        })
+    };
+    if goes_to_strict && !hop.from_strict_router {
+        let after = message.headers(HeaderName::Route).last();
+        let at = after.map_or(top_line, |header| header.line_span.end);
+        put_route(at, [b"<", message.request_uri(), b">"])?;
+    }
     let Some(path) = hop.path else { return Ok(()) };
     let at = message
         .header(HeaderName::Route)
         .map_or(top_line, |header| header.line_span.start);
-    edits.insert_with(at, |text| {
-        text.put(b"Route: ");
-        text.put(path);
-        text.put(b"\r\n");
-    })
+    put_route(at, [b"", path, b""])
+}
+
+/// The next hop's URI where it is a strict router: a Route value that is not ours, without `lr`.
+fn strict_router<'a>(message: &Message<'a>, hop: &Hop<'_>) -> Option<&'a [u8]> {
+    if hop.target.is_some() {
+        return None;
+    }
+    let mut values = message
+        .values(HeaderName::Route)
+        .skip(usize::from(hop.routes_consumed));
+    let next = values.next()?;
+    // The last one is the target where a strict router sent it.
+    if hop.from_strict_router && values.next().is_none() {
+        return None;
+    }
+    let address = next.address().ok()?;
+    let is_strict = address.uri().is_ok_and(|uri| !uri.is_loose_router());
+    is_strict.then(|| address.uri_bytes())
 }
 
 /// The URI of the last Route value: where a strict router before us put the target (RFC 3261 16.4).

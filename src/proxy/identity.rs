@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 
 use super::domains::Domains;
 use super::settings::{Listener, Settings};
-use crate::datagram::{Flow, ListenerId, Transport};
-use crate::sip::uri::{Scheme, Uri};
+use crate::datagram::{Destination, ListenerId, Transport};
+use crate::limits::UDP_REQUEST_LEN_MAX;
+use crate::sip::host::Host;
+use crate::sip::uri::Uri;
 
 /// The port that a SIP URI means when it names none (RFC 3261 19.1.2).
 pub(super) const PORT_DEFAULT: u16 = 5060;
@@ -43,6 +45,13 @@ impl Identity {
     /// Whether we are responsible for a URI: its host is a domain of ours, or an address that we listen on.
     #[must_use]
     pub(super) fn is_ours(&self, uri: &Uri<'_>) -> bool {
+        // RFC 3261 16.4 and 16.5: a maddr that is not ours makes it somebody else's.
+        if let Some(Some(maddr)) = uri.param(b"maddr") {
+            let is_own = |host: &Host<'_>| self.domains.owns(host) || self.is_own_address(host);
+            if !Host::parse(maddr).is_ok_and(|host| is_own(&host)) {
+                return false;
+            }
+        }
         if self.listener_named(uri).is_some() {
             return true;
         }
@@ -53,6 +62,14 @@ impl Identity {
                 .iter()
                 .any(|listener| listener.address.port() == port);
         port_is_ours && self.domains.owns(&uri.host)
+    }
+
+    fn is_own_address(&self, host: &Host<'_>) -> bool {
+        host.ip().is_some_and(|ip| {
+            self.listeners
+                .iter()
+                .any(|listener| listener.address.ip() == ip)
+        })
     }
 
     /// Whether a source address is a peer's.
@@ -71,36 +88,34 @@ impl Identity {
             .map(|listener| listener.address)
     }
 
-    /// The flow to a URI that names an address: by `listener` if that speaks the address's family, else by the first that
-    /// does. `None` for a host name, and for a transport that we do not speak.
+    /// How long a request by UDP may be where the next hop is known to speak TCP.
     #[must_use]
-    pub(super) fn flow_to(&self, uri: &Uri<'_>, listener: ListenerId) -> Option<Flow> {
-        let speaks_udp = match uri.param(b"transport") {
-            None => true,
-            Some(value) => value.is_some_and(|value| value.eq_ignore_ascii_case(b"udp")),
-        };
-        if !speaks_udp || uri.scheme != Scheme::Sip {
-            return None;
-        }
-        let ip = uri.host.ip()?;
-        let port = uri.port.unwrap_or(PORT_DEFAULT);
-        self.flow_from(listener, SocketAddr::new(ip, port))
+    pub(super) fn udp_request_len_max(&self, id: ListenerId) -> usize {
+        self.listeners
+            .iter()
+            .find(|listener| listener.id == id)
+            .map_or(UDP_REQUEST_LEN_MAX, |listener| listener.udp_request_len_max)
     }
 
-    /// The flow to an address, by `listener` if that speaks its family, else by the first that does.
+    /// The listener by which to send to a destination: `preferred` if it speaks that family and transport, else the first
+    /// that does.
     #[must_use]
-    pub(super) fn flow_from(&self, listener: ListenerId, peer: SocketAddr) -> Option<Flow> {
-        let speaks = |listener: &&Listener| listener.address.is_ipv4() == peer.is_ipv4();
-        let preferred = self
+    pub(super) fn listener_for(
+        &self,
+        destination: &Destination,
+        preferred: ListenerId,
+    ) -> Option<ListenerId> {
+        let speaks = |listener: &&Listener| {
+            let is_of_family = listener.address.is_ipv4() == destination.address.is_ipv4();
+            is_of_family && (listener.tcp || destination.transport == Transport::Udp)
+        };
+        let chosen = self
             .listeners
             .iter()
-            .find(|other| other.id == listener)
-            .filter(speaks);
-        let chosen = preferred.or_else(|| self.listeners.iter().find(speaks))?;
-        Some(Flow {
-            listener: chosen.id,
-            transport: Transport::Udp,
-            peer,
-        })
+            .filter(speaks)
+            .find(|listener| listener.id == preferred);
+        chosen
+            .or_else(|| self.listeners.iter().find(speaks))
+            .map(|listener| listener.id)
     }
 }

@@ -22,6 +22,12 @@ pub(super) struct Relay {
     pub(super) is_cancelled: bool,
     /// The best final response so far.
     pub(super) best: Option<Best>,
+    /// The challenges of the 401 and 407 responses beside the best one, as header lines (RFC 3261 16.7 step 7).
+    pub(super) challenges: Option<Stored>,
+    /// Contacts that have not been tried yet, the highest q first, as `fork` writes them.
+    pub(super) untried: Option<Stored>,
+    /// How many branches may be in progress at the same time (RFC 5393 5.3.3).
+    pub(super) breadth: u8,
 }
 
 /// A final response that may yet be forwarded.
@@ -56,6 +62,12 @@ pub(super) struct Leg {
     pub(super) cseq_hash: u32,
     /// The loop-detection hash of the request (RFC 5393).
     pub(super) loop_hash: u32,
+    /// Its part of the request's breadth, which goes into Max-Breadth.
+    pub(super) breadth: u8,
+    /// Whether any response came.
+    pub(super) is_answered: bool,
+    /// Destinations to try when this one fails (RFC 3263 4.3), as `next_hop` writes them.
+    pub(super) rest: Option<Stored>,
 }
 
 /// What a client transaction carries.
@@ -94,12 +106,15 @@ impl Holdings for Relay {
         if let Some(best) = self.best {
             best.release(arena);
         }
+        for stored in [self.challenges, self.untried].into_iter().flatten() {
+            arena.release(stored);
+        }
     }
 }
 
 impl Holdings for Leg {
     fn release(self, arena: &mut Arena) {
-        for stored in [self.target, self.path].into_iter().flatten() {
+        for stored in [self.target, self.path, self.rest].into_iter().flatten() {
             arena.release(stored);
         }
     }
@@ -130,6 +145,32 @@ impl Best {
 }
 
 impl Leg {
+    /// The same branch again, for another destination; `None` at the arena's bound.
+    #[must_use]
+    pub(super) fn duplicate(&self, arena: &mut Arena) -> Option<Self> {
+        let target = match &self.target {
+            Some(target) => Some(arena.duplicate(target)?),
+            None => None,
+        };
+        let path = match self.path.as_ref().map(|path| arena.duplicate(path)) {
+            Some(None) => {
+                if let Some(target) = target {
+                    arena.release(target);
+                }
+                return None;
+            }
+            copied => copied.flatten(),
+        };
+        Some(Self {
+            target,
+            path,
+            role: Role::Request { cancel: Cancel::No },
+            is_answered: false,
+            rest: None,
+            ..*self
+        })
+    }
+
     /// Whether this is the relayed request rather than a CANCEL of it.
     #[must_use]
     pub(super) const fn is_request(&self) -> bool {

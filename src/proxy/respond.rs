@@ -1,18 +1,15 @@
-//! Response processing (RFC 3261 16.7): what comes back by a branch, and what of it the caller is told.
+//! Response processing (RFC 3261 16.7): what comes back by a branch, and what of it goes on at once.
 
 use super::answer::{count_final, count_unsent};
 use super::forward::send_edited;
 use super::output::Output;
-use super::relay::{Best, Cancel, Role};
+use super::relay::{Cancel, Role};
 use super::{Bench, Proxy, compose};
 use crate::counters::Counter;
 use crate::datagram::Datagram;
 use crate::sip::message::{Message, Parsed, parse};
 use crate::sip::name::HeaderName;
-use crate::sip::reply::Reply;
-use crate::sip::status;
 use crate::time::Instant;
-use crate::transaction::arena::Stored;
 use crate::transaction::client::{ClientEvent, ClientSlot};
 use crate::transaction::id::{BranchError, TransactionId};
 use crate::transaction::server::{ServerEvent, ServerSlot};
@@ -128,17 +125,21 @@ impl Proxy {
                 self.forward_response(now, server, response, ServerEvent::Success, bench, out);
                 self.cancel_pending(now, server, bench, out);
             }
+            // RFC 3263 4.3: a 503 is for the next destination to do better.
+            503 if self.fail_over(now, client, bench, out) => {
+                self.conclude_if_done(now, server, bench, out);
+            }
             status => {
                 if status >= 600 {
                     // RFC 3261 16.7 step 5: a 6xx ends the search; it is forwarded when all branches have ended.
                     self.cancel_pending(now, server, bench, out);
                 }
-                if self.has_pending_legs(server) || self.has_better(server, status) {
-                    self.note_received(server, status, response);
-                    self.conclude_if_done(now, server, bench, out);
-                } else if status == 503 || status == 408 {
-                    // Neither is always passed on as it came.
-                    self.note_received(server, status, response);
+                let must_wait = self.has_pending_legs(server)
+                    || self.has_better(server, status)
+                    || (status < 600 && self.may_fork_further(server));
+                // A 503 and a 408 are not always passed on as they came.
+                if must_wait || status == 503 || status == 408 {
+                    self.note_received(server, status, response, bench);
                     self.conclude_if_done(now, server, bench, out);
                 } else {
                     self.forward_response(now, server, response, ServerEvent::Failure, bench, out);
@@ -156,16 +157,27 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        let Some(leg) = self.table.client(client) else {
+        let Some(leg) = self.table.client_mut(client) else {
             return;
         };
-        match leg.data.role {
+        let is_first = !std::mem::replace(&mut leg.data.is_answered, true);
+        let (role, server, has_rest) = (leg.data.role, leg.server(), leg.data.rest.is_some());
+        match role {
             Role::Request {
                 cancel: Cancel::Wanted,
             } => self.send_cancel(now, client, bench, out),
             Role::Request { cancel: Cancel::No } => {
-                if restarts_timer_c && self.is_invite(leg.server()) {
-                    self.table.guard(now, client, self.settings.timer_c);
+                let Some(relay) = self.table.server(server).map(|server| &server.data) else {
+                    return;
+                };
+                // Contacts that come next wait no longer for one that keeps saying that it rings.
+                let restarts = restarts_timer_c && relay.untried.is_none();
+                if relay.is_invite && (is_first || restarts) {
+                    let span = self.ring_span(relay);
+                    self.table.guard(now, client, span);
+                } else if is_first && has_rest {
+                    // The wait for a destination that may be dead is over.
+                    self.table.unguard(client);
                 }
             }
             Role::Request {
@@ -197,15 +209,10 @@ impl Proxy {
         if !is_given && !is_late_success {
             return;
         }
-        bench.edits.clear();
-        let is_edited = response
-            .values(HeaderName::Via)
-            .next()
-            .is_some_and(|top| bench.edits.remove(response.removal_span(&top)).is_ok());
-        if !is_edited {
+        let reply_to = entry.data.reply_to;
+        if compose::respond(&mut bench.edits, response, reply_to.transport).is_err() {
             return self.counters.increment(Counter::DropMalformedResponse);
         }
-        let reply_to = entry.data.reply_to;
         count_unsent(&self.counters, send_edited(response, bench, &reply_to, out));
         if event != ServerEvent::Provisional {
             count_final(&self.counters, response.status());
@@ -219,97 +226,6 @@ impl Proxy {
                     let _ = edits.write(bytes, buffer);
                 });
         }
-        self.close_server_if_over(server);
-    }
-
-    /// When no branch is pending any more: sends the best response, or gives up (RFC 3261 16.7 step 6).
-    pub(super) fn conclude_if_done(
-        &mut self,
-        now: Instant,
-        server: ServerSlot,
-        bench: &mut Bench,
-        out: &mut impl Output,
-    ) {
-        let is_pending = self
-            .table
-            .server(server)
-            .is_some_and(|server| server.state().is_pending());
-        if !is_pending || self.has_pending_legs(server) {
-            return;
-        }
-        let Some(entry) = self.table.server_mut(server) else {
-            return;
-        };
-        let is_invite = entry.data.is_invite;
-        match entry.data.best.take() {
-            // 16.7 step 6: a 503 tells of one server downstream, and would make the caller shun us.
-            Some(best) if best.status() == 503 => {
-                best.release(self.table.arena_mut());
-                self.send_made(now, server, 500, bench, out);
-            }
-            Some(Best::Received { status, message }) => {
-                self.send_best(now, server, status, message, out);
-            }
-            Some(Best::Made { status }) => self.send_made(now, server, status, bench, out),
-            None if is_invite => self.send_made(now, server, 408, bench, out),
-            // RFC 4320 4.2: a non-INVITE request is never answered 408; its client knows by its own Timer F.
-            None => {
-                self.table.server_event(now, server, ServerEvent::Abandon);
-                self.close_server_if_over(server);
-            }
-        }
-    }
-
-    /// Sends a response that a branch had received.
-    fn send_best(
-        &mut self,
-        now: Instant,
-        server: ServerSlot,
-        status: u16,
-        message: Stored,
-        out: &mut impl Output,
-    ) {
-        self.table.server_event(now, server, ServerEvent::Failure);
-        self.table.keep_stored(server, message);
-        self.send_kept_response(server, out);
-        count_final(&self.counters, status);
-        self.close_server_if_over(server);
-    }
-
-    /// Sends a final response of our own within a server transaction.
-    fn send_made(
-        &mut self,
-        now: Instant,
-        server: ServerSlot,
-        code: u16,
-        bench: &mut Bench,
-        out: &mut impl Output,
-    ) {
-        self.table.server_event(now, server, ServerEvent::Failure);
-        let Some(entry) = self.table.server(server) else {
-            return;
-        };
-        let (source, reply_to) = (entry.data.source.peer, entry.data.reply_to);
-        bench.text.clear();
-        {
-            let Some(request) = self.stored_request(server, &mut bench.stored) else {
-                return;
-            };
-            let tag = self.tags.tag(&request);
-            let reply = Reply::new(&request, code, status::reason(code))
-                .to_tag(&tag)
-                .received(source);
-            bench.text.resize(reply.len(), 0);
-            let _ = reply.write(&mut bench.text);
-        }
-        let bytes = &bench.text;
-        let sent = out.send(&reply_to, bytes.len(), |buffer| {
-            buffer.copy_from_slice(bytes)
-        });
-        count_unsent(&self.counters, sent);
-        count_final(&self.counters, code);
-        self.table
-            .keep_response(server, bytes.len(), |buffer| buffer.copy_from_slice(bytes));
         self.close_server_if_over(server);
     }
 
@@ -369,7 +285,7 @@ impl Proxy {
     }
 
     /// Whether a branch of the request has no final response yet.
-    fn has_pending_legs(&self, server: ServerSlot) -> bool {
+    pub(super) fn has_pending_legs(&self, server: ServerSlot) -> bool {
         self.table
             .clients_of(server)
             .any(|(_, client)| client.data.is_request() && client.state().is_pending())
@@ -379,55 +295,6 @@ impl Proxy {
         self.table
             .server(server)
             .is_some_and(|server| server.data.is_invite)
-    }
-
-    /// RFC 4320 4.2: a 408 is no answer to a request other than INVITE, whoever made it.
-    pub(super) fn may_answer(&self, server: ServerSlot, status: u16) -> bool {
-        status != 408 || self.is_invite(server)
-    }
-
-    fn has_better(&self, server: ServerSlot, status: u16) -> bool {
-        let best = self
-            .table
-            .server(server)
-            .and_then(|server| server.data.best.as_ref());
-        best.is_some_and(|best| !best.yields_to(status))
-    }
-
-    /// Notes a branch's final response, less our Via, if it is the best so far.
-    fn note_received(&mut self, server: ServerSlot, status: u16, response: &Message<'_>) {
-        if self.has_better(server, status) || !self.may_answer(server, status) {
-            return;
-        }
-        let Some(top) = response.values(HeaderName::Via).next() else {
-            return;
-        };
-        let cut = response.removal_span(&top);
-        let bytes = response.bytes().get(..response.end()).unwrap_or_default();
-        let (head, tail) = (
-            bytes.get(..usize::from(cut.start)),
-            bytes.get(usize::from(cut.end)..),
-        );
-        let (Some(head), Some(tail)) = (head, tail) else {
-            return;
-        };
-        let best = match self.table.arena_mut().reserve(head.len() + tail.len()) {
-            Some((message, buffer)) => {
-                let (front, back) = buffer.split_at_mut(head.len());
-                front.copy_from_slice(head);
-                back.copy_from_slice(tail);
-                Best::Received { status, message }
-            }
-            // At the arena's bound the caller is told the status, if not the rest.
-            None => Best::Made { status },
-        };
-        let former = self
-            .table
-            .server_mut(server)
-            .and_then(|server| server.data.best.replace(best));
-        if let Some(former) = former {
-            former.release(self.table.arena_mut());
-        }
     }
 
     pub(super) fn close_server_if_over(&mut self, server: ServerSlot) {

@@ -2,12 +2,14 @@
 
 use super::Proxy;
 use super::compose::last_route_uri;
+use super::next_hop::NextHop;
+use super::settings::Trunk;
 use super::token::Verified;
 use super::validate::Refusal;
 use crate::counters::Counter;
 use crate::datagram::{Flow, ListenerId};
 use crate::limits::AOR_LEN_MAX;
-use crate::location::{Lookup, Targets};
+use crate::location::{Lookup, Target, Targets};
 use crate::sip::message::Message;
 use crate::sip::name::HeaderName;
 use crate::sip::uri::{Uri, canonical_aor};
@@ -15,20 +17,22 @@ use crate::time::Instant;
 
 /// What was decided about a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
+pub(super) struct Plan<'a> {
     /// Route values of ours to take off.
     pub(super) routes_consumed: u8,
     /// Whether the target stands in the last Route value.
     pub(super) from_strict_router: bool,
     /// Where to.
-    pub(super) way: Way,
+    pub(super) way: Way<'a>,
 }
 
 /// Where a request goes.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Way {
-    /// By one flow.
-    Flow(Flow),
+pub(super) enum Way<'a> {
+    /// To one next hop.
+    Hop(NextHop<'a>),
+    /// To the upstream that takes what is for foreign domains.
+    Trunk,
     /// To the contacts that the lookup gave out.
     Contacts,
 }
@@ -48,13 +52,13 @@ struct Routes<'a> {
 
 impl Proxy {
     /// Decides where `request` goes; contacts are left in `targets`.
-    pub(super) fn route(
+    pub(super) fn route<'a>(
         &self,
         now: Instant,
-        request: &Message<'_>,
+        request: &Message<'a>,
         source: &Flow,
         targets: &mut Targets,
-    ) -> Result<Plan, Refusal<'static>> {
+    ) -> Result<Plan<'a>, Refusal<'static>> {
         let bad_uri = |_| Refusal::new(400);
         let received_uri = Uri::parse(request.request_uri()).map_err(bad_uri)?;
         let from_strict_router = self.is_from_strict_router(request, &received_uri);
@@ -69,68 +73,43 @@ impl Proxy {
         } else {
             routes.dialog
         };
-        let may_relay = dialog.is_some() || self.identity.is_peer(source.peer);
-        let plan = |way| Plan {
+        let way = if let Some(next) = routes.next {
+            if dialog.is_none() && !self.identity.is_peer(source.peer) {
+                return Err(refused(routes.is_forged));
+            }
+            Way::Hop(self.hop_to(&next, routes.listener)?)
+        } else if self.identity.is_ours(&target) {
+            self.look_up(now, &target, targets)?;
+            Way::Contacts
+        } else if let Some(hop) = self.hop_to_contact(now, &target) {
+            Way::Hop(hop)
+        } else if let Some(dialog) = dialog {
+            Way::Hop(self.hop_in_dialog(&dialog, &target, routes.listener)?)
+        } else if self.identity.is_peer(source.peer) {
+            self.way_abroad(request, source, &target, routes.listener)?
+        } else {
+            return Err(refused(routes.is_forged));
+        };
+        Ok(Plan {
             routes_consumed: routes.consumed,
             from_strict_router,
             way,
-        };
-
-        if let Some(next) = routes.next {
-            if !may_relay {
-                return Err(refused(routes.is_forged));
-            }
-            return self
-                .flow_to(&next, routes.listener)
-                .map(|flow| plan(Way::Flow(flow)));
-        }
-        if self.identity.is_ours(&target) {
-            return self
-                .look_up(now, &target, targets)
-                .map(|()| plan(Way::Contacts));
-        }
-        if let Some(flow) = self.flow_of_contact(now, &target) {
-            return Ok(plan(Way::Flow(flow)));
-        }
-        if let Some(dialog) = dialog {
-            let reach = if dialog.from_caller {
-                dialog.reach.callee
-            } else {
-                dialog.reach.caller
-            };
-            let flow = reach.and_then(|peer| self.identity.flow_from(routes.listener, peer));
-            return match flow {
-                Some(flow) => Ok(plan(Way::Flow(flow))),
-                None => self
-                    .flow_to(&target, routes.listener)
-                    .map(|flow| plan(Way::Flow(flow))),
-            };
-        }
-        if may_relay {
-            return self
-                .flow_to(&target, routes.listener)
-                .map(|flow| plan(Way::Flow(flow)));
-        }
-        Err(refused(routes.is_forged))
+        })
     }
 
-    /// The flow to a bound contact: where it registered from, or where its URI says.
-    pub(super) fn flow_of_target(
-        &self,
-        uri: &[u8],
-        path: &[u8],
-        received: Option<Flow>,
-        by: ListenerId,
-    ) -> Option<Flow> {
-        if !path.is_empty() {
+    /// The next hop to a bound contact: where it registered from, or where its URI says.
+    pub(super) fn hop_to_target<'t>(&self, target: &Target<'t>) -> Option<NextHop<'t>> {
+        if !target.path.is_empty() {
             // RFC 3327 5.4: the path is a preloaded Route; its first value is the next hop.
-            let end = memchr::memchr(b'>', path)?;
-            let start = memchr::memchr(b'<', path)? + 1;
-            return self
-                .identity
-                .flow_to(&Uri::parse(path.get(start..end)?).ok()?, by);
+            let end = memchr::memchr(b'>', target.path)?;
+            let start = memchr::memchr(b'<', target.path)? + 1;
+            let first = Uri::parse(target.path.get(start..end)?).ok()?;
+            return self.identity.next_hop(&first, target.listener);
         }
-        received.or_else(|| self.identity.flow_to(&Uri::parse(uri).ok()?, by))
+        target.received.map(NextHop::Flow).or_else(|| {
+            let uri = Uri::parse(target.uri).ok()?;
+            self.identity.next_hop(&uri, target.listener)
+        })
     }
 
     /// RFC 3261 16.4: a strict router puts our Record-Route URI into the Request-URI and the target last.
@@ -210,17 +189,57 @@ impl Proxy {
         }
     }
 
-    fn flow_of_contact(&self, now: Instant, target: &Uri<'_>) -> Option<Flow> {
+    fn hop_to_contact<'a>(&self, now: Instant, target: &Uri<'a>) -> Option<NextHop<'a>> {
         let reached = self.location.registered_contact(now, target.bytes())?;
         reached
             .received
-            .or_else(|| self.identity.flow_to(target, reached.listener))
+            .map(NextHop::Flow)
+            .or_else(|| self.identity.next_hop(target, reached.listener))
     }
 
-    /// The flow to a URI; 503 where it names a host that only DNS could tell.
-    fn flow_to(&self, uri: &Uri<'_>, by: ListenerId) -> Result<Flow, Refusal<'static>> {
+    /// Within a dialog: to the other end, where the token says that it is, or where its Contact says.
+    fn hop_in_dialog<'a>(
+        &self,
+        dialog: &Verified,
+        target: &Uri<'a>,
+        by: ListenerId,
+    ) -> Result<NextHop<'a>, Refusal<'static>> {
+        let reach = if dialog.from_caller {
+            dialog.reach.callee
+        } else {
+            dialog.reach.caller
+        };
+        match reach.and_then(|destination| self.identity.flow_to(&destination, by)) {
+            Some(flow) => Ok(NextHop::Flow(flow)),
+            None => self.hop_to(target, by),
+        }
+    }
+
+    /// A request for a foreign domain whose sender may go there: of our users to the upstream that takes such, if there is
+    /// one and it does not come from there; else where its target says.
+    fn way_abroad<'a>(
+        &self,
+        request: &Message<'a>,
+        source: &Flow,
+        target: &Uri<'a>,
+        by: ListenerId,
+    ) -> Result<Way<'a>, Refusal<'static>> {
+        let is_of_our_user = || {
+            let from = request.from().uri();
+            from.is_ok_and(|from| self.identity.is_ours(&from))
+        };
+        let ip = source.peer.ip().to_canonical();
+        let takes = |trunk: &Trunk| !trunk.addresses.iter().any(|network| network.contains(&ip));
+        if self.settings.trunk.as_deref().is_some_and(takes) && is_of_our_user() {
+            return Ok(Way::Trunk);
+        }
+        self.hop_to(target, by).map(Way::Hop)
+    }
+
+    /// The next hop that a URI names; 503 where we cannot speak to it.
+    fn hop_to<'a>(&self, uri: &Uri<'a>, by: ListenerId) -> Result<NextHop<'a>, Refusal<'static>> {
         self.identity
-            .flow_to(uri, by)
+            .next_hop(uri, by)
             .ok_or(Refusal::counted(503, Counter::RefusedUnresolvable))
     }
 }

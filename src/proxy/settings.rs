@@ -1,9 +1,12 @@
 //! What a proxy is told when it is made: who it is, whom it trusts, its keys and its bounds.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use ipnet::IpNet;
 
-use crate::datagram::{ListenerId, WorkerId};
-use crate::limits::TIMER_C;
+use crate::datagram::{ListenerId, Transport, WorkerId};
+use crate::limits::{FAILOVER, RING, TIMER_C, UDP_REQUEST_LEN_MAX};
 use crate::time::Duration;
 
 /// Everything that one worker's core is configured with. A new configuration is a new `Settings`, swapped whole.
@@ -27,8 +30,14 @@ pub struct Settings {
     pub use_domain: bool,
     /// The networks of our peers: requests from there are relayed anywhere.
     pub peers: Vec<IpNet>,
+    /// Where requests of our users for foreign domains go, if somebody takes them.
+    pub trunk: Option<Arc<Trunk>>,
     /// How long an INVITE branch may ring without news.
     pub timer_c: Duration,
+    /// How long the contacts of one q ring before those of the next are tried.
+    pub ring: Duration,
+    /// How long a destination may be silent where there is another to try.
+    pub failover: Duration,
     /// Transactions that may be in being, server and client together.
     pub transactions_max: u32,
     /// Bytes that stored messages may take.
@@ -41,7 +50,37 @@ pub struct Listener {
     /// Its number.
     pub id: ListenerId,
     /// Its address, which our Via and Record-Route name.
-    pub address: std::net::SocketAddr,
+    pub address: SocketAddr,
+    /// Whether it speaks TCP beside UDP.
+    pub tcp: bool,
+    /// The longest request that leaves by UDP where the next hop is known to speak TCP (RFC 3261 18.1.1).
+    pub udp_request_len_max: usize,
+}
+
+/// The upstream that takes our users' requests for foreign domains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trunk {
+    /// Where it sends from: what comes from there does not go back there.
+    pub addresses: Vec<IpNet>,
+    /// Its host, a name or an address, as in a URI.
+    pub host: String,
+    /// Its port, if one is given.
+    pub port: Option<u16>,
+    /// Its transport, if one is given.
+    pub transport: Option<Transport>,
+}
+
+impl Listener {
+    /// A listener that speaks UDP and TCP on a link with an MTU of 1,500 bytes or more.
+    #[must_use]
+    pub const fn new(id: ListenerId, address: SocketAddr) -> Self {
+        Self {
+            id,
+            address,
+            tcp: true,
+            udp_request_len_max: UDP_REQUEST_LEN_MAX,
+        }
+    }
 }
 
 /// The keys of the core, derived from the cluster's secret. Lists have the current key first, then the one before it.
@@ -73,7 +112,10 @@ impl Settings {
             domains: domains.iter().map(|&domain| domain.to_owned()).collect(),
             use_domain: false,
             peers: Vec::new(),
+            trunk: None,
             timer_c: TIMER_C,
+            ring: RING,
+            failover: FAILOVER,
             transactions_max: 65_536,
             message_bytes_max: 256 << 20,
         }

@@ -23,7 +23,7 @@ impl Proxy {
         out: &mut impl Output,
     ) {
         match fired {
-            Fired::Server(server, outcome) => self.on_server_timer(server, outcome, out),
+            Fired::Server(server, outcome) => self.on_server_timer(server, outcome, bench, out),
             Fired::Client(client, outcome) => {
                 self.on_client_timer(now, client, outcome, bench, out)
             }
@@ -31,8 +31,23 @@ impl Proxy {
         }
     }
 
-    fn on_server_timer(&mut self, server: ServerSlot, outcome: Outcome, out: &mut impl Output) {
-        if outcome.emit == Emit::Again {
+    fn on_server_timer(
+        &mut self,
+        server: ServerSlot,
+        outcome: Outcome,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let is_pending = self
+            .table
+            .server(server)
+            .is_some_and(|server| server.state().is_pending());
+        if outcome.emit == Emit::Again && is_pending {
+            // RFC 4320 4.1: a non-INVITE request that was not answered yet.
+            if let Some(request) = self.stored_request(server, &mut bench.stored) {
+                self.send_trying(&request, server, out);
+            }
+        } else if outcome.emit == Emit::Again {
             self.send_response_again(server, out);
         }
         if outcome.is_over {
@@ -58,15 +73,19 @@ impl Proxy {
             count_unsent(&self.counters, sent);
         }
         if outcome.is_over {
+            let has_failed = is_request && outcome.tell == Tell::TimedOut;
+            let goes_on = has_failed && self.fail_over(now, client, bench, out);
             self.close_leg(client);
-            if is_request && outcome.tell == Tell::TimedOut {
+            if has_failed && !goes_on {
                 self.note_made(server, 408);
+            }
+            if has_failed {
                 self.conclude_if_done(now, server, bench, out);
             }
         }
     }
 
-    /// Timer C, or the end of the wait for a cancelled branch's final response.
+    /// The proxy's own timer of a branch: what it waited for has not come.
     fn on_guard(
         &mut self,
         now: Instant,
@@ -77,25 +96,49 @@ impl Proxy {
         let Some(entry) = self.table.client(client) else {
             return;
         };
-        let server = entry.server();
+        let (server, is_started) = (entry.server(), entry.is_started());
         let has_rung = entry.state() == ClientState::Invite(invite_client::State::Proceeding);
-        let is_cancelled = matches!(
-            entry.data.role,
-            Role::Request {
-                cancel: Cancel::Sent { .. } | Cancel::Over
-            }
-        );
-        if has_rung && !is_cancelled {
-            // RFC 3261 16.8: a branch that rang is cancelled.
+        let is_wanted = entry.data.role == Role::Request { cancel: Cancel::No };
+        let is_silent = !entry.data.is_answered && entry.data.rest.is_some();
+        if !is_started {
+            // No answer from the resolver.
+            self.counters.increment(Counter::RefusedUnresolvable);
+            self.give_up(client, 503);
+        } else if is_wanted && is_silent && self.fail_over(now, client, bench, out) {
+            self.supersede(now, client, bench, out);
+        } else if is_wanted && self.may_fork_further(server) {
+            self.cancel_pending(now, server, bench, out);
+            self.fork_further(now, server, bench, out);
+        } else if is_wanted && has_rung {
+            // RFC 3261 16.8, Timer C: a branch that rang is cancelled.
             return self.cancel_leg(now, client, bench, out);
+        } else if is_wanted && self.is_invite(server) {
+            // It has been silent; Timer B ends it.
+            return;
+        } else if !is_wanted {
+            let is_given_up = self
+                .table
+                .server(server)
+                .is_some_and(|server| server.data.is_cancelled);
+            self.give_up(client, if is_given_up { 487 } else { 408 });
         }
-        self.close_leg(client);
-        let is_given_up = self
-            .table
-            .server(server)
-            .is_some_and(|server| server.data.is_cancelled);
-        self.note_made(server, if is_given_up { 487 } else { 408 });
         self.conclude_if_done(now, server, bench, out);
+    }
+
+    /// Another destination has taken a silent one's place: should it ever ring, it is cancelled.
+    fn supersede(
+        &mut self,
+        now: Instant,
+        client: ClientSlot,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let server = self.table.client(client).map(|client| client.server());
+        if server.is_some_and(|server| self.is_invite(server)) {
+            self.cancel_leg(now, client, bench, out);
+        } else {
+            self.close_leg(client);
+        }
     }
 
     /// The transport says that a branch's destination cannot be reached (RFC 3261 16.9).
@@ -113,12 +156,16 @@ impl Proxy {
         let outcome = self
             .table
             .client_event(now, client, ClientEvent::TransportError);
-        if outcome.is_some_and(|outcome| outcome.tell == Tell::Failed) {
-            self.close_leg(client);
-            if is_request {
-                self.note_made(server, 503);
-                self.conclude_if_done(now, server, bench, out);
-            }
+        if outcome.is_none_or(|outcome| outcome.tell != Tell::Failed) {
+            return;
+        }
+        let goes_on = is_request && self.fail_over(now, client, bench, out);
+        self.close_leg(client);
+        if is_request && !goes_on {
+            self.note_made(server, 503);
+        }
+        if is_request {
+            self.conclude_if_done(now, server, bench, out);
         }
     }
 

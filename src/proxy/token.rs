@@ -2,7 +2,7 @@
 //!
 //! It is a MAC over the Call-ID and the caller's tag, in the user part of the Record-Route URI: valid only in a request
 //! with a To tag, with that Call-ID, and with that tag in From or To. Any node of the cluster can check it. Where a phone is
-//! behind NAT the token also says, under the same MAC, at which address it is reached.
+//! behind NAT, or on a TCP connection, the token also says, under the same MAC, where it is reached.
 
 use core::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
@@ -10,13 +10,15 @@ use std::net::{IpAddr, SocketAddr};
 use data_encoding::BASE32_DNSSEC;
 use siphasher::sip::SipHasher24;
 
+use crate::datagram::{Destination, Transport};
+
 /// Where the two ends of a dialog are reached, if not where their Contact says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// The caller's address behind its NAT.
-    pub caller: Option<SocketAddr>,
-    /// The callee's.
-    pub callee: Option<SocketAddr>,
+    /// Where the caller is behind its NAT, or its connection.
+    pub caller: Option<Destination>,
+    /// Where the callee is.
+    pub callee: Option<Destination>,
 }
 
 /// A token that was found valid.
@@ -43,6 +45,12 @@ pub struct Token {
 
 const PREFIX: &[u8] = b"st";
 const MAC_LEN: usize = 8;
+const CALLER_V4: u8 = 1;
+const CALLER_V6: u8 = 2;
+const CALLEE_V4: u8 = 4;
+const CALLEE_V6: u8 = 8;
+const CALLER_TCP: u8 = 16;
+const CALLEE_TCP: u8 = 32;
 const PLAIN_LEN_MAX: usize = 1 + 2 * 18 + MAC_LEN;
 /// The longest token: both ends behind NAT, over IPv6.
 pub const TOKEN_LEN_MAX: usize = PREFIX.len() + (PLAIN_LEN_MAX * 8).div_ceil(5);
@@ -59,8 +67,13 @@ impl TokenCodec {
     pub fn encode(&self, call_id: &[u8], caller_tag: &[u8], reach: &Reach) -> Token {
         let mut plain = [0; PLAIN_LEN_MAX];
         let mut len = 1;
-        for (address, v4, v6) in [(reach.caller, 1, 2), (reach.callee, 4, 8)] {
-            let Some(address) = address else { continue };
+        for (destination, v4, v6, tcp) in [
+            (reach.caller, CALLER_V4, CALLER_V6, CALLER_TCP),
+            (reach.callee, CALLEE_V4, CALLEE_V6, CALLEE_TCP),
+        ] {
+            let Some(Destination { transport, address }) = destination else {
+                continue;
+            };
             let mut put = |bytes: &[u8]| {
                 plain[len..len + bytes.len()].copy_from_slice(bytes);
                 len += bytes.len();
@@ -71,6 +84,7 @@ impl TokenCodec {
             }
             put(&address.port().to_be_bytes());
             plain[0] |= if address.is_ipv4() { v4 } else { v6 };
+            plain[0] |= if transport == Transport::Tcp { tcp } else { 0 };
         }
         let key = self.keys.first().copied().unwrap_or_default();
         let sum = mac(&key, call_id, caller_tag, &plain[..len]);
@@ -118,10 +132,22 @@ impl TokenCodec {
             return None;
         }
         let (flags, mut rest) = said.split_first()?;
-        let caller = take_address(&mut rest, flags & 1 != 0, flags & 2 != 0)?;
-        let callee = take_address(&mut rest, flags & 4 != 0, flags & 8 != 0)?;
+        let is_set = |flag| flags & flag != 0;
+        let caller = take_address(&mut rest, is_set(CALLER_V4), is_set(CALLER_V6))?;
+        let callee = take_address(&mut rest, is_set(CALLEE_V4), is_set(CALLEE_V6))?;
+        let reached = |address: Option<SocketAddr>, by_tcp| {
+            let transport = if by_tcp {
+                Transport::Tcp
+            } else {
+                Transport::Udp
+            };
+            address.map(|address| Destination { transport, address })
+        };
         Some(Verified {
-            reach: Reach { caller, callee },
+            reach: Reach {
+                caller: reached(caller, is_set(CALLER_TCP)),
+                callee: reached(callee, is_set(CALLEE_TCP)),
+            },
             from_caller,
         })
     }
@@ -184,8 +210,14 @@ mod tests {
 
     fn reach() -> Reach {
         Reach {
-            caller: Some("198.51.100.7:1024".parse().expect("an address")),
-            callee: Some("[2001:db8::1]:5062".parse().expect("an address")),
+            caller: Some(Destination {
+                transport: Transport::Tcp,
+                address: "198.51.100.7:1024".parse().expect("an address"),
+            }),
+            callee: Some(Destination {
+                transport: Transport::Udp,
+                address: "[2001:db8::1]:5062".parse().expect("an address"),
+            }),
         }
     }
 

@@ -65,6 +65,13 @@ impl Proxy {
         if request.max_forwards() == Some(0) {
             return Err(Refusal::counted(483, Counter::RefusedMaxForwards));
         }
+        // RFC 5393 5.3.3: no breadth is left to forward it with.
+        if request
+            .header(HeaderName::MaxBreadth)
+            .is_some_and(|header| header.value == b"0")
+        {
+            return Err(Refusal::counted(440, Counter::RefusedMaxBreadth));
+        }
         // 16.3 step 4, with the hash of RFC 5393 4.2.
         if self.has_looped(request) {
             return Err(Refusal::counted(482, Counter::RefusedLoop));

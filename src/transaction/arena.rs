@@ -1,6 +1,6 @@
 //! The stored copies of messages: buffers of a few sizes, grown a chunk at a time, reused and never moved.
 
-use crate::limits::MESSAGE_LEN_MAX;
+use crate::limits::{CONTACT_LEN_MAX, MESSAGE_LEN_MAX, PATH_LEN_MAX};
 
 /// A stored message: which buffer, and how much of it. Owned by whoever holds it, and given back by [`Arena::release`].
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +46,27 @@ const CLASS_LENS: [usize; 14] = [
 
 /// What a chunk aims at in bytes; a chunk holds at least one buffer.
 const CHUNK_BYTES: usize = 65_536;
+
+/// The longest text that is ever duplicated: a contact or a path.
+const DUPLICATE_LEN_MAX: usize = if CONTACT_LEN_MAX > PATH_LEN_MAX {
+    CONTACT_LEN_MAX
+} else {
+    PATH_LEN_MAX
+};
+
+impl Stored {
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether it is empty.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
 
 impl Arena {
     /// An empty arena that takes at most about `bytes_max` bytes from the system.
@@ -97,6 +118,14 @@ impl Arena {
             .get_mut(buffer as usize / per_chunk)?
             .get_mut(start..start + len)?;
         Some((stored, slice))
+    }
+
+    /// Keeps a further copy of what is stored.
+    pub fn duplicate(&mut self, stored: &Stored) -> Option<Stored> {
+        let mut bytes = [0; DUPLICATE_LEN_MAX];
+        let bytes = bytes.get_mut(..stored.len as usize)?;
+        bytes.copy_from_slice(self.bytes(stored));
+        self.store(bytes)
     }
 
     /// The bytes of a stored message.

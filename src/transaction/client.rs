@@ -51,6 +51,7 @@ pub struct Client<C> {
     pub(super) next: Option<u32>,
     pub(super) timers: Timers,
     pub(super) guard: Option<TimerId>,
+    pub(super) is_started: bool,
 }
 
 impl<C> Client<C> {
@@ -58,6 +59,12 @@ impl<C> Client<C> {
     #[must_use]
     pub const fn state(&self) -> ClientState {
         self.state
+    }
+
+    /// Whether its request is out.
+    #[must_use]
+    pub const fn is_started(&self) -> bool {
+        self.is_started
     }
 
     /// The server transaction it serves.

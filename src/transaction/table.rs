@@ -19,7 +19,7 @@ use super::timers::{Timer, Timers};
 use super::{invite_client, invite_server, non_invite_client, non_invite_server};
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Flow, WorkerId};
-use crate::limits::{T1, T1_64};
+use crate::limits::{LATE, T1, T1_64};
 use crate::time::{Duration, Instant};
 use crate::timer::Wheel;
 
@@ -90,6 +90,7 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
     /// Opens a server transaction for a request and keeps a copy of it; `None` at a bound.
     pub fn open_server(
         &mut self,
+        now: Instant,
         key: ServerKey,
         is_invite: bool,
         is_reliable: bool,
@@ -131,16 +132,23 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
         self.index.insert_unique(key.folded(), slot, |other| {
             servers.at(*other).map_or(0, |server| server.key.folded())
         });
+        if !is_invite && let Some(server) = self.servers.at_mut(slot) {
+            server.timers.retransmit = Some(self.wheel.schedule(
+                now,
+                now + LATE,
+                Timer::ServerRetransmit(slot),
+            ));
+        }
         self.pending += 1;
         self.counters.increment(Counter::TransactionsLiveServer);
         self.counters.increment(Counter::TransactionsCreatedServer);
         Some(ServerSlot(slot))
     }
 
-    /// Opens a client transaction under a server transaction and starts its timers; `None` at the bound.
+    /// Opens a client transaction under a server transaction; `None` at the bound. It has a place and a name, and waits for
+    /// [`Self::start_client`]: until then nothing of it was sent, and no timer but a guard runs.
     pub fn open_client(
         &mut self,
-        now: Instant,
         server: ServerSlot,
         is_invite: bool,
         flow: Flow,
@@ -166,6 +174,7 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
             next,
             timers: Timers::default(),
             guard: None,
+            is_started: false,
         });
         let Some(slot) = slot else {
             if let Some(data) = data {
@@ -173,26 +182,37 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
             }
             return None;
         };
-        let client = self.clients.at_mut(slot)?;
-        if !flow.transport.is_reliable() {
+        self.servers.at_mut(server.0)?.first_client = Some(slot);
+        self.pending += 1;
+        self.counters.increment(Counter::TransactionsLiveClient);
+        self.counters.increment(Counter::TransactionsCreatedClient);
+        Some(ClientSlot(slot))
+    }
+
+    /// Starts the timers of a client transaction whose request is out.
+    pub fn start_client(&mut self, now: Instant, slot: ClientSlot) {
+        let Some(client) = self
+            .clients
+            .at_mut(slot.0)
+            .filter(|client| !client.is_started)
+        else {
+            return;
+        };
+        client.is_started = true;
+        if !client.flow.transport.is_reliable() {
             client.timers.interval = T1;
             client.timers.retransmit = Some(self.wheel.schedule(
                 now,
                 now + T1,
-                Timer::ClientRetransmit(slot),
+                Timer::ClientRetransmit(slot.0),
             ));
         }
         // RFC 3261 17.1.1.2 and 17.1.2.2: Timers B and F.
         client.timers.timeout = Some(self.wheel.schedule(
             now,
             now + T1_64,
-            Timer::ClientTimeout(slot),
+            Timer::ClientTimeout(slot.0),
         ));
-        self.servers.at_mut(server.0)?.first_client = Some(slot);
-        self.pending += 1;
-        self.counters.increment(Counter::TransactionsLiveClient);
-        self.counters.increment(Counter::TransactionsCreatedClient);
-        Some(ClientSlot(slot))
     }
 
     /// Runs a server transaction's machine; `None` if there is none, or for what cannot happen to its kind.
@@ -298,6 +318,17 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
         }
     }
 
+    /// Takes the proxy's own timer away.
+    pub fn unguard(&mut self, slot: ClientSlot) {
+        let guard = self
+            .clients
+            .at_mut(slot.0)
+            .and_then(|client| client.guard.take());
+        if let Some(id) = guard {
+            self.wheel.cancel(id);
+        }
+    }
+
     /// Ends a client transaction and frees it, and its server transaction if that waited only for it.
     pub fn close_client(&mut self, slot: ClientSlot) {
         let Some(client) = self.clients.remove(slot.0) else {
@@ -348,6 +379,15 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
             }
         }
         self.free_server_if_done(slot.0);
+    }
+
+    /// Makes a further client transaction's data from what one has.
+    pub fn duplicate(
+        &mut self,
+        slot: ClientSlot,
+        make: impl FnOnce(&C, &mut Arena) -> Option<C>,
+    ) -> Option<C> {
+        make(&self.clients.at(slot.0)?.data, &mut self.arena)
     }
 
     /// Keeps a stored response to answer a retransmitted request with, in place of the one before.

@@ -1,6 +1,6 @@
 //! From the configuration to workers that are ready to run.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tracing::{info, warn};
@@ -14,17 +14,17 @@ use super::{ServeError, worker_id};
 use crate::admin::{self, State};
 use crate::config::budget::Budget;
 use crate::config::host::Host;
-use crate::config::{self, Config};
+use crate::config::{self, Config, HopHost};
 use crate::counters::Counters;
 use crate::datagram::ListenerId;
 use crate::latency::Latency;
-use crate::limits::LISTENERS_MAX;
+use crate::limits::{LISTENERS_MAX, UDP_REQUEST_LEN_MAX};
 use crate::location::{Location, LocationSettings};
 use crate::net::tcp::{Tcp, TcpSettings};
 use crate::net::{self, Attachments, BackendChoice, Got, ListenerReport, ListenerSpec};
 use crate::proxy::domains::Domains;
 use crate::proxy::register::{Registrar, RegistrarSettings};
-use crate::proxy::{Keys, Listener, Proxy, Settings};
+use crate::proxy::{Keys, Listener, Proxy, Settings, Trunk};
 use crate::secret::Secret;
 
 /// Everything that is to run.
@@ -76,7 +76,13 @@ impl Assembly {
             opened.attachments,
             tcp_counters,
         );
-        let cores = Cores::new(config, secret, &specs, &budget)?;
+        let interfaces = net::interfaces()?;
+        let spoken = listeners.iter().map(|(spec, has_tcp)| Listener {
+            tcp: *has_tcp && tcp.is_some(),
+            udp_request_len_max: udp_request_len_max(spec, &interfaces),
+            ..Listener::new(spec.id, spec.address)
+        });
+        let cores = Cores::new(config, secret, spoken.collect(), &budget)?;
         let workers = opened
             .workers
             .into_iter()
@@ -107,6 +113,19 @@ impl Assembly {
     }
 }
 
+/// RFC 3261 18.1.1: 1,300 bytes where the path's MTU is not known; no more than the link's less 200 in any case.
+fn udp_request_len_max(spec: &ListenerSpec, interfaces: &[net::Interface]) -> usize {
+    let link = interfaces
+        .iter()
+        .find(|interface| Some(&interface.name) == spec.interface.as_ref());
+    link.map_or(UDP_REQUEST_LEN_MAX, |link| {
+        let fitting = usize::try_from(link.mtu)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(200);
+        fitting.min(UDP_REQUEST_LEN_MAX)
+    })
+}
+
 /// A mailbox for each worker.
 fn mailboxes(count: usize) -> Result<Vec<Arc<Mailbox>>, ServeError> {
     (0..count)
@@ -129,7 +148,7 @@ impl Cores {
     fn new(
         config: &Config,
         secret: &Secret,
-        specs: &[ListenerSpec],
+        listeners: Vec<Listener>,
         budget: &Budget,
     ) -> Result<Self, ServeError> {
         let workers = budget.workers;
@@ -146,13 +165,7 @@ impl Cores {
                 tokens: all("tokens"),
                 tags: all("tags"),
             },
-            listeners: specs
-                .iter()
-                .map(|spec| Listener {
-                    id: spec.id,
-                    address: spec.address,
-                })
-                .collect(),
+            listeners,
             domains: config.sip.domains.clone(),
             use_domain: config.registrar.use_domain,
             peers: config
@@ -160,16 +173,23 @@ impl Cores {
                 .iter()
                 .flat_map(|peer| peer.addresses.iter().copied())
                 .collect(),
+            trunk: trunk(config),
             timer_c: config.sip.timer_c,
+            ring: config.sip.ring,
+            failover: config.sip.failover,
             transactions_max: share(budget.transactions.count, workers),
             message_bytes_max: usize::try_from(budget.transactions.bytes()).unwrap_or(usize::MAX)
                 / workers.max(1),
         };
-        let addresses = specs.iter().map(|spec| spec.address.ip());
+        let addresses = settings
+            .listeners
+            .iter()
+            .map(|listener| listener.address.ip());
         let domains = config.sip.domains.iter().map(String::as_str);
+        let domains = Arc::new(Domains::new(domains, addresses));
         Ok(Self {
             settings,
-            domains: Arc::new(Domains::new(domains, addresses)),
+            domains,
             registrar: RegistrarSettings {
                 expires_default_s: config.registrar.expires_default_s,
                 expires_min_s: config.registrar.expires_min_s,
@@ -272,6 +292,23 @@ fn concrete(address: SocketAddr) -> Result<Vec<SocketAddr>, ServeError> {
     } else {
         Ok(of_family)
     }
+}
+
+/// The peer that takes our users' requests for foreign domains.
+fn trunk(config: &Config) -> Option<Arc<Trunk>> {
+    config.peers.iter().find_map(|peer| {
+        let hop = peer.next_hop.as_ref()?;
+        Some(Arc::new(Trunk {
+            addresses: peer.addresses.clone(),
+            host: match &hop.host {
+                HopHost::Address(IpAddr::V6(ip)) => format!("[{ip}]"),
+                HopHost::Address(IpAddr::V4(ip)) => ip.to_string(),
+                HopHost::Name(name) => name.clone(),
+            },
+            port: hop.port,
+            transport: hop.transport,
+        }))
+    })
 }
 
 /// Listens for TCP where that is wanted; not at all where there may be no connection.

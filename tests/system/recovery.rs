@@ -8,7 +8,7 @@ use super::loss;
 use super::phones;
 use super::scratch::Scratch;
 use super::server::{Metrics, Server};
-use super::sipp::Sipp;
+use super::sipp::{Running, Sipp};
 
 /// The longest test: it waits for Timer C. `tests/run.sh` runs it beside the others.
 #[test]
@@ -22,8 +22,8 @@ fn calls_survive_the_loss_of_a_third_of_all_messages_and_leave_nothing_behind() 
     let link = bed.link();
     let groups = phones::groups(link, Family::V4, 0..CALLS + RINGING, 1);
     let (answering, ringing) = groups[0].clone().split_at(CALLS);
-    phones::register(link, &scratch, &[answering.clone()], 200);
-    phones::register(link, &scratch, &[ringing.clone()], 200);
+    phones::register(link, &scratch, std::slice::from_ref(&answering), 200);
+    phones::register(link, &scratch, std::slice::from_ref(&ringing), 200);
 
     loss::lose(link, 30, scratch.path());
     let callee = answering
@@ -35,15 +35,7 @@ fn calls_survive_the_loss_of_a_third_of_all_messages_and_leave_nothing_behind() 
         .callee(link, &scratch, "callee_only_rings", 10 * RINGING)
         .start();
     std::thread::sleep(phones::LISTENING);
-    let persistent = |sipp: Sipp<'_>| {
-        // 64*T1 of an INVITE is seven sendings; a BYE at T2 is eleven.
-        sipp.argument("-max_invite_retrans")
-            .argument("6")
-            .argument("-max_non_invite_retrans")
-            .argument("10")
-            .start()
-    };
-    let hopeless = persistent(ringing.caller(
+    let hopeless = persistent(&ringing.caller(
         link,
         &scratch,
         "caller_times_out",
@@ -51,7 +43,7 @@ fn calls_survive_the_loss_of_a_third_of_all_messages_and_leave_nothing_behind() 
         RINGING,
         20,
     ));
-    let caller = persistent(answering.caller(
+    let caller = persistent(&answering.caller(
         link,
         &scratch,
         "lossy_caller",
@@ -85,18 +77,19 @@ fn calls_survive_the_loss_of_a_third_of_all_messages_and_leave_nothing_behind() 
     drop((callee, silent, hopeless));
     loss::stop(link);
     assert_nothing_left(&metrics);
-    assert!(
-        metrics.sum("strowger_retransmissions_total", "kind=\"request_sent\"") > 0,
-        "{metrics}"
-    );
-    assert!(
-        metrics.sum(
-            "strowger_retransmissions_total",
-            "kind=\"request_absorbed\""
-        ) > 0,
-        "{metrics}"
-    );
+    for kind in ["kind=\"request_sent\"", "kind=\"request_absorbed\""] {
+        let count = metrics.sum("strowger_retransmissions_total", kind);
+        assert!(count > 0, "{metrics}");
+    }
     assert!(server.is_alive());
+}
+
+/// Starts a caller who asks as often as RFC 3261 has it: 64*T1 of an INVITE is seven sendings; a BYE at T2 is eleven.
+fn persistent(sipp: &Sipp<'_>) -> Running {
+    let sipp = sipp.clone().argument("-max_invite_retrans").argument("6");
+    sipp.argument("-max_non_invite_retrans")
+        .argument("10")
+        .start()
 }
 
 /// The transactions that live.

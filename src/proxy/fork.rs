@@ -1,0 +1,297 @@
+//! Forking (RFC 3261 16.6): the contacts of an AoR, those of one q at the same time, the next lower q when those have failed
+//! or have rung long enough; never more at the same time than the request's breadth allows (RFC 5393 5.3.3).
+
+use super::branch::Target;
+use super::next_hop::{self, ENTRY_LEN};
+use super::output::Output;
+use super::{Bench, Proxy};
+use crate::counters::Counter;
+use crate::datagram::{Destination, Flow, ListenerId};
+use crate::location;
+use crate::sip::message::Message;
+use crate::time::Instant;
+use crate::transaction::server::ServerSlot;
+
+impl Proxy {
+    /// Opens a branch to each contact of the highest q that the lookup gave out, and keeps the others for later.
+    pub(super) fn fork(
+        &mut self,
+        now: Instant,
+        server: ServerSlot,
+        request: &Message<'_>,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        // The targets leave the bench while its edits are at work.
+        let targets = std::mem::take(&mut bench.targets);
+        self.fork_to(now, server, targets.iter(), request, bench, out);
+        bench.targets = targets;
+    }
+
+    /// Opens a branch to each contact of the highest q among those that were not tried yet.
+    pub(super) fn fork_further(
+        &mut self,
+        now: Instant,
+        server: ServerSlot,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let Some(relay) = self.table.server_mut(server).map(|server| &mut server.data) else {
+            return;
+        };
+        let Some(untried) = relay.untried.take() else {
+            return;
+        };
+        let mut bytes = std::mem::take(&mut bench.untried);
+        bytes.clear();
+        bytes.extend_from_slice(self.table.arena().bytes(&untried));
+        self.table.arena_mut().release(untried);
+        self.recall(server, bench, |proxy, request, bench| {
+            proxy.fork_to(now, server, Untried(&bytes), request, bench, out);
+        });
+        bench.untried = bytes;
+    }
+
+    /// Whether contacts are left to try, and the request may still be answered by one of them.
+    pub(super) fn may_fork_further(&self, server: ServerSlot) -> bool {
+        self.table.server(server).is_some_and(|server| {
+            let relay = &server.data;
+            let is_decided = relay.best.as_ref().is_some_and(|best| best.status() >= 600);
+            relay.untried.is_some()
+                && !relay.is_cancelled
+                && !is_decided
+                && server.state().is_pending()
+        })
+    }
+
+    fn fork_to<'t>(
+        &mut self,
+        now: Instant,
+        server: ServerSlot,
+        targets: impl Iterator<Item = location::Target<'t>> + Clone,
+        request: &Message<'_>,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let Some(first) = targets.clone().next() else {
+            return;
+        };
+        let of_highest = targets
+            .clone()
+            .take_while(|target| target.q() == first.q())
+            .count();
+        let behind = targets.clone().count() - of_highest;
+        let shares = Shares::new(self.free_breadth(server), of_highest, behind);
+        self.keep_untried(server, targets.clone().skip(shares.branches), bench);
+        for (place, target) in targets.take(shares.branches).enumerate() {
+            let Some(hop) = self.hop_to_target(&target) else {
+                self.counters.increment(Counter::RefusedUnresolvable);
+                self.note_made(server, 503);
+                continue;
+            };
+            let target = Target {
+                uri: Some(target.uri),
+                path: (!target.path.is_empty()).then_some(target.path),
+                hop,
+                is_behind_nat: target.received.is_some(),
+                breadth: shares.of(place),
+            };
+            self.open_leg(now, server, request, &target, bench, out);
+        }
+    }
+
+    /// The breadth that no branch in progress has.
+    pub(super) fn free_breadth(&self, server: ServerSlot) -> u8 {
+        let whole = self
+            .table
+            .server(server)
+            .map_or(0, |server| server.data.breadth);
+        self.table
+            .clients_of(server)
+            .filter(|(_, client)| client.data.is_request() && client.state().is_pending())
+            .fold(whole, |left, (_, client)| {
+                left.saturating_sub(client.data.breadth)
+            })
+    }
+
+    /// Keeps the contacts that are to be tried later. At the arena's bound they are left out.
+    fn keep_untried<'t>(
+        &mut self,
+        server: ServerSlot,
+        targets: impl Iterator<Item = location::Target<'t>>,
+        bench: &mut Bench,
+    ) {
+        bench.text.clear();
+        for target in targets {
+            write_target(&mut bench.text, &target);
+        }
+        if bench.text.is_empty() {
+            return;
+        }
+        let kept = self.table.arena_mut().store(&bench.text);
+        if kept.is_none() {
+            self.counters.increment(Counter::RefusedTransactions);
+        }
+        if let Some(server) = self.table.server_mut(server) {
+            server.data.untried = kept;
+        }
+    }
+}
+
+/// How a breadth is shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shares {
+    branches: usize,
+    each: u8,
+    /// How many branches get one more.
+    larger: usize,
+}
+
+impl Shares {
+    /// Shares out `breadth` to as many of `wanted` branches as it allows, at least one; of what is not needed now, one is kept
+    /// for each of those that come behind, as far as it goes.
+    fn new(breadth: u8, wanted: usize, behind: usize) -> Self {
+        let breadth = usize::from(breadth.max(1));
+        let branches = wanted.clamp(1, breadth);
+        let kept = behind.min(breadth - branches);
+        let shared = breadth - kept;
+        Self {
+            branches,
+            each: u8::try_from(shared / branches).unwrap_or(u8::MAX),
+            larger: shared % branches,
+        }
+    }
+
+    /// The share of the branch at `place`.
+    fn of(&self, place: usize) -> u8 {
+        self.each + u8::from(place < self.larger)
+    }
+}
+
+/// Reads contacts as [`write_target`] wrote them.
+#[derive(Clone, Copy, Debug)]
+struct Untried<'a>(&'a [u8]);
+
+impl<'a> Iterator for Untried<'a> {
+    type Item = location::Target<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (head, rest) = self.0.split_first_chunk::<HEAD_LEN>()?;
+        let [
+            q0,
+            q1,
+            listener,
+            has_received,
+            uri0,
+            uri1,
+            path0,
+            path1,
+            flow @ ..,
+        ] = *head;
+        let uri_len = usize::from(u16::from_be_bytes([uri0, uri1]));
+        let path_len = usize::from(u16::from_be_bytes([path0, path1]));
+        let (uri, rest) = rest.split_at_checked(uri_len)?;
+        let (path, rest) = rest.split_at_checked(path_len)?;
+        self.0 = rest;
+        let Destination { transport, address } = next_hop::decode(&flow);
+        let listener = ListenerId(listener);
+        let received = (has_received != 0).then_some(Flow {
+            listener,
+            transport,
+            peer: address,
+        });
+        Some(location::Target {
+            uri,
+            path,
+            q: Some(u16::from_be_bytes([q0, q1])),
+            expires: Instant::EPOCH,
+            listener,
+            received,
+        })
+    }
+}
+
+/// Appends a contact: what a later branch needs of it.
+fn write_target(out: &mut Vec<u8>, target: &location::Target<'_>) {
+    let lengths = [target.uri, target.path].map(|text| u16::try_from(text.len()));
+    let [Ok(uri_len), Ok(path_len)] = lengths else {
+        return;
+    };
+    let nowhere = [0; ENTRY_LEN];
+    let flow = target.received.map_or(nowhere, |flow| {
+        next_hop::encode(&Destination {
+            transport: flow.transport,
+            address: flow.peer,
+        })
+    });
+    out.extend_from_slice(&target.q().to_be_bytes());
+    out.extend_from_slice(&[target.listener.0, u8::from(target.received.is_some())]);
+    out.extend_from_slice(&uri_len.to_be_bytes());
+    out.extend_from_slice(&path_len.to_be_bytes());
+    out.extend_from_slice(&flow);
+    out.extend_from_slice(target.uri);
+    out.extend_from_slice(target.path);
+}
+
+const HEAD_LEN: usize = 8 + ENTRY_LEN;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datagram::Transport;
+
+    #[test]
+    fn a_breadth_is_shared_out_whole_and_never_exceeded() {
+        for breadth in 1..=60_u8 {
+            for wanted in 1..=16 {
+                for behind in 0..=15 {
+                    let shares = Shares::new(breadth, wanted, behind);
+                    let given: usize = (0..shares.branches)
+                        .map(|place| usize::from(shares.of(place)))
+                        .sum();
+                    assert!(given <= usize::from(breadth));
+                    assert!(shares.branches >= 1 && shares.branches <= wanted);
+                    assert!((0..shares.branches).all(|place| shares.of(place) >= 1));
+                }
+            }
+        }
+        assert_eq!(
+            Shares::new(60, 1, 0),
+            Shares {
+                branches: 1,
+                each: 60,
+                larger: 0
+            }
+        );
+    }
+
+    #[test]
+    fn contacts_come_back_as_they_were_kept() {
+        let flow = |transport| Flow {
+            listener: ListenerId(3),
+            transport,
+            peer: "192.0.2.9:4000".parse().expect("an address"),
+        };
+        let targets =
+            [None, Some(flow(Transport::Udp)), Some(flow(Transport::Tcp))].map(|received| {
+                location::Target {
+                    uri: b"sip:bob@10.0.0.1",
+                    path: if received.is_some() {
+                        b"<sip:p;lr>"
+                    } else {
+                        b""
+                    },
+                    q: Some(700),
+                    expires: Instant::EPOCH,
+                    listener: ListenerId(3),
+                    received,
+                }
+            });
+        let mut bytes = Vec::new();
+        targets
+            .iter()
+            .for_each(|target| write_target(&mut bytes, target));
+        assert!(Untried(&bytes).eq(targets));
+        assert_eq!(Untried(&bytes[..bytes.len() - 1]).count(), 2);
+    }
+}
