@@ -175,8 +175,8 @@ counters! {
     counter "tcp_undelivered" "messages given back to their worker since no TCP connection took them" {
         TcpUndelivered "to" "worker",
     }
-    counter "tcp_pauses" "times that a TCP connection was not read on, since a worker's mailbox was full" {
-        TcpPauses "cause" "mailbox_full",
+    counter "tcp_pauses" "times that a TCP connection was not read on, since neither workers nor outbox had room" {
+        TcpPauses "cause" "busy",
     }
     counter "dns_questions" "next hops' names asked for by the workers" {
         DnsQuestions "" "",

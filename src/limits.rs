@@ -116,10 +116,15 @@ pub const TCP_ACCEPT_BATCH: usize = 64;
 pub const TCP_READ_LEN: usize = 64 * 1_024;
 /// Events taken at one time; the others at the next.
 pub const TCP_EVENTS_MAX: usize = 256;
+/// Events acted on before a batch of what the workers send has its turn.
+pub const TCP_EVENTS_SHARE: usize = 32;
 /// Messages that wait for the TCP thread. Full: the message is not sent, and its worker knows at once.
-pub const TCP_OUTBOX_LEN: usize = 1_024;
+pub const TCP_OUTBOX_LEN: usize = 4_096;
 /// Of their buffers, those that hold a whole [`MESSAGE_LEN_MAX`]; the others hold [`SMALL_BUFFER_LEN`].
-pub const TCP_OUTBOX_LARGE_LEN: usize = 64;
+pub const TCP_OUTBOX_LARGE_LEN: usize = 256;
+/// Messages in the outbox, and in all mailboxes together those that came by TCP, at which no connection is read on: there is
+/// room for two messages for each of them, so that no answer is lost because others ask faster than we can send.
+pub const TCP_CROWDED_LEN: usize = TCP_OUTBOX_LEN / 4;
 /// Bytes that wait for one connection beside what the kernel holds for it. More: its peer does not read; it is closed, and
 /// what waited goes back to the workers.
 pub const TCP_BACKLOG_LEN_MAX: usize = 2 * MESSAGE_LEN_MAX;
@@ -135,8 +140,9 @@ pub const TCP_FIRST_MESSAGE_TIME: Duration = Duration::from_secs(20);
 pub const TCP_MESSAGE_TIME: Duration = Duration::from_secs(20);
 /// How long a peer may take nothing of what waits for it. Longer: closed, and what waited goes back to the workers.
 pub const TCP_STALL_TIME: Duration = Duration::from_secs(10);
-/// How long a connection stays for answers when its peer has said that nothing more will come, and how long what still
-/// comes is thrown away where the place of the next message is lost. Longer: closed.
+/// How long a connection stays for answers when its peer has said that nothing more will come. Longer: closed.
+pub const TCP_HALF_CLOSED_TIME: Duration = T1_64;
+/// How long what still comes is thrown away where the place of the next message is lost. Longer: closed.
 pub const TCP_LINGER_TIME: Duration = Duration::from_secs(5);
 /// How long a connection is not read on when a mailbox is full, before that is tried again.
 pub const TCP_RETRY_TIME: Duration = Duration::from_millis(2);
@@ -148,7 +154,7 @@ pub const TCP_STOP_TIME: Duration = Duration::from_secs(1);
 pub const TCP_PROBE_AFTER: Duration = Duration::from_secs(120);
 /// How long sent bytes may stay without acknowledgement, and a probe without answer, before the kernel gives up.
 pub const TCP_DEAD_AFTER: Duration = Duration::from_secs(32);
-/// Letters in a mailbox at which TCP waits: the other half is for datagrams, which cannot.
+/// Letters in a mailbox at which TCP waits, at the latest: the other half is for datagrams, which cannot.
 pub const MAILBOX_TCP_LEN: usize = MAILBOX_LEN / 2;
 
 // --- names (resolve/) ---------------------------------------------------------------------------------------------
@@ -229,6 +235,10 @@ const _: () = assert!(
 );
 const _: () = assert!(FRAMES_PER_QUEUE.is_power_of_two() && FRAMES_PER_QUEUE / 2 >= 4 * BATCH);
 const _: () = assert!(NEIGHBORS_MAX.is_power_of_two());
+const _: () = assert!(
+    TCP_CROWDED_LEN >= WORKERS_MAX,
+    "each worker may have something by TCP"
+);
 const _: () = assert!(TCP_OUTBOX_LARGE_LEN < TCP_OUTBOX_LEN && MAILBOX_TCP_LEN < MAILBOX_LEN);
 const _: () = assert!(
     TCP_BACKLOG_LEN_MAX >= MESSAGE_LEN_MAX,

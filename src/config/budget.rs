@@ -10,7 +10,7 @@ use super::{Backend, Config, Memory, Mistake, Mistakes};
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, BINDING_COST, DNS_LOOKUPS_MAX, DNS_QUESTIONS_MAX, FRAME_LEN,
     FRAMES_PER_QUEUE, MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN, T1_64, T4,
-    TCP_CONNECTION_COST, TRANSACTION_COST, WORKERS_MAX,
+    TCP_CONNECTION_COST, TCP_OUTBOX_LARGE_LEN, TCP_OUTBOX_LEN, TRANSACTION_COST, WORKERS_MAX,
 };
 
 /// What one kind of thing may take.
@@ -47,7 +47,7 @@ pub struct Budget {
     pub workers: usize,
     /// Frames of all AF_XDP queues.
     pub frames: u64,
-    /// Memory of the mailboxes.
+    /// Memory of the mailboxes, and of what waits for the TCP thread.
     pub mailboxes: u64,
     /// Descriptors that may be open at once.
     pub descriptors: u64,
@@ -102,7 +102,7 @@ impl Budget {
             tcp_connections,
             workers,
             frames: xdp_queues(config, workers) * FRAMES_PER_QUEUE as u64,
-            mailboxes: workers as u64 * MAILBOX_COST,
+            mailboxes: workers as u64 * MAILBOX_COST + if serves_tcp { OUTBOX_COST } else { 0 },
             descriptors: 0,
             device_warnings: device_warnings(config, host),
             host: host.clone(),
@@ -361,6 +361,8 @@ const MAILBOX_COST: u64 = ((MAILBOX_LEN - MAILBOX_LARGE_LEN) * SMALL_BUFFER_LEN
     + DNS_QUESTIONS_MAX * QUESTION_COST) as u64;
 /// A place for a question and one for its answer.
 const QUESTION_COST: usize = 1_024;
+const OUTBOX_COST: u64 = ((TCP_OUTBOX_LEN - TCP_OUTBOX_LARGE_LEN) * SMALL_BUFFER_LEN
+    + TCP_OUTBOX_LARGE_LEN * (MESSAGE_LEN_MAX + 29)) as u64;
 
 const _: () = assert!(TRANSACTION_SHARE + BINDING_SHARE + TCP_CONNECTION_SHARE == 100);
 // 8 GiB at 50% admits 1.5M transactions, or 2M bindings.
