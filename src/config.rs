@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-pub use address::NextHop;
+pub use address::{HopHost, NextHop};
 pub use admin::Admin;
 pub use limits::{Limits, Memory};
 pub use listen::{Backend, Listen, Mode};
@@ -205,6 +205,7 @@ mod tests {
             interface = "eth0"
             queues = [0, 1]
             mode = "driver"
+            tcp = true
             [workers]
             count = 2
             cpus = [0, 1]
@@ -237,6 +238,8 @@ mod tests {
             transactions = 1000
             bindings = 1000
             tcp_connections = 10
+            tcp_connections_per_source = 5
+            tcp_idle_s = 3660
             [admin]
             listen = "127.0.0.1:8060"
             token_file = "admin.token"

@@ -147,6 +147,37 @@ counters! {
         RefusedMaxBreadth "cause" "max_breadth",
         RefusedUnresolvable "cause" "unresolvable",
     }
+    gauge "tcp_connections" "TCP connections open or being opened" {
+        TcpConnections "" "",
+    }
+    counter "tcp_connections_opened" "TCP connections opened, by who opened them" {
+        TcpAccepted "by" "peer",
+        TcpConnected "by" "us",
+    }
+    counter "tcp_connections_refused" "TCP connections closed as soon as they came, by the bound that was reached" {
+        TcpRefusedTable "bound" "connections",
+        TcpRefusedSource "bound" "per_source",
+        TcpRefusedDescriptors "bound" "descriptors",
+    }
+    counter "tcp_connections_closed" "TCP connections closed, by reason" {
+        TcpClosedByPeer "reason" "peer",
+        TcpClosedBroken "reason" "broken",
+        TcpClosedIdle "reason" "idle",
+        TcpClosedSilent "reason" "never_spoke",
+        TcpClosedShed "reason" "shed",
+        TcpClosedSlowSender "reason" "slow_sender",
+        TcpClosedSlowReader "reason" "slow_reader",
+        TcpClosedUnframed "reason" "unframed",
+        TcpClosedRefused "reason" "connect_refused",
+        TcpClosedTimeout "reason" "connect_timeout",
+        TcpClosedStop "reason" "stop",
+    }
+    counter "tcp_undelivered" "messages given back to their worker since no TCP connection took them" {
+        TcpUndelivered "to" "worker",
+    }
+    counter "tcp_pauses" "times that a TCP connection was not read on, since a worker's mailbox was full" {
+        TcpPauses "cause" "mailbox_full",
+    }
     counter "xdp_verdicts" "packets the XDP program saw, by verdict" {
         XdpRedirected "verdict" "redirect",
         XdpPassed "verdict" "pass",

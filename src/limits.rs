@@ -23,6 +23,8 @@ pub const MAX_FORWARDS_DEFAULT: u8 = 70;
 pub const T1: Duration = Duration::from_millis(500);
 /// T2: the longest interval between retransmissions of a non-INVITE request or an INVITE response.
 pub const T2: Duration = Duration::from_secs(4);
+/// When the client of a non-INVITE request has reset its Timer E to T2: T1, 2*T1 and 4*T1 after the first (RFC 4320 4.1).
+pub const LATE: Duration = Duration::from_micros(7 * T1.as_micros());
 /// T4: how long a message may stay in the network.
 pub const T4: Duration = Duration::from_secs(5);
 /// 64*T1: Timers B, F, H, J, L and M.
@@ -104,6 +106,51 @@ pub const SWEEP_BUDGET: u32 = 256;
 /// The longest a worker sleeps with nothing to do: counters and the sweep are never staler than this.
 pub const IDLE: Duration = Duration::from_millis(100);
 
+// --- TCP (net/tcp/) ----------------------------------------------------------------------------------------------
+
+/// Connections that the kernel completes before we accept them. Full: the kernel drops the SYN, which its sender repeats.
+pub const TCP_ACCEPT_QUEUE_LEN: i32 = 1_024;
+/// Connections accepted from one listener before others are served. More: at the next turn.
+pub const TCP_ACCEPT_BATCH: usize = 64;
+/// Bytes read from one connection before the next is served.
+pub const TCP_READ_LEN: usize = 64 * 1_024;
+/// Events taken at one time; the others at the next.
+pub const TCP_EVENTS_MAX: usize = 256;
+/// Messages that wait for the TCP thread. Full: the message is not sent, and its worker knows at once.
+pub const TCP_OUTBOX_LEN: usize = 1_024;
+/// Of their buffers, those that hold a whole [`MESSAGE_LEN_MAX`]; the others hold [`SMALL_BUFFER_LEN`].
+pub const TCP_OUTBOX_LARGE_LEN: usize = 64;
+/// Bytes that wait for one connection beside what the kernel holds for it. More: its peer does not read; it is closed, and
+/// what waited goes back to the workers.
+pub const TCP_BACKLOG_LEN_MAX: usize = 2 * MESSAGE_LEN_MAX;
+/// Bytes that the kernel takes for a connection beyond what it has sent already; then we keep them (the bound above).
+pub const TCP_KERNEL_UNSENT_LEN: u32 = 128 * 1_024;
+/// Bytes that the kernel keeps of a connection until we read them (it doubles the number for its own needs).
+pub const TCP_KERNEL_UNREAD_LEN: usize = 128 * 1_024;
+/// How long a connection may take to be set up. Longer: what waited for it goes back to the workers.
+pub const TCP_CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How long a peer may take for the first whole message of its connection. Longer: closed.
+pub const TCP_FIRST_MESSAGE_TIME: Duration = Duration::from_secs(20);
+/// How long a peer may take from the first octet of a message to its last. Longer: closed.
+pub const TCP_MESSAGE_TIME: Duration = Duration::from_secs(20);
+/// How long a peer may take nothing of what waits for it. Longer: closed, and what waited goes back to the workers.
+pub const TCP_STALL_TIME: Duration = Duration::from_secs(10);
+/// How long a connection stays for answers when its peer has said that nothing more will come, and how long what still
+/// comes is thrown away where the place of the next message is lost. Longer: closed.
+pub const TCP_LINGER_TIME: Duration = Duration::from_secs(5);
+/// How long a connection is not read on when a mailbox is full, before that is tried again.
+pub const TCP_RETRY_TIME: Duration = Duration::from_millis(2);
+/// How long nothing is accepted when descriptors have run out.
+pub const TCP_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long what waits may take to leave when the process ends.
+pub const TCP_STOP_TIME: Duration = Duration::from_secs(1);
+/// How long a connection may be silent before the kernel asks whether its peer still lives.
+pub const TCP_PROBE_AFTER: Duration = Duration::from_secs(120);
+/// How long sent bytes may stay without acknowledgement, and a probe without answer, before the kernel gives up.
+pub const TCP_DEAD_AFTER: Duration = Duration::from_secs(32);
+/// Letters in a mailbox at which TCP waits: the other half is for datagrams, which cannot.
+pub const MAILBOX_TCP_LEN: usize = MAILBOX_LEN / 2;
+
 // --- packets (net/, wire/) ---------------------------------------------------------------------------------------
 
 /// A UMEM frame, which is also the kernel's limit without multi-buffer.
@@ -157,6 +204,11 @@ const _: () = assert!(
 );
 const _: () = assert!(FRAMES_PER_QUEUE.is_power_of_two() && FRAMES_PER_QUEUE / 2 >= 4 * BATCH);
 const _: () = assert!(NEIGHBORS_MAX.is_power_of_two());
+const _: () = assert!(TCP_OUTBOX_LARGE_LEN < TCP_OUTBOX_LEN && MAILBOX_TCP_LEN < MAILBOX_LEN);
+const _: () = assert!(
+    TCP_BACKLOG_LEN_MAX >= MESSAGE_LEN_MAX,
+    "the longest message may wait"
+);
 const _: () = assert!(
     UDP_ARENA_LEN >= MESSAGE_LEN_MAX,
     "the longest message fits an empty arena"

@@ -88,7 +88,7 @@ fn main() -> ExitCode {
 }
 
 fn run(path: &Path) -> ExitCode {
-    let Prepared { config, budget, .. } = match prepare(path) {
+    let Prepared { config, .. } = match prepare(path) {
         Ok(prepared) => prepared,
         Err(mistakes) => return fail(USAGE, mistakes),
     };
@@ -98,9 +98,6 @@ fn run(path: &Path) -> ExitCode {
     };
     for warning in &config.warnings {
         tracing::warn!("{}", warning.at(path));
-    }
-    for warning in budget.warnings() {
-        tracing::warn!("{warning}");
     }
     match worker::serve(&config, &secret) {
         Ok(()) => ExitCode::SUCCESS,

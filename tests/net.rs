@@ -12,6 +12,10 @@ mod paths;
 mod program;
 #[path = "net/raw.rs"]
 mod raw;
+#[path = "net/stream.rs"]
+mod stream;
+#[path = "net/tcp.rs"]
+mod tcp;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;

@@ -6,7 +6,11 @@ mod proxy {
     mod cancels;
     mod failures;
     mod forks;
+    mod names;
     mod refusals;
     mod restarts;
+    mod routers;
+    mod serial;
     mod steering;
+    mod tcp;
 }

@@ -72,7 +72,8 @@ fn the_non_invite_client_transaction() {
 #[test]
 fn the_non_invite_server_transaction() {
     let states = variants!(non_invite_server::State: Trying Proceeding Completed Terminated);
-    let events = variants!(non_invite_server::Event: Request Provisional Final Abandon Timeout);
+    let events =
+        variants!(non_invite_server::Event: Request Provisional Final Abandon Late Timeout);
     let title = "Non-INVITE server transaction: RFC 3261 17.2.2, figure 8, with RFC 4320.";
     compare(
         "non_invite_server",

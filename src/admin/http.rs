@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
+use super::metrics::Format;
 use super::token::Token;
 use super::{State, health, metrics, rpc, table};
 use crate::limits::ADMIN_BODY_LEN_MAX;
@@ -53,12 +54,12 @@ async fn show_metrics(Shared(desk): Shared<Desk>, headers: HeaderMap) -> Respons
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let kind = if accept.contains("application/openmetrics-text") {
-        OPEN_METRICS
+    let (format, kind) = if accept.contains("application/openmetrics-text") {
+        (Format::Open, OPEN_METRICS)
     } else {
-        PROMETHEUS_TEXT
+        (Format::Text, PROMETHEUS_TEXT)
     };
-    match metrics::render(&desk.state) {
+    match metrics::render(&desk.state, format) {
         Ok(text) => typed(StatusCode::OK, kind, text),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

@@ -2,11 +2,13 @@
 //!
 //! The names are the contract of the design: added to, never renamed.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet, text,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -16,14 +18,52 @@ use crate::counters::{ALL, Counter, Description};
 use crate::latency::{Method, Summary};
 use crate::time::Duration;
 
+/// How the page is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// OpenMetrics 1.0.
+    Open,
+    /// Prometheus' own, version 0.0.4.
+    Text,
+}
+
 /// Renders everything as it is now.
-pub(super) fn render(state: &Arc<State>) -> Result<String, fmt::Error> {
+pub(super) fn render(state: &Arc<State>, format: Format) -> Result<String, fmt::Error> {
     (state.refresh)();
     let mut registry = Registry::with_prefix("strowger");
     registry.register_collector(Box::new(Collected(Arc::clone(state))));
     let mut page = String::with_capacity(PAGE_LEN);
     text::encode(&mut page, &registry)?;
-    Ok(page)
+    Ok(match format {
+        Format::Open => page,
+        Format::Text => name_counters_in_full(&page),
+    })
+}
+
+/// OpenMetrics describes a counter by its family's name; in the older format it is described by the name of its samples,
+/// and a scraper takes it for untyped otherwise.
+fn name_counters_in_full(page: &str) -> String {
+    let mut text = String::with_capacity(page.len() + PAGE_LEN / 8);
+    let mut lines = page.lines().peekable();
+    while let Some(line) = lines.next() {
+        // The help of a family stands right before its type.
+        let kind = lines.peek().copied().unwrap_or_default();
+        let named = match line.strip_prefix("# HELP ") {
+            Some(help) if kind.ends_with(" counter") => help.split_once(' '),
+            _ => None,
+        };
+        if let Some((family, help)) = named {
+            lines.next();
+            let _ = write!(
+                text,
+                "# HELP {family}_total {help}\n# TYPE {family}_total counter\n"
+            );
+        } else if line != "# EOF" {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text
 }
 
 #[derive(Debug)]
@@ -42,21 +82,20 @@ impl Collector for Collected {
             "contacts bound to an address of record",
             (state.bindings)(),
         )?;
-        if let Some(store) = &state.store {
-            let store = store();
-            gauge(
-                &mut encoder,
-                "store_up",
-                "whether the store took the last batch",
-                u64::from(store.up),
-            )?;
-            gauge(
-                &mut encoder,
-                "store_backlog",
-                "changes that wait for the store",
-                store.backlog,
-            )?;
-        }
+        // Without a store nothing waits, and none is up: the names stand, for whoever asks for them.
+        let store = state.store.as_ref().map(|store| store());
+        gauge(
+            &mut encoder,
+            "store_up",
+            "whether the store took the last batch; 0 without a store",
+            u64::from(store.is_some_and(|store| store.up)),
+        )?;
+        gauge(
+            &mut encoder,
+            "store_backlog",
+            "changes that wait for the store",
+            store.map_or(0, |store| store.backlog),
+        )?;
         encode_listeners(&mut encoder, state)?;
         encode_process(&mut encoder, state)
     }
@@ -82,17 +121,25 @@ fn encode_family(
             .counters
             .iter()
             .fold(0_u64, |sum, worker| sum.wrapping_add(worker.read(*counter)));
-        let label = [description.label];
-        let labelled = !description.label.0.is_empty();
-        let labels: &[(&str, &str)] = if labelled { &label } else { &[] };
-        let mut sample = metric.encode_family(&labels)?;
-        if description.is_gauge {
-            sample.encode_gauge(&sum)?;
+        if description.label.0.is_empty() {
+            encode_sum(&mut metric, description, sum)?;
         } else {
-            sample.encode_counter::<NoLabelSet, _, u64>(&sum, None)?;
+            encode_sum(
+                &mut metric.encode_family(&[description.label])?,
+                description,
+                sum,
+            )?;
         }
     }
     Ok(())
+}
+
+fn encode_sum(sample: &mut MetricEncoder<'_>, description: &Description, sum: u64) -> fmt::Result {
+    if description.is_gauge {
+        sample.encode_gauge(&sum)
+    } else {
+        sample.encode_counter::<NoLabelSet, _, u64>(&sum, None)
+    }
 }
 
 fn encode_latency(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Result {
@@ -212,7 +259,7 @@ mod tests {
     }
 
     fn page(state: State) -> String {
-        render(&Arc::new(state)).expect("a page")
+        render(&Arc::new(state), Format::Open).expect("a page")
     }
 
     #[test]
@@ -266,16 +313,34 @@ mod tests {
     }
 
     #[test]
-    fn without_a_store_nothing_is_said_of_one() {
-        assert!(!page(state()).contains("strowger_store"));
+    fn the_older_format_describes_a_counter_by_its_full_name() {
+        let page = render(&Arc::new(state()), Format::Text).expect("a page");
+        for line in [
+            "# HELP strowger_drops_total messages dropped without an answer, by reason\n\
+             # TYPE strowger_drops_total counter\n\
+             strowger_drops_total{reason=\"not_sip\"} 7\n",
+            "# TYPE strowger_transactions_live gauge\n",
+            "\nstrowger_timers_running 0\n",
+            "# TYPE strowger_latency_seconds histogram\n",
+        ] {
+            assert!(page.contains(line), "{line}\n{page}");
+        }
+        assert!(!page.contains("# EOF") && !page.contains("{}"), "{page}");
+    }
+
+    #[test]
+    fn the_store_has_its_names_with_and_without_one() {
+        let without = page(state());
+        assert!(without.contains("strowger_store_up 0\n"), "{without}");
+        assert!(without.contains("strowger_store_backlog 0\n"), "{without}");
         let mut with_store = state();
         with_store.store = Some(Box::new(|| StoreReport {
-            up: false,
+            up: true,
             backlog: 9,
         }));
         let page = page(with_store);
         assert!(
-            page.contains("strowger_store_up 0\n") && page.contains("strowger_store_backlog 9\n"),
+            page.contains("strowger_store_up 1\n") && page.contains("strowger_store_backlog 9\n"),
             "{page}"
         );
     }

@@ -89,7 +89,7 @@ pub struct State {
     pub refresh: Box<dyn Fn() + Send + Sync>,
     /// How many bindings there are.
     pub bindings: Gauge<u64>,
-    /// The store; `None` where none is configured: then its metrics are left out, since neither up nor down is true.
+    /// The store; `None` where none is configured: then its metrics are 0, and `/healthz` says null.
     pub store: Option<Gauge<StoreReport>>,
     /// How far the server's life has come.
     pub phase: Arc<SharedPhase>,

@@ -2,11 +2,11 @@
 //!
 //! Each parser gives its mistake as one line with the cure.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::datagram::Transport;
+use crate::datagram::{Destination, Transport};
 
 /// The port of SIP where a URI names none (RFC 3261 19.1.2).
 pub(super) const SIP_PORT: u16 = 5060;
@@ -106,20 +106,46 @@ fn is_host_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label) && !ends_in_number
 }
 
-/// Where requests are sent on to: a literal address and a transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where requests are sent on to: what stands in a SIP URI, still to be located where it is a name (RFC 3263).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextHop {
-    /// The address and port.
-    pub address: SocketAddr,
-    /// The transport protocol.
-    pub transport: Transport,
+    /// A literal address or a name.
+    pub host: HopHost,
+    /// The port, where one is given: then there is neither NAPTR nor SRV.
+    pub port: Option<u16>,
+    /// The transport, where one is given: then there is no NAPTR.
+    pub transport: Option<Transport>,
 }
 
-/// Parses `sip:ADDRESS[:PORT][;transport=udp|tcp][;lr]`.
+/// The host of a [`NextHop`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HopHost {
+    /// A literal address.
+    Address(IpAddr),
+    /// A name for the resolver, in lower case, without the last dot, at most 253 bytes.
+    Name(String),
+}
+
+impl NextHop {
+    /// Where a literal address is reached (RFC 3263 4.1 and 4.2: UDP and port 5060 where nothing else is said); `None`: it is
+    /// a name.
+    #[must_use]
+    pub fn literal(&self) -> Option<Destination> {
+        let HopHost::Address(ip) = self.host else {
+            return None;
+        };
+        Some(Destination {
+            transport: self.transport.unwrap_or(Transport::Udp),
+            address: SocketAddr::new(ip, self.port.unwrap_or(SIP_PORT)),
+        })
+    }
+}
+
+/// Parses `sip:HOST[:PORT][;transport=udp|tcp][;lr]`.
 pub(super) fn next_hop(text: &str) -> Result<NextHop, String> {
     let shape = || {
         format!(
-            "{text:?} is not a next hop; write it as \"sip:198.51.100.7:5060\", with ;transport=tcp for TCP"
+            "{text:?} is not a next hop; write it as \"sip:carrier.example.net\" or \"sip:198.51.100.7:5060\", with ;transport=tcp for TCP"
         )
     };
     let Some((scheme, rest)) = text.split_once(':') else {
@@ -136,12 +162,13 @@ pub(super) fn next_hop(text: &str) -> Result<NextHop, String> {
         ));
     }
     let mut parts = rest.split(';');
-    let host = parts.next().unwrap_or_default();
-    let mut transport = Transport::Udp;
+    let host_port = parts.next().unwrap_or_default();
+    let mut transport = None;
     for parameter in parts {
         match parameter.to_ascii_lowercase().as_str() {
-            "lr" | "transport=udp" => {}
-            "transport=tcp" => transport = Transport::Tcp,
+            "lr" => {}
+            "transport=udp" => transport = Some(Transport::Udp),
+            "transport=tcp" => transport = Some(Transport::Tcp),
             _ => {
                 return Err(format!(
                     "{text:?}: {parameter:?} is not understood; use ;transport=udp or ;transport=tcp"
@@ -149,28 +176,53 @@ pub(super) fn next_hop(text: &str) -> Result<NextHop, String> {
             }
         }
     }
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let address = match (host.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
-        (Ok(address), _) => address,
-        (_, Ok(ip)) if ip.is_ipv4() || host.starts_with('[') => SocketAddr::new(ip, SIP_PORT),
-        (_, Ok(ip)) => {
-            return Err(format!(
-                "{text:?}: write an IPv6 address in brackets: \"sip:[{ip}]\""
-            ));
-        }
-        _ if is_host_name(host.split(':').next().unwrap_or_default()) => {
-            return Err(format!(
-                "{text:?} names a host, and this version does not resolve names; give its address"
-            ));
-        }
-        _ => return Err(shape()),
-    };
-    if address.port() == 0 || address.ip().is_unspecified() {
+    if !host_port.starts_with('[') && host_port.parse::<Ipv6Addr>().is_ok() {
+        return Err(format!(
+            "{text:?}: write an IPv6 address in brackets: \"sip:[{host_port}]\""
+        ));
+    }
+    let (host, port) = host_and_port(host_port).ok_or_else(shape)?;
+    let is_nowhere = matches!(&host, HopHost::Address(ip) if ip.is_unspecified());
+    if port == Some(0) || is_nowhere {
         return Err(format!(
             "{text:?} is nowhere that a request could be sent to; give an address and a port"
         ));
     }
-    Ok(NextHop { address, transport })
+    Ok(NextHop {
+        host,
+        port,
+        transport,
+    })
+}
+
+/// Takes `hostport` of RFC 3261 25.1 apart; `None`: it is none.
+fn host_and_port(text: &str) -> Option<(HopHost, Option<u16>)> {
+    let host_len = if text.starts_with('[') {
+        text.find(']')? + 1
+    } else {
+        text.find(':').unwrap_or(text.len())
+    };
+    let (host, port) = text.split_at(host_len);
+    let port = match port.strip_prefix(':') {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some(digits.parse().ok()?)
+        }
+        Some(_) => return None,
+        None if port.is_empty() => None,
+        None => return None,
+    };
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let host = match (bracketed, host.parse::<Ipv4Addr>()) {
+        (Some(bracketed), _) => HopHost::Address(bracketed.parse::<Ipv6Addr>().ok()?.into()),
+        (None, Ok(ip)) => HopHost::Address(ip.into()),
+        (None, Err(_)) if is_host_name(host) => {
+            HopHost::Name(host.trim_end_matches('.').to_ascii_lowercase())
+        }
+        (None, Err(_)) => return None,
+    };
+    Some((host, port))
 }
 
 #[cfg(test)]
@@ -243,28 +295,52 @@ mod tests {
 
     #[test]
     fn a_next_hop_is_an_address_with_a_transport() {
-        let hop = next_hop("sip:198.51.100.7;transport=TCP").expect("good");
+        let literal = |text| next_hop(text).expect("good").literal().expect("an address");
+        let hop = literal("sip:198.51.100.7;transport=TCP");
         assert_eq!(
             (hop.address.to_string().as_str(), hop.transport),
             ("198.51.100.7:5060", Transport::Tcp)
         );
+        assert_eq!(literal("sip:[2001:db8::7]").address.port(), 5060);
+        assert_eq!(literal("sip:[2001:db8::7]:5070").address.port(), 5070);
+        assert_eq!(literal("sip:1.2.3.4:5070;lr").transport, Transport::Udp);
+    }
+
+    #[test]
+    fn a_next_hop_may_be_a_name() {
+        let hop = next_hop("sip:Carrier.Example.net.").expect("good");
+        assert_eq!(hop.host, HopHost::Name("carrier.example.net".to_owned()));
+        assert_eq!((hop.port, hop.transport, hop.literal()), (None, None, None));
+        let hop = next_hop("sip:carrier.example:5070;transport=udp").expect("good");
         assert_eq!(
-            next_hop("sip:[2001:db8::7]").expect("good").address.port(),
-            5060
+            (hop.port, hop.transport),
+            (Some(5070), Some(Transport::Udp))
         );
-        assert!(
-            next_hop("sip:carrier.example:5060")
-                .expect_err("a name")
-                .contains("does not resolve names")
-        );
+    }
+
+    #[test]
+    fn what_is_no_next_hop_is_refused() {
         for bad in [
             "198.51.100.7",
             "sips:198.51.100.7",
             "sip:u@198.51.100.7",
             "sip:198.51.100.7;transport=sctp",
             "sip:1.2.3.4:0",
+            "sip:0.0.0.0",
+            "sip:",
+            "sip:carrier.example:",
+            "sip:carrier.example:65536",
+            "sip:carrier.example:+1",
+            "sip:carrier..example",
+            "sip:1.2.3",
+            "sip:[2001:db8::7",
+            "sip:[2001:db8::7]5060",
+            "sip:2001:db8::7",
+            "sip:[carrier.example]",
         ] {
             assert!(next_hop(bad).is_err(), "{bad}");
         }
+        let text = next_hop("sip:2001:db8::7").expect_err("no brackets");
+        assert!(text.contains("sip:[2001:db8::7]"), "{text}");
     }
 }

@@ -67,13 +67,14 @@ impl Budget {
             Memory::Percent(percent) => host.memory / 100 * u64::from(percent),
             Memory::Bytes(bytes) => bytes,
         };
+        let serves_tcp = config.listen.iter().any(|listen| listen.tcp);
         let kinds = [
             (limits.transactions, TRANSACTION_COST, TRANSACTION_SHARE, 16),
             (limits.bindings, BINDING_COST, BINDING_SHARE, 1),
             (
                 limits.tcp_connections,
                 TCP_CONNECTION_COST,
-                TCP_CONNECTION_SHARE,
+                if serves_tcp { TCP_CONNECTION_SHARE } else { 0 },
                 0,
             ),
         ];
@@ -139,7 +140,7 @@ impl Budget {
         }
         if self.descriptors > self.host.descriptors_max {
             warnings.push(format!(
-                "{} descriptors may be needed and RLIMIT_NOFILE is {}; raise it (ulimit -n, LimitNOFILE= of the unit) or lower [limits] tcp_connections",
+                "{} descriptors may be needed and RLIMIT_NOFILE is {}; raise it (ulimit -Hn, LimitNOFILE= of the unit) or lower [limits] tcp_connections",
                 self.descriptors, self.host.descriptors_max
             ));
         }
@@ -211,7 +212,7 @@ impl fmt::Display for Budget {
         )?;
         writeln!(
             f,
-            "descriptors       {:>14}  of {} (RLIMIT_NOFILE)",
+            "descriptors       {:>14}  of {} (RLIMIT_NOFILE, hard)",
             self.descriptors, self.host.descriptors_max
         )?;
         writeln!(
@@ -297,7 +298,8 @@ fn xdp_queues(config: &Config, workers: usize) -> u64 {
 }
 
 /// Descriptors beside the TCP connections: for each worker its poller, its eventfd and its netlink socket; for each
-/// worker and listener a UDP and an AF_XDP socket; TCP listeners; the admin server; files and the standard three.
+/// worker and listener a UDP and an AF_XDP socket; TCP listeners; the admin server; the TCP thread's two, files and the
+/// standard three.
 fn own_descriptors(config: &Config, workers: usize) -> u64 {
     let listeners = config.listen.len();
     (workers * (3 + 2 * listeners) + listeners + ADMIN_CONNECTIONS_MAX + 32) as u64

@@ -11,7 +11,7 @@ pub struct Host {
     pub is_memory_of_cgroup: bool,
     /// Processors that this process may run on.
     pub cpus: usize,
-    /// The soft limit on open descriptors (RLIMIT_NOFILE).
+    /// The hard limit on open descriptors (RLIMIT_NOFILE), to which the soft one is raised as needed.
     pub descriptors_max: u64,
     root: PathBuf,
 }
@@ -34,7 +34,7 @@ impl Host {
             memory: cgroup.unwrap_or(ram),
             is_memory_of_cgroup: cgroup.is_some(),
             cpus,
-            descriptors_max: soft_limit(
+            descriptors_max: hard_limit(
                 &read_text(&root.join("proc/self/limits")),
                 "Max open files",
             )
@@ -76,15 +76,25 @@ pub fn meminfo(text: &str, field: &str) -> Option<u64> {
 /// The soft limit in a line of `/proc/self/limits`; `u64::MAX` where it is unlimited.
 #[must_use]
 pub fn soft_limit(text: &str, name: &str) -> Option<u64> {
-    let soft = text
+    limit_in(text, name, 0)
+}
+
+/// The hard limit in a line of `/proc/self/limits`; `u64::MAX` where it is unlimited.
+#[must_use]
+pub fn hard_limit(text: &str, name: &str) -> Option<u64> {
+    limit_in(text, name, 1)
+}
+
+fn limit_in(text: &str, name: &str, column: usize) -> Option<u64> {
+    let limit = text
         .lines()
         .find_map(|line| line.strip_prefix(name))?
         .split_ascii_whitespace()
-        .next()?;
-    if soft == "unlimited" {
+        .nth(column)?;
+    if limit == "unlimited" {
         Some(u64::MAX)
     } else {
-        soft.parse().ok()
+        limit.parse().ok()
     }
 }
 
@@ -186,7 +196,7 @@ mod tests {
         );
         let host = Host::read_under(&tree.0, 2);
         assert_eq!((host.memory, host.is_memory_of_cgroup), (4 << 30, true));
-        assert_eq!(host.descriptors_max, 1_024);
+        assert_eq!(host.descriptors_max, 524_288);
         assert_eq!(
             (host.receive_queues("eth0"), host.receive_queues("eth1")),
             (Some(2), None)

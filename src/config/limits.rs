@@ -2,6 +2,7 @@
 
 use super::mistake::Mistake;
 use super::section::Section;
+use crate::time::Duration;
 
 /// The limits as the file states them; [`Budget`](super::budget::Budget) turns them into counts on a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,10 @@ pub struct Limits {
     pub bindings: Option<u64>,
     /// How many TCP connections; `None`: a share of the memory.
     pub tcp_connections: Option<u64>,
+    /// How many TCP connections one address may have opened, or one /64 of IPv6.
+    pub tcp_connections_per_source: u64,
+    /// How long a TCP connection may be without a message or a keepalive.
+    pub tcp_idle: Duration,
     /// The place in the file that a mistake about the sum is noted at, its text empty.
     pub(super) place: Mistake,
 }
@@ -34,6 +39,8 @@ impl Default for Limits {
             transactions: None,
             bindings: None,
             tcp_connections: None,
+            tcp_connections_per_source: 1_000,
+            tcp_idle: Duration::from_secs(3_660),
             place: Mistake {
                 line: 0,
                 column: 0,
@@ -50,6 +57,8 @@ pub(super) fn read(root: &mut Section<'_>) -> Limits {
     let transactions = section.number("transactions", 16..=TRANSACTIONS_MAX);
     let bindings = section.number("bindings", 1..=BINDINGS_MAX);
     let tcp_connections = section.number("tcp_connections", 0..=TCP_CONNECTIONS_MAX);
+    let per_source = section.number("tcp_connections_per_source", 1..=TCP_CONNECTIONS_MAX);
+    let tcp_idle_s = section.number("tcp_idle_s", TCP_IDLE_S);
     let at = [transactions, bindings, tcp_connections]
         .into_iter()
         .flatten()
@@ -63,6 +72,9 @@ pub(super) fn read(root: &mut Section<'_>) -> Limits {
         transactions: transactions.map(|found| found.value),
         bindings: bindings.map(|found| found.value),
         tcp_connections: tcp_connections.map(|found| found.value),
+        tcp_connections_per_source: per_source
+            .map_or(usual.tcp_connections_per_source, |found| found.value),
+        tcp_idle: tcp_idle_s.map_or(usual.tcp_idle, |found| Duration::from_secs(found.value)),
         place: at.map_or(usual.place, |at| root.notes.locate(at, String::new())),
     }
 }
@@ -109,6 +121,8 @@ const MEMORY_MAX: u64 = 64 << 40;
 const TRANSACTIONS_MAX: u64 = 100_000_000;
 const BINDINGS_MAX: u64 = 500_000_000;
 const TCP_CONNECTIONS_MAX: u64 = 1_000_000;
+/// Less than the time between two keepalives (RFC 5626 4.4.1) would cut off phones that do as they should.
+const TCP_IDLE_S: std::ops::RangeInclusive<u64> = 30..=86_400;
 
 #[cfg(test)]
 mod tests {

@@ -50,7 +50,7 @@ impl Mode {
     }
 }
 
-/// One address that Strowger serves: UDP, and TCP beside it by the kernel's sockets.
+/// One address that Strowger serves: by UDP, and by TCP beside it over the kernel's sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// The address and port.
@@ -63,6 +63,8 @@ pub struct Listen {
     pub queues: Vec<u32>,
     /// Where to attach; `None`: the driver, then generic.
     pub mode: Option<Mode>,
+    /// Whether it is served by TCP as well.
+    pub tcp: bool,
 }
 
 /// A listener with the places that later checks speak about.
@@ -119,6 +121,8 @@ fn read_one(section: &mut Section<'_>, worker_count: Option<usize>) -> Option<Dr
         &[("driver", Mode::Driver), ("generic", Mode::Generic)],
     );
 
+    let tcp = section.flag("tcp");
+
     let way = backend.map_or(Backend::default(), |backend| backend.value);
     check_keys(section, way, address, interface.is_some());
     if let Some(queues) = &queues {
@@ -141,6 +145,7 @@ fn read_one(section: &mut Section<'_>, worker_count: Option<usize>) -> Option<Dr
                     .collect()
             }),
             mode: mode.map(|mode| mode.value),
+            tcp: tcp.is_none_or(|tcp| tcp.value),
         },
     })
 }
@@ -297,8 +302,9 @@ mod tests {
 
     #[test]
     fn a_full_listener_is_read() {
-        let text = "[[listen]]\naddress = \"192.0.2.1:5060\"\nbackend = \"af_xdp\"\ninterface = \"eth0\"\nqueues = [1, 0]\nmode = \"generic\"\n";
+        let text = "[[listen]]\naddress = \"192.0.2.1:5060\"\nbackend = \"af_xdp\"\ninterface = \"eth0\"\nqueues = [1, 0]\nmode = \"generic\"\ntcp = false\n";
         let config = Config::parse("t.toml".as_ref(), text).expect("good");
+        assert!(!config.listen[0].tcp);
         assert_eq!(config.listen[0].queues, [1, 0]);
         assert_eq!(config.listen[0].mode, Some(super::Mode::Generic));
     }

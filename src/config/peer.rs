@@ -54,7 +54,8 @@ fn read_one(section: &mut Section<'_>, earlier: &[Peer]) -> Option<Peer> {
             ),
         );
     }
-    if let Some(hop) = next_hop.filter(|_| earlier.iter().any(|peer| peer.next_hop.is_some())) {
+    let is_second = earlier.iter().any(|peer| peer.next_hop.is_some());
+    if let Some(hop) = next_hop.as_ref().filter(|_| is_second) {
         section.mistake(
             hop.at,
             "next_hop",
@@ -112,7 +113,7 @@ const PREFIX_LEN_SUSPECT: u8 = 8;
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
+    use super::super::{Config, HopHost};
 
     fn parse(peers: &str) -> Result<Config, String> {
         let text = format!("[[listen]]\naddress = \"192.0.2.1:5060\"\n{peers}");
@@ -127,8 +128,8 @@ mod tests {
         let peer = config.expect("good").peers.remove(0);
         assert_eq!(peer.addresses.len(), 2);
         assert_eq!(
-            peer.next_hop.expect("a next hop").address.to_string(),
-            "198.51.100.7:5060"
+            peer.next_hop.expect("a next hop").host,
+            HopHost::Address("198.51.100.7".parse().expect("an address"))
         );
     }
 

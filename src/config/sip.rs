@@ -1,10 +1,11 @@
 //! `[sip]`: what we are responsible for, our secret, and the timers that an operator may set.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::address;
 use super::section::Section;
-use crate::limits::TIMER_C;
+use crate::limits::{FAILOVER, RING, TIMER_C};
 use crate::time::Duration;
 
 /// The settings of the SIP core.
@@ -18,6 +19,10 @@ pub struct Sip {
     pub drain: Duration,
     /// Timer C (RFC 3261 16.6.11).
     pub timer_c: Duration,
+    /// How long the contacts of one q ring before those of the next are tried.
+    pub ring: Duration,
+    /// How long a destination of a name may be silent where there is another to try (RFC 3263 4.3).
+    pub failover: Duration,
 }
 
 /// Reads `[sip]`.
@@ -28,6 +33,8 @@ pub(super) fn read(root: &mut Section<'_>) -> Sip {
     let drain_s = section.number("drain_s", 0..=DRAIN_S_MAX);
     // RFC 3261 16.6.11: the timer must be larger than 3 minutes.
     let timer_c_s = section.number("timer_c_s", TIMER_C.as_secs()..=TIMER_C_S_MAX);
+    let ring_s = section.number("ring_s", 1..=RING_S_MAX);
+    let failover_ms = section.number("failover_ms", FAILOVER_MS);
     let mut names: Vec<String> = Vec::new();
     for domain in domains.map_or(Vec::new(), |domains| domains.value) {
         if names.contains(&domain.value) {
@@ -61,6 +68,10 @@ pub(super) fn read(root: &mut Section<'_>) -> Sip {
         ),
         drain: drain_s.map_or(DRAIN, |drain_s| Duration::from_secs(drain_s.value)),
         timer_c: timer_c_s.map_or(TIMER_C, |timer_c_s| Duration::from_secs(timer_c_s.value)),
+        ring: ring_s.map_or(RING, |ring_s| Duration::from_secs(ring_s.value)),
+        failover: failover_ms.map_or(FAILOVER, |failover_ms| {
+            Duration::from_millis(failover_ms.value)
+        }),
     }
 }
 
@@ -70,6 +81,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 const DRAIN_S_MAX: u64 = 3_600;
 /// An hour of ringing.
 const TIMER_C_S_MAX: u64 = 3_600;
+/// Contacts of the next q wait no longer than Timer C takes at least.
+const RING_S_MAX: u64 = TIMER_C.as_secs();
+/// From the first retransmission to what Timer B or F ends anyway.
+const FAILOVER_MS: RangeInclusive<u64> = 500..=32_000;
 /// Domains of one server: each request's host is looked up among them.
 const DOMAINS_MAX: usize = 4_096;
 

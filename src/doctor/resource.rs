@@ -1,7 +1,7 @@
 //! Limits and settings that AF_XDP and the kernel's sockets meet: pinned memory, huge pages, receive buffers, descriptors.
 
 use super::finding::Finding;
-use crate::config::host::{meminfo, soft_limit};
+use crate::config::host::{hard_limit, meminfo, soft_limit};
 use crate::limits::{FRAME_LEN, FRAMES_PER_QUEUE};
 
 /// Looks at the limits of this process and the settings of the host.
@@ -11,7 +11,7 @@ pub(super) fn examine(may_lock_memory: bool) -> Vec<Finding> {
     let mut findings = vec![
         memlock(soft_limit(&limits, "Max locked memory"), may_lock_memory),
         huge_pages(&memory),
-        descriptors(soft_limit(&limits, "Max open files")),
+        descriptors(hard_limit(&limits, "Max open files")),
     ];
     findings.extend(receive_buffer(read("/proc/sys/net/core/rmem_max").trim()));
     findings
@@ -74,7 +74,7 @@ fn descriptors(limit: Option<u64>) -> Finding {
         Some(limit) if limit < DESCRIPTORS_MIN => Finding::warn(
             subject,
             format!("RLIMIT_NOFILE is {limit}, which bounds the TCP connections"),
-            "ulimit -n 65536, or LimitNOFILE=65536 of the unit".to_owned(),
+            "ulimit -Hn 65536, or LimitNOFILE=65536 of the unit".to_owned(),
         ),
         Some(limit) => Finding::ok(subject, format!("RLIMIT_NOFILE is {limit}")),
         None => Finding::ok(subject, "RLIMIT_NOFILE is not shown".to_owned()),

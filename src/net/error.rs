@@ -132,6 +132,14 @@ pub enum NetError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The address cannot be listened on for TCP.
+    #[error("cannot listen on {address} (TCP): {source}{}", listen_advice(source))]
+    Tcp {
+        /// What was to be listened on.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// Netlink, or another system call that does not fail on a sound host.
     #[error("{what}: {source}")]
     System {
@@ -155,6 +163,16 @@ fn socket_advice(source: &io::Error) -> &'static str {
         Some(libc::EBUSY) => "; another process has an AF_XDP socket there (`ss --xdp -p`)",
         Some(libc::EAFNOSUPPORT) => "; this kernel is built without CONFIG_XDP_SOCKETS",
         _ => "",
+    }
+}
+
+/// What to add where a bind for TCP failed.
+fn listen_advice(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EADDRINUSE) => {
+            "; `ss -tlpn` shows who has it, and tcp = false in its [[listen]] does without"
+        }
+        _ => bind_advice(source),
     }
 }
 

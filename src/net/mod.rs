@@ -3,7 +3,8 @@
 //! [`open()`] gives every worker its [`WorkerPorts`]: receivers, each one AF_XDP socket of a queue or one UDP socket of a
 //! listener, and [`Transmitters`]. What must live beside the workers is in [`Attachments`].
 //!
-//! This layer knows packets and sockets; it does not know SIP. It starts one thread, which keeps the neighbour cache.
+//! This layer knows packets and sockets; of SIP it knows where a message ends in a stream, for [`tcp`], and no more. It starts
+//! two threads: one keeps the neighbour cache, and one has the TCP connections.
 
 mod attachments;
 mod device;
@@ -19,6 +20,7 @@ mod port;
 pub mod privilege;
 mod report;
 mod survey;
+pub mod tcp;
 mod transmitters;
 mod udp;
 mod xdp;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::port::{Link, SendError, Unreachable};
+use super::tcp::TcpTransmitter;
 use super::udp::UdpTransmitter;
 use super::xdp::transmitter::{Way, XdpTransmitter};
 use crate::counters::{Counter, Counters};
@@ -16,6 +17,7 @@ pub struct Transmitters {
     /// By the listener's number.
     listeners: Vec<Option<ListenerTransmitter>>,
     queues: Vec<XdpTransmitter>,
+    tcp: Option<TcpTransmitter>,
     counters: Arc<Counters>,
 }
 
@@ -47,15 +49,28 @@ impl Transmitters {
         Self {
             listeners: by_number,
             queues,
+            tcp: None,
             counters,
         }
+    }
+
+    /// Adds the way over TCP.
+    pub fn set_tcp(&mut self, tcp: TcpTransmitter) {
+        self.tcp = Some(tcp);
+    }
+
+    /// Whether a connection is open that a message to `flow`, of a connection-oriented transport, would take.
+    #[must_use]
+    pub fn is_connected(&self, flow: &Flow) -> bool {
+        flow.transport == Transport::Tcp
+            && self.tcp.as_ref().is_some_and(|tcp| tcp.is_connected(flow))
     }
 
     /// Sends a message of exactly `len` bytes, which `write` puts into the transmit buffer.
     ///
     /// It leaves in a frame of AF_XDP where the listener has that, the message fits the MTU, and the next hop is known: from
     /// `link`, the way back of a datagram that came by the same listener from the same peer, else from the neighbour cache.
-    /// Otherwise it leaves by the kernel's socket of the listener. It leaves with the next [`Transmitters::flush`].
+    /// Otherwise it leaves by the kernel's socket of the listener; over TCP, by the TCP thread. It leaves with the next [`Transmitters::flush`].
     ///
     /// # Errors
     /// What keeps the message from leaving, for the caller to count. What the kernel's socket refuses later shows in the
@@ -67,13 +82,16 @@ impl Transmitters {
         len: usize,
         write: impl FnOnce(&mut [u8]),
     ) -> Result<(), SendError> {
+        if flow.transport == Transport::Tcp {
+            let tcp = self.tcp.as_ref().ok_or(SendError::Unsendable)?;
+            return tcp.send(flow, len, write);
+        }
         let listener = self.listeners.get_mut(usize::from(flow.listener.0));
         let listener = listener
             .and_then(Option::as_mut)
             .ok_or(SendError::Unsendable)?;
         let source = listener.kernel.address();
-        let is_our_kind = flow.transport == Transport::Udp
-            && flow.peer.is_ipv4() == source.is_ipv4()
+        let is_our_kind = flow.peer.is_ipv4() == source.is_ipv4()
             && flow.peer.port() != 0
             && !flow.peer.ip().is_unspecified();
         if !is_our_kind {

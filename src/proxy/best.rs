@@ -4,7 +4,7 @@
 use super::answer::{count_final, count_unsent};
 use super::output::Output;
 use super::relay::Best;
-use super::{Bench, Proxy};
+use super::{Bench, Proxy, compose};
 use crate::limits::CHALLENGES_LEN_MAX;
 use crate::sip::message::{Message, Parsed, parse};
 use crate::sip::name::HeaderName;
@@ -66,6 +66,7 @@ impl Proxy {
         server: ServerSlot,
         status: u16,
         response: &Message<'_>,
+        bench: &mut Bench,
     ) {
         if !self.may_answer(server, status) {
             return;
@@ -76,23 +77,22 @@ impl Proxy {
             }
             return;
         }
-        let Some(top) = response.values(HeaderName::Via).next() else {
+        let Some(transport) = self
+            .table
+            .server(server)
+            .map(|server| server.data.reply_to.transport)
+        else {
             return;
         };
-        let cut = response.removal_span(&top);
         let bytes = response.bytes().get(..response.end()).unwrap_or_default();
-        let (head, tail) = (
-            bytes.get(..usize::from(cut.start)),
-            bytes.get(usize::from(cut.end)..),
-        );
-        let (Some(head), Some(tail)) = (head, tail) else {
+        if compose::respond(&mut bench.edits, response, transport).is_err() {
             return;
-        };
-        let best = match self.table.arena_mut().reserve(head.len() + tail.len()) {
+        }
+        let edits = &bench.edits;
+        let best = match self.table.arena_mut().reserve(edits.len(bytes.len())) {
             Some((message, buffer)) => {
-                let (front, back) = buffer.split_at_mut(head.len());
-                front.copy_from_slice(head);
-                back.copy_from_slice(tail);
+                // The buffer is as long as the edits said: nothing can be cut.
+                let _ = edits.write(bytes, buffer);
                 Best::Received { status, message }
             }
             // At the arena's bound the caller is told the status, if not the rest.

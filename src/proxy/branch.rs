@@ -123,10 +123,22 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
+        let fitted = self.fitted(slot, destinations, request, bench, out);
+        self.launch_in_order(now, slot, fitted, request, bench, out);
+    }
+
+    fn launch_in_order(
+        &mut self,
+        now: Instant,
+        slot: ClientSlot,
+        mut left: Destinations,
+        request: &Message<'_>,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
         let Some(listener) = self.table.client(slot).map(|client| client.flow.listener) else {
             return;
         };
-        let mut left = self.fitted(slot, destinations, request, bench, out);
         while let Some((destination, rest)) = left.split_first() {
             left = rest;
             self.reserve_breadth(slot, left.len());
@@ -188,7 +200,7 @@ impl Proxy {
         };
         self.counters.increment(Counter::Failovers);
         let launched = self.recall(server, bench, |proxy, request, bench| {
-            proxy.launch(now, slot, &destinations, request, bench, out);
+            proxy.launch_in_order(now, slot, destinations, request, bench, out);
         });
         launched.is_some()
     }

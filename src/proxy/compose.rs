@@ -94,7 +94,41 @@ pub(super) fn relay(
     if let Some(breadth) = hop.breadth {
         max_breadth(edits, message, top_line, breadth)?;
     }
+    content_length(edits, message, hop.transport)?;
     routes(edits, message, hop, top_line)
+}
+
+/// Fills `edits` with what turns a response that a branch received into the one that goes on by `transport`: less our Via
+/// (RFC 3261 16.7 step 3).
+///
+/// # Errors
+/// When there is no Via to take off.
+pub(super) fn respond(
+    edits: &mut Edits,
+    response: &Message<'_>,
+    transport: Transport,
+) -> Result<(), EditError> {
+    edits.clear();
+    let top = response.values(HeaderName::Via).next();
+    let top = top.ok_or(EditError::OutOfMessage)?;
+    edits.remove(response.removal_span(&top))?;
+    content_length(edits, response, transport)
+}
+
+/// RFC 3261 16.6 step 9 and 18.4: what came in a datagram may do without Content-Length; a stream cannot.
+fn content_length(
+    edits: &mut Edits,
+    message: &Message<'_>,
+    transport: Transport,
+) -> Result<(), EditError> {
+    if transport == Transport::Udp || message.header(HeaderName::ContentLength).is_some() {
+        return Ok(());
+    }
+    edits.insert_with(message.headers_end(), |text| {
+        text.put(b"Content-Length: ");
+        text.put_decimal(message.body().len() as u64);
+        text.put(b"\r\n");
+    })
 }
 
 /// RFC 3261 16.6 step 2, and 16.4 for what a strict router sent; step 6 for what goes to one.

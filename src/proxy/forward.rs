@@ -56,7 +56,7 @@ impl Proxy {
         let is_reliable = source.transport.is_reliable();
         let Some(server) = self
             .table
-            .open_server(key, is_invite, is_reliable, bytes, relay)
+            .open_server(now, key, is_invite, is_reliable, bytes, relay)
         else {
             self.counters.increment(Counter::RefusedTransactions);
             // RFC 3261 21.5.4: the caller may try again when transactions have ended.

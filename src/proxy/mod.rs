@@ -25,6 +25,7 @@ mod settings;
 pub mod steer;
 mod timeout;
 pub mod token;
+mod undelivered;
 mod validate;
 
 use std::sync::Arc;
@@ -51,7 +52,7 @@ use crate::sip::method::Method;
 use crate::sip::name::HeaderName;
 use crate::sip::uri::Uri;
 use crate::time::Instant;
-use crate::transaction::id::{BranchCodec, TransactionId};
+use crate::transaction::id::BranchCodec;
 use crate::transaction::key::{ServerKey, ServerKeys};
 use crate::transaction::server::{ServerEvent, ServerSlot};
 use crate::transaction::step::{Emit, Tell};
@@ -230,7 +231,7 @@ impl Proxy {
     pub fn on_notice(&mut self, now: Instant, notice: Notice<'_>, out: &mut impl Output) {
         match notice {
             Notice::Drain => self.is_draining = true,
-            Notice::Unreachable { sent, .. } => self.on_unreachable(now, sent, out),
+            Notice::Unreachable { flow, sent } => self.on_unreachable(now, &flow, sent, out),
             Notice::Resolved { id, destinations } => {
                 let Some(mut scratch) = self.scratch.take() else {
                     return;
@@ -239,14 +240,6 @@ impl Proxy {
                 self.scratch = Some(scratch);
             }
         }
-    }
-
-    /// The worker that a report of an undelivered datagram is for.
-    pub fn owner_of_sent(&mut self, sent: &[u8]) -> Option<WorkerId> {
-        let mut scratch = self.scratch.take()?;
-        let id = self.transaction_of_sent(sent, &mut scratch.index);
-        self.scratch = Some(scratch);
-        id.map(|id| id.worker)
     }
 
     /// When [`Self::on_timeout`] should next be called; never later than a timer is due.
@@ -498,38 +491,6 @@ impl Proxy {
                 method,
             ]),
         }
-    }
-
-    /// An ICMP error, or a refusal of the kernel: the branch of what we sent names the transaction that failed.
-    fn on_unreachable(&mut self, now: Instant, sent: &[u8], out: &mut impl Output) {
-        let Some(mut scratch) = self.scratch.take() else {
-            return;
-        };
-        let id = self.transaction_of_sent(sent, &mut scratch.index);
-        let client = id
-            .filter(|id| id.worker == self.settings.worker)
-            .and_then(|id| self.table.find_client(id));
-        if let Some(client) = client {
-            self.on_transport_error(now, client, &mut scratch.bench, out);
-        }
-        self.scratch = Some(scratch);
-    }
-
-    /// The client transaction of a request that we had sent; reports may quote less than all of it, so only its top Via
-    /// is asked for. A CANCEL is left out: it has the branch of its INVITE, which must not fail for it.
-    fn transaction_of_sent(&self, sent: &[u8], index: &mut Index) -> Option<TransactionId> {
-        let request = match parse(sent, index) {
-            Parsed::Good(message) | Parsed::Answerable(message, _) => message,
-            Parsed::NotSip(_) => return None,
-        };
-        if !request.is_request() || request.method() == Method::Cancel {
-            return None;
-        }
-        let branch = request.top_via().branch()?;
-        self.branches
-            .decode_own(branch)
-            .ok()
-            .map(|branch| branch.id)
     }
 
     fn refuse_draining(&self, request: &Message<'_>, source: &Flow, out: &mut impl Output) {

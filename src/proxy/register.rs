@@ -16,7 +16,7 @@ use crate::limits::{
 use crate::location::{Access, Change, Location, Refusal, Registration, Targets};
 use crate::scan;
 use crate::sip::uri::canonical_aor;
-use crate::sip::{Contact, ContactAddress, HeaderName, Message, Scheme, Sink, Uri};
+use crate::sip::{Contact, ContactAddress, HeaderName, Message, Scheme, Sink, Uri, Via};
 use crate::time::{Duration, Instant};
 
 /// Answers REGISTERs.
@@ -262,7 +262,9 @@ impl Registrar {
             uri: uri.bytes(),
             expires: Duration::from_secs(u64::from(expires_s)),
             q: contact.q,
-            received: is_direct && !self.is_back_to_us(&uri) && is_elsewhere(&uri, source),
+            received: is_direct
+                && !self.is_back_to_us(&uri)
+                && is_elsewhere(&uri, &message.top_via(), source),
             instance: contact
                 .instance
                 .filter(|text| first_line(text) == *text)
@@ -481,8 +483,9 @@ fn copy_path(message: &Message<'_>, path: &mut Vec<u8>) -> Result<(), Cause> {
 }
 
 /// Whether the packet's source is another place than the one that the contact names: then the phone is behind a NAT, or
-/// on a connection, and is reached by the flow alone.
-fn is_elsewhere(uri: &Uri<'_>, source: &Flow) -> bool {
+/// on a connection, and is reached by the flow alone. A phone that names another port of its own address listens there,
+/// unless its Via shows that a NAT stands between.
+fn is_elsewhere(uri: &Uri<'_>, via: &Via<'_>, source: &Flow) -> bool {
     let is_same_host = uri.host.ip() == Some(source.peer.ip());
     // RFC 3261 19.1.2: a port that is not written is the scheme's.
     let port = uri.port.unwrap_or(if uri.scheme == Scheme::Sips {
@@ -497,8 +500,16 @@ fn is_elsewhere(uri: &Uri<'_>, source: &Flow) -> bool {
         // Over a connection the source port says nothing: a phone that names UDP is to be reached so, where it can.
         Transport::Tcp if asks_otherwise => !is_same_host,
         Transport::Tcp => true,
-        Transport::Udp => !is_same_host || port != source.peer.port(),
+        Transport::Udp if !is_same_host => true,
+        Transport::Udp => port != source.peer.port() && is_rewritten(via, source),
     }
+}
+
+/// Whether the topmost Via names another address than the packet came from. Loopback is what a host writes that does not
+/// know its own name: it says nothing. Nor does the port: one may send from another than it listens on (RFC 3261 18.1.1).
+fn is_rewritten(via: &Via<'_>, source: &Flow) -> bool {
+    let sent_by = via.host().ok().and_then(|host| host.ip());
+    sent_by.is_some_and(|ip| ip != source.peer.ip() && !ip.is_loopback())
 }
 
 /// A folded text as far as its first line.
@@ -858,7 +869,7 @@ mod tests {
         let (udp, tcp) = (Transport::Udp, Transport::Tcp);
         assert!(!nat("<sip:a@198.51.100.7>", NONE, udp));
         assert!(!nat("<sip:a@198.51.100.7:5060>", NONE, udp));
-        assert!(nat("<sip:a@198.51.100.7:5062>", NONE, udp));
+        assert!(!nat("<sip:a@198.51.100.7:5062>", NONE, udp));
         assert!(nat("<sip:a@10.0.0.5:5060>", NONE, udp));
         assert!(nat("<sip:a@phone.invalid>", NONE, udp));
         assert!(nat("<sip:a@198.51.100.7;transport=tcp>", NONE, tcp));
@@ -874,6 +885,27 @@ mod tests {
             "Path: <sip:edge.example.com;lr>",
             udp
         ));
+    }
+
+    #[test]
+    fn another_port_of_the_same_address_is_believed_unless_the_via_shows_a_nat() {
+        let is_received = |via: &str| {
+            let mut bed = Bed::new();
+            let lines = ["Contact: <sip:a@198.51.100.7:5062>"];
+            let text = request("sip:alice@example.com", "call-1", 1, &lines);
+            let got = bed.send(&text.replace("198.51.100.7;branch", &format!("{via};branch")));
+            assert_eq!(got.0, 200, "{got:?}");
+            let mut targets = Targets::new();
+            bed.location.lookup(bed.now, b"alice", &mut targets);
+            targets
+                .target(0)
+                .is_some_and(|target| target.received.is_some())
+        };
+        assert!(!is_received("198.51.100.7"), "a phone of two ports");
+        assert!(!is_received("198.51.100.7:5062;rport"));
+        assert!(!is_received("127.0.0.1:40000;rport"), "it knows no better");
+        assert!(is_received("10.0.0.5;rport"));
+        assert!(is_received("10.0.0.5"));
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Proxy {
                     || (status < 600 && self.may_fork_further(server));
                 // A 503 and a 408 are not always passed on as they came.
                 if must_wait || status == 503 || status == 408 {
-                    self.note_received(server, status, response);
+                    self.note_received(server, status, response, bench);
                     self.conclude_if_done(now, server, bench, out);
                 } else {
                     self.forward_response(now, server, response, ServerEvent::Failure, bench, out);
@@ -209,15 +209,10 @@ impl Proxy {
         if !is_given && !is_late_success {
             return;
         }
-        bench.edits.clear();
-        let is_edited = response
-            .values(HeaderName::Via)
-            .next()
-            .is_some_and(|top| bench.edits.remove(response.removal_span(&top)).is_ok());
-        if !is_edited {
+        let reply_to = entry.data.reply_to;
+        if compose::respond(&mut bench.edits, response, reply_to.transport).is_err() {
             return self.counters.increment(Counter::DropMalformedResponse);
         }
-        let reply_to = entry.data.reply_to;
         count_unsent(&self.counters, send_edited(response, bench, &reply_to, out));
         if event != ServerEvent::Provisional {
             count_final(&self.counters, response.status());

@@ -23,7 +23,7 @@ impl Proxy {
         out: &mut impl Output,
     ) {
         match fired {
-            Fired::Server(server, outcome) => self.on_server_timer(server, outcome, out),
+            Fired::Server(server, outcome) => self.on_server_timer(server, outcome, bench, out),
             Fired::Client(client, outcome) => {
                 self.on_client_timer(now, client, outcome, bench, out)
             }
@@ -31,8 +31,23 @@ impl Proxy {
         }
     }
 
-    fn on_server_timer(&mut self, server: ServerSlot, outcome: Outcome, out: &mut impl Output) {
-        if outcome.emit == Emit::Again {
+    fn on_server_timer(
+        &mut self,
+        server: ServerSlot,
+        outcome: Outcome,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let is_pending = self
+            .table
+            .server(server)
+            .is_some_and(|server| server.state().is_pending());
+        if outcome.emit == Emit::Again && is_pending {
+            // RFC 4320 4.1: a non-INVITE request that was not answered yet.
+            if let Some(request) = self.stored_request(server, &mut bench.stored) {
+                self.send_trying(&request, server, out);
+            }
+        } else if outcome.emit == Emit::Again {
             self.send_response_again(server, out);
         }
         if outcome.is_over {

@@ -64,6 +64,17 @@ pub fn frame(bytes: &[u8], index: &mut Index) -> Frame {
     }
 }
 
+/// How long the message at the start of `bytes` will be, the line breaks before it included, where its head is there and its
+/// end can be known: so that a reader need not ask [`frame`] for each octet of a body.
+#[must_use]
+pub fn whole_len(bytes: &[u8], index: &mut Index) -> Option<usize> {
+    let start = bytes
+        .iter()
+        .position(|&byte| byte != b'\r' && byte != b'\n')?;
+    let body = start + head_len(bytes.get(start..)?)?;
+    body.checked_add(index.read_content_length(bytes.get(start..body)?)?)
+}
+
 /// The length of the head with its empty line, where all of it is there.
 fn head_len(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
@@ -115,6 +126,14 @@ mod tests {
         assert_eq!(
             framed(&format!("\r\n{whole}")),
             Frame::Message(whole.len() + 2)
+        );
+        assert_eq!(
+            whole_len(HEAD.as_bytes(), &mut Index::new()),
+            Some(whole.len())
+        );
+        assert_eq!(
+            whole_len(&HEAD.as_bytes()[..HEAD.len() - 1], &mut Index::new()),
+            None
         );
         let folded = whole.replace("l: 4", "Content-Length :\r\n 4");
         assert_eq!(framed(&folded), Frame::Message(folded.len()));

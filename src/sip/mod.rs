@@ -39,7 +39,7 @@ pub use contact::{Contact, ContactAddress};
 pub use cseq::CSeq;
 pub use edit::{EditError, Edits};
 pub use error::{NotSip, Rejection, RejectionCause, SipError};
-pub use frame::{Frame, frame};
+pub use frame::{Frame, frame, whole_len};
 pub use host::Host;
 pub use index::Index;
 pub use message::{Header, Message, Parsed, parse};

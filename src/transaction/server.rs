@@ -126,7 +126,8 @@ const fn non_invite_event(event: ServerEvent) -> Option<non_invite_server::Event
         ServerEvent::Provisional => non_invite_server::Event::Provisional,
         ServerEvent::Success | ServerEvent::Failure => non_invite_server::Event::Final,
         ServerEvent::Abandon => non_invite_server::Event::Abandon,
+        ServerEvent::Retransmit => non_invite_server::Event::Late,
         ServerEvent::Timeout => non_invite_server::Event::Timeout,
-        ServerEvent::Ack | ServerEvent::Retransmit => return None,
+        ServerEvent::Ack => return None,
     })
 }

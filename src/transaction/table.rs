@@ -19,7 +19,7 @@ use super::timers::{Timer, Timers};
 use super::{invite_client, invite_server, non_invite_client, non_invite_server};
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Flow, WorkerId};
-use crate::limits::{T1, T1_64};
+use crate::limits::{LATE, T1, T1_64};
 use crate::time::{Duration, Instant};
 use crate::timer::Wheel;
 
@@ -90,6 +90,7 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
     /// Opens a server transaction for a request and keeps a copy of it; `None` at a bound.
     pub fn open_server(
         &mut self,
+        now: Instant,
         key: ServerKey,
         is_invite: bool,
         is_reliable: bool,
@@ -131,6 +132,13 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
         self.index.insert_unique(key.folded(), slot, |other| {
             servers.at(*other).map_or(0, |server| server.key.folded())
         });
+        if !is_invite && let Some(server) = self.servers.at_mut(slot) {
+            server.timers.retransmit = Some(self.wheel.schedule(
+                now,
+                now + LATE,
+                Timer::ServerRetransmit(slot),
+            ));
+        }
         self.pending += 1;
         self.counters.increment(Counter::TransactionsLiveServer);
         self.counters.increment(Counter::TransactionsCreatedServer);

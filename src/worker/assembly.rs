@@ -8,17 +8,19 @@ use tracing::{info, warn};
 use super::clock::Clock;
 use super::control::Control;
 use super::mailbox::Mailbox;
+use super::postman::Postman;
 use super::run::{Measures, Shared, Worker};
 use super::{ServeError, worker_id};
 use crate::admin::{self, State};
 use crate::config::budget::Budget;
 use crate::config::host::Host;
-use crate::config::{self, Config};
+use crate::config::{self, Config, HopHost};
 use crate::counters::Counters;
 use crate::datagram::ListenerId;
 use crate::latency::Latency;
-use crate::limits::{FAILOVER, LISTENERS_MAX, RING};
+use crate::limits::{LISTENERS_MAX, UDP_REQUEST_LEN_MAX};
 use crate::location::{Location, LocationSettings};
+use crate::net::tcp::{Tcp, TcpSettings};
 use crate::net::{self, Attachments, BackendChoice, Got, ListenerReport, ListenerSpec};
 use crate::proxy::domains::Domains;
 use crate::proxy::register::{Registrar, RegistrarSettings};
@@ -29,6 +31,8 @@ use crate::secret::Secret;
 pub(super) struct Assembly {
     pub(super) workers: Vec<Worker>,
     pub(super) control: Arc<Control>,
+    /// TCP, and who takes what comes by it.
+    pub(super) tcp: Option<(Tcp, Postman)>,
     /// What the admin server shows; it also keeps the XDP programs attached.
     pub(super) state: Arc<State>,
 }
@@ -40,8 +44,10 @@ impl Assembly {
         for warning in budget.warnings() {
             warn!("{warning}");
         }
+        super::descriptors::raise_to(budget.descriptors);
         let count = budget.workers;
-        let specs = listeners(config)?;
+        let listeners = listeners(config)?;
+        let specs: Vec<ListenerSpec> = listeners.iter().map(|(spec, _)| spec.clone()).collect();
         let measures: Vec<Measures> = (0..count).map(|_| Measures::new()).collect();
         let counters: Vec<Arc<Counters>> = measures
             .iter()
@@ -51,20 +57,15 @@ impl Assembly {
         for report in &opened.reports {
             announce(report);
         }
-        let mailboxes = (0..count)
-            .map(|_| Mailbox::new().map(Arc::new))
-            .collect::<Result<_, _>>()
-            .map_err(|source| ServeError::System {
-                what: "an eventfd",
-                source,
-            })?;
+        let tcp_counters = Arc::new(Counters::new());
+        let tcp = open_tcp(config, &budget, &listeners, &tcp_counters)?;
         let location = Arc::new(Location::new(&LocationSettings {
             hash_key: secret.derive("location").current,
             bindings_max: usize::try_from(budget.bindings.count).unwrap_or(usize::MAX),
             contacts_max: config.registrar.contacts_max,
         }));
         let shared = Shared {
-            control: Arc::new(Control::new(mailboxes)),
+            control: Arc::new(Control::new(mailboxes(count)?)),
             location,
             clock: Clock::start(),
         };
@@ -73,24 +74,67 @@ impl Assembly {
             &shared.location,
             &opened.reports,
             opened.attachments,
+            tcp_counters,
         );
-        let cores = Cores::new(config, secret, &specs, &budget)?;
+        let interfaces = net::interfaces()?;
+        let spoken = listeners.iter().map(|(spec, has_tcp)| Listener {
+            tcp: *has_tcp && tcp.is_some(),
+            udp_request_len_max: udp_request_len_max(spec, &interfaces),
+            ..Listener::new(spec.id, spec.address)
+        });
+        let cores = Cores::new(config, secret, spoken.collect(), &budget)?;
         let workers = opened
             .workers
             .into_iter()
             .zip(measures)
             .enumerate()
             .filter_map(|(number, (ports, measures))| {
+                let mut ports = ports;
+                if let Some(tcp) = &tcp {
+                    ports
+                        .transmitters
+                        .set_tcp(tcp.transmitter(worker_id(number)));
+                }
                 let proxy = cores.core(number, &shared.location, &measures.counters);
                 Worker::new(worker_id(number), proxy, ports, &shared, measures)
             })
             .collect();
+        let postman = |tcp| {
+            let control = Arc::clone(&shared.control);
+            (tcp, Postman::new(control, shared.clock, &cores.settings))
+        };
+        let tcp = tcp.map(postman);
         Ok(Self {
             workers,
+            tcp,
             control: shared.control,
             state,
         })
     }
+}
+
+/// RFC 3261 18.1.1: 1,300 bytes where the path's MTU is not known; no more than the link's less 200 in any case.
+fn udp_request_len_max(spec: &ListenerSpec, interfaces: &[net::Interface]) -> usize {
+    let link = interfaces
+        .iter()
+        .find(|interface| Some(&interface.name) == spec.interface.as_ref());
+    link.map_or(UDP_REQUEST_LEN_MAX, |link| {
+        let fitting = usize::try_from(link.mtu)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(200);
+        fitting.min(UDP_REQUEST_LEN_MAX)
+    })
+}
+
+/// A mailbox for each worker.
+fn mailboxes(count: usize) -> Result<Vec<Arc<Mailbox>>, ServeError> {
+    (0..count)
+        .map(|_| Mailbox::new().map(Arc::new))
+        .collect::<Result<_, _>>()
+        .map_err(|source| ServeError::System {
+            what: "an eventfd",
+            source,
+        })
 }
 
 /// What every worker's core is made from.
@@ -104,7 +148,7 @@ impl Cores {
     fn new(
         config: &Config,
         secret: &Secret,
-        specs: &[ListenerSpec],
+        listeners: Vec<Listener>,
         budget: &Budget,
     ) -> Result<Self, ServeError> {
         let workers = budget.workers;
@@ -121,10 +165,7 @@ impl Cores {
                 tokens: all("tokens"),
                 tags: all("tags"),
             },
-            listeners: specs
-                .iter()
-                .map(|spec| Listener::new(spec.id, spec.address))
-                .collect(),
+            listeners,
             domains: config.sip.domains.clone(),
             use_domain: config.registrar.use_domain,
             peers: config
@@ -134,17 +175,21 @@ impl Cores {
                 .collect(),
             trunk: trunk(config),
             timer_c: config.sip.timer_c,
-            ring: RING,
-            failover: FAILOVER,
+            ring: config.sip.ring,
+            failover: config.sip.failover,
             transactions_max: share(budget.transactions.count, workers),
             message_bytes_max: usize::try_from(budget.transactions.bytes()).unwrap_or(usize::MAX)
                 / workers.max(1),
         };
-        let addresses = specs.iter().map(|spec| spec.address.ip());
+        let addresses = settings
+            .listeners
+            .iter()
+            .map(|listener| listener.address.ip());
         let domains = config.sip.domains.iter().map(String::as_str);
+        let domains = Arc::new(Domains::new(domains, addresses));
         Ok(Self {
             settings,
-            domains: Arc::new(Domains::new(domains, addresses)),
+            domains,
             registrar: RegistrarSettings {
                 expires_default_s: config.registrar.expires_default_s,
                 expires_min_s: config.registrar.expires_min_s,
@@ -182,8 +227,10 @@ impl Measures {
 
 /// The listeners of the configuration; a wildcard becomes one for each address of its family that the host has now, since a
 /// proxy names its own address in every Via and Record-Route.
-fn listeners(config: &Config) -> Result<Vec<ListenerSpec>, ServeError> {
-    let mut specs: Vec<ListenerSpec> = Vec::new();
+///
+/// Each with whether it is served by TCP as well.
+fn listeners(config: &Config) -> Result<Vec<(ListenerSpec, bool)>, ServeError> {
+    let mut specs: Vec<(ListenerSpec, bool)> = Vec::new();
     let mut total = 0_usize;
     for listen in &config.listen {
         for address in concrete(listen.address)? {
@@ -194,7 +241,7 @@ fn listeners(config: &Config) -> Result<Vec<ListenerSpec>, ServeError> {
             else {
                 continue;
             };
-            specs.push(spec(config, listen, ListenerId(id), address));
+            specs.push((spec(config, listen, ListenerId(id), address), listen.tcp));
         }
     }
     if total > specs.len() {
@@ -253,18 +300,43 @@ fn trunk(config: &Config) -> Option<Arc<Trunk>> {
         let hop = peer.next_hop.as_ref()?;
         Some(Arc::new(Trunk {
             addresses: peer.addresses.clone(),
-            host: host_text(hop.address.ip()),
-            port: Some(hop.address.port()),
-            transport: Some(hop.transport),
+            host: match &hop.host {
+                HopHost::Address(IpAddr::V6(ip)) => format!("[{ip}]"),
+                HopHost::Address(IpAddr::V4(ip)) => ip.to_string(),
+                HopHost::Name(name) => name.clone(),
+            },
+            port: hop.port,
+            transport: hop.transport,
         }))
     })
 }
 
-fn host_text(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
+/// Listens for TCP where that is wanted; not at all where there may be no connection.
+fn open_tcp(
+    config: &Config,
+    budget: &Budget,
+    listeners: &[(ListenerSpec, bool)],
+    counters: &Arc<Counters>,
+) -> Result<Option<Tcp>, ServeError> {
+    let addresses: Vec<(ListenerId, SocketAddr)> = listeners
+        .iter()
+        .filter(|(_, has_tcp)| *has_tcp)
+        .map(|(spec, _)| (spec.id, spec.address))
+        .collect();
+    let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    let settings = TcpSettings {
+        connections_max: count(budget.tcp_connections.count),
+        per_source_max: count(config.limits.tcp_connections_per_source),
+        idle: config.limits.tcp_idle,
+    };
+    if addresses.is_empty() || settings.connections_max == 0 {
+        return Ok(None);
     }
+    let tcp = Tcp::open(&addresses, settings, Arc::clone(counters))?;
+    for (_, address) in tcp.addresses() {
+        info!("listening on {address}: tcp");
+    }
+    Ok(Some(tcp))
 }
 
 /// Says in the log what a listener got; loudly where it is not what it might have been.
@@ -281,13 +353,14 @@ fn state(
     location: &Arc<Location>,
     reports: &[ListenerReport],
     attachments: Attachments,
+    tcp: Arc<Counters>,
 ) -> Arc<State> {
     let kernel = Arc::new(Counters::new());
     let mut counters: Vec<Arc<Counters>> = measures
         .iter()
         .map(|measures| Arc::clone(&measures.counters))
         .collect();
-    counters.push(Arc::clone(&kernel));
+    counters.extend([Arc::clone(&kernel), tcp]);
     let latency = measures
         .iter()
         .map(|measures| Arc::clone(&measures.latency))

@@ -63,7 +63,7 @@ impl Output for Exit<'_> {
         Err(ResolverFull)
     }
 
-    fn is_connected(&self, _: &Flow) -> bool {
-        false
+    fn is_connected(&self, flow: &Flow) -> bool {
+        self.transmitters.is_connected(flow)
     }
 }

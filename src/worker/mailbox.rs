@@ -1,4 +1,4 @@
-//! A worker's mailbox: where the other workers put what belongs to it.
+//! A worker's mailbox: where the other workers, and the TCP thread, put what belongs to it.
 //!
 //! Its buffers are pooled: a sender takes a free one, copies the datagram into it and posts it; the owner gives it back. No
 //! free buffer of the size: the mailbox is full, and the sender drops and counts. A sleeping owner is woken by an eventfd.
@@ -11,7 +11,9 @@ use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::datagram::{Datagram, Flow};
-use crate::limits::{MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN};
+use crate::limits::{
+    MAILBOX_LARGE_LEN, MAILBOX_LEN, MAILBOX_TCP_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN,
+};
 use crate::net::Link;
 use crate::proxy::MailboxFull;
 use crate::time::Instant;
@@ -40,8 +42,10 @@ pub(super) struct Letter {
 /// What a letter carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A received datagram.
+    /// A received datagram, handed over by another worker.
     Received,
+    /// A message that the TCP thread received.
+    Streamed,
     /// A datagram that we had sent, and that the network reports undeliverable.
     Undelivered,
 }
@@ -114,6 +118,12 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Whether it has room for TCP, which can wait: the rest is left to those who cannot.
+    #[must_use]
+    pub(super) fn has_room_for_tcp(&self) -> bool {
+        self.posted.len() < MAILBOX_TCP_LEN
+    }
+
     /// Takes the oldest letter.
     #[must_use]
     pub(super) fn take(&self) -> Option<Letter> {
@@ -173,14 +183,14 @@ impl AsFd for Mailbox {
 }
 
 impl Letter {
-    /// The datagram, marked as handed over.
+    /// The datagram, marked as handed over where it was.
     #[must_use]
     pub(super) fn datagram(&self) -> Datagram<'_> {
         Datagram {
             bytes: self.buffer.get(..self.len).unwrap_or_default(),
             flow: self.flow,
             received_at: self.received_at,
-            handed_off: true,
+            handed_off: self.kind != Kind::Streamed,
         }
     }
 

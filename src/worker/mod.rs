@@ -2,13 +2,15 @@
 //!
 //! This is the shell around [`crate::proxy`]: it opens the ports, reads the clock, pins the threads and heeds signals. A file
 //! a noun: `run` is the loop of a worker, `exit` where its core's messages go, `mailbox` what other workers hand it,
-//! `control` the signs between threads, `assembly` how all of it is put together from the configuration.
+//! `postman` what the TCP thread does, `control` the signs between threads, `assembly` how all of it is put together from the configuration.
 
 mod assembly;
 mod clock;
 mod control;
+mod descriptors;
 mod exit;
 mod mailbox;
+mod postman;
 mod run;
 
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use crate::admin::{Admin, AdminError, Phase};
 use crate::config::{Config, Mistakes};
 use crate::datagram::WorkerId;
 use crate::net::NetError;
+use crate::net::tcp::TcpThread;
 use crate::secret::Secret;
 
 /// Why the server does not start, or does not go on.
@@ -57,6 +60,9 @@ pub enum ServeError {
     /// A worker's thread has died: a bug, after which calls would be lost in silence.
     #[error("worker {0} has died; the process ends so that its supervisor starts it anew")]
     WorkerDied(usize),
+    /// The TCP thread has died: as above.
+    #[error("the TCP thread has died; the process ends so that its supervisor starts it anew")]
+    TcpDied,
 }
 
 /// Serves until SIGTERM or SIGINT, then drains: what is under way ends within `drain_s`, nothing new is begun. A second signal
@@ -71,6 +77,7 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
     let Assembly {
         workers,
         control,
+        tcp,
         state,
     } = assembly;
     let _admin = match &config.admin {
@@ -78,12 +85,14 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         None => None,
     };
     let threads = spawn(workers, &config.workers.cpus)?;
+    let tcp = tcp.map(|(tcp, postman)| tcp.start(postman)).transpose()?;
     state.phase.set(Phase::Serving);
     info!("serving");
 
     let mut life = Life {
         control,
         threads,
+        tcp,
         drain_until: None,
     };
     loop {
@@ -109,6 +118,7 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
 struct Life {
     control: Arc<Control>,
     threads: Vec<thread::JoinHandle<()>>,
+    tcp: Option<TcpThread>,
     drain_until: Option<Instant>,
 }
 
@@ -122,6 +132,9 @@ impl Life {
         {
             return Err(ServeError::WorkerDied(dead));
         }
+        if self.tcp.as_ref().is_some_and(TcpThread::is_dead) {
+            return Err(ServeError::TcpDied);
+        }
         let Some(until) = self.drain_until else {
             return Ok(false);
         };
@@ -132,13 +145,16 @@ impl Life {
         Ok(is_late || self.control.is_drained())
     }
 
-    /// Stops the workers and waits for them.
+    /// Stops the workers and waits for them; then TCP, so that what they sent last leaves.
     fn end(self) -> Result<(), ServeError> {
         self.control.stop();
         for (number, thread) in self.threads.into_iter().enumerate() {
             if thread.join().is_err() {
                 error!(worker = number, "died");
             }
+        }
+        if let Some(tcp) = self.tcp {
+            tcp.stop();
         }
         info!("ended");
         Ok(())

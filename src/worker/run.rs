@@ -151,7 +151,7 @@ impl Worker {
                 return taken > 0;
             };
             match letter.kind() {
-                Kind::Received => self.take_handed_over(now, &letter),
+                Kind::Received | Kind::Streamed => self.take_handed_over(now, &letter),
                 Kind::Undelivered => {
                     let datagram = letter.datagram();
                     self.take_undelivered(now, datagram.flow, datagram.bytes);
@@ -163,8 +163,10 @@ impl Worker {
     }
 
     fn take_handed_over(&mut self, now: Instant, letter: &Letter) {
-        self.counters.increment(Counter::HandedIn);
         let datagram = letter.datagram();
+        if datagram.handed_off {
+            self.counters.increment(Counter::HandedIn);
+        }
         let mut exit = Exit::new(&mut self.transmitters, self.control.mailboxes())
             .answering(datagram.flow, letter.link());
         if let Some(method) = self.proxy.on_datagram(now, &datagram, &mut exit) {

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use strowger::counters::{Counter, Counters};
-use strowger::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
+use strowger::datagram::{Datagram, Destination, Flow, ListenerId, Transport, WorkerId};
 use strowger::location::{Location, LocationSettings};
 use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{Registrar, RegistrarSettings};
 use strowger::proxy::{
-    Keys, Listener, MailboxFull, Notice, Output, Proxy, Question, ResolverFull, SendError, Settings,
+    Keys, Listener, MailboxFull, Notice, Output, Proxy, Question, QuestionId, ResolverFull,
+    SendError, Settings,
 };
 use strowger::time::{Duration, Instant};
 
@@ -35,6 +36,9 @@ struct Wire {
     sent: VecDeque<Sent>,
     handed_off: VecDeque<(WorkerId, Vec<u8>, Flow)>,
     dead: Vec<SocketAddr>,
+    asked: VecDeque<(QuestionId, String)>,
+    resolver_is_full: bool,
+    connected: Vec<SocketAddr>,
 }
 
 /// A message that left.
@@ -67,12 +71,17 @@ impl Output for Wire {
         Ok(())
     }
 
-    fn resolve(&mut self, _: &Question<'_>) -> Result<(), ResolverFull> {
-        Err(ResolverFull)
+    fn resolve(&mut self, question: &Question<'_>) -> Result<(), ResolverFull> {
+        if self.resolver_is_full {
+            return Err(ResolverFull);
+        }
+        let name = String::from_utf8_lossy(question.host).into_owned();
+        self.asked.push_back((question.id, name));
+        Ok(())
     }
 
-    fn is_connected(&self, _: &Flow) -> bool {
-        false
+    fn is_connected(&self, flow: &Flow) -> bool {
+        flow.transport == Transport::Tcp && self.connected.contains(&flow.peer)
     }
 }
 
@@ -169,6 +178,17 @@ impl Bed {
         self.receive_at(0, listener, source, text);
     }
 
+    /// A message arrives at worker 0 by a TCP connection from `source` to the first listener (or the IPv6 one).
+    pub(crate) fn receive_by_tcp(&mut self, source: &str, text: &str) {
+        let listener = if addr(source).is_ipv4() { 0 } else { 2 };
+        let flow = Flow {
+            listener: ListenerId(listener),
+            transport: Transport::Tcp,
+            peer: addr(source),
+        };
+        self.receive_by(0, flow, text);
+    }
+
     /// A message arrives at a worker by a listener; hand-offs are carried out until none is left.
     pub(crate) fn receive_at(&mut self, worker: usize, listener: u8, source: &str, text: &str) {
         let flow = Flow {
@@ -176,6 +196,10 @@ impl Bed {
             transport: Transport::Udp,
             peer: addr(source),
         };
+        self.receive_by(worker, flow, text);
+    }
+
+    fn receive_by(&mut self, worker: usize, flow: Flow, text: &str) {
         let text = crlf(text);
         self.deliver(worker, text.as_bytes(), flow, false);
         while let Some((to, bytes, flow)) = self.wire.handed_off.pop_front() {
@@ -212,6 +236,61 @@ impl Bed {
     /// Sends to this address fail from now on.
     pub(crate) fn kill(&mut self, address: &str) {
         self.wire.dead.push(addr(address));
+    }
+
+    /// A connection to this address is open from now on.
+    pub(crate) fn connect(&mut self, address: &str) {
+        self.wire.connected.push(addr(address));
+    }
+
+    /// The resolver takes no question from now on.
+    pub(crate) fn fill_resolver(&mut self) {
+        self.wire.resolver_is_full = true;
+    }
+
+    /// Takes the one question that was asked, for this name, and answers it.
+    #[track_caller]
+    pub(crate) fn resolve(&mut self, name: &str, found: &[(Transport, &str)]) {
+        let id = self.asked(name);
+        self.answer(id, found);
+    }
+
+    /// Takes the one question that was asked, for this name.
+    #[track_caller]
+    pub(crate) fn asked(&mut self, name: &str) -> QuestionId {
+        let asked = std::mem::take(&mut self.wire.asked);
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        assert_eq!(asked[0].1, name);
+        asked[0].0
+    }
+
+    /// Asserts that no question was asked.
+    #[track_caller]
+    pub(crate) fn asked_none(&self) {
+        assert!(self.wire.asked.is_empty(), "{:?}", self.wire.asked);
+    }
+
+    /// Answers a question.
+    pub(crate) fn answer(&mut self, id: QuestionId, found: &[(Transport, &str)]) {
+        let destinations: Vec<Destination> = found
+            .iter()
+            .map(|(transport, address)| Destination {
+                transport: *transport,
+                address: addr(address),
+            })
+            .collect();
+        self.notice(Notice::Resolved {
+            id,
+            destinations: &destinations,
+        });
+    }
+
+    /// What was sent did not arrive.
+    pub(crate) fn undelivered(&mut self, sent: &Sent) {
+        self.notice(Notice::Unreachable {
+            flow: sent.flow,
+            sent: sent.text.as_bytes(),
+        });
     }
 
     /// Every worker takes a notice.
