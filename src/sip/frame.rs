@@ -86,7 +86,7 @@ impl<'a> Parsed<'a> {
                     Self::Answerable(message, Rejection::new(cause))
                 }
             }
-            judged => judged,
+            Self::Good(_) | Self::Answerable(..) | Self::NotSip(_) => self,
         }
     }
 }
