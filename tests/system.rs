@@ -8,11 +8,13 @@ mod system {
     mod bed;
     mod calls;
     mod capability;
+    mod capture;
     mod drain;
     mod ends;
     mod exactness;
     mod fragments;
     mod handoff;
+    mod interop;
     mod loss;
     mod mutation;
     mod namespace;
