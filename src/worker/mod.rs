@@ -25,7 +25,7 @@ use self::run::Worker;
 use crate::admin::{Admin, AdminError, Phase};
 use crate::config::{Config, Mistakes};
 use crate::datagram::WorkerId;
-use crate::net::NetError;
+use crate::net::{self, NetError};
 use crate::secret::Secret;
 
 /// Why the server does not start, or does not go on.
@@ -74,7 +74,10 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         state,
     } = assembly;
     let _admin = match &config.admin {
-        Some(admin) => Some(Admin::start(admin, Arc::clone(&state))?),
+        Some(admin) => Some(net::patiently(
+            || Admin::start(admin, Arc::clone(&state)),
+            AdminError::is_busy,
+        )?),
         None => None,
     };
     let threads = spawn(workers, &config.workers.cpus)?;
