@@ -1,4 +1,5 @@
-//! How long requests take, by method: a histogram a worker, written by it alone and read by the admin server.
+//! How long messages take, by method (a response's is its request's): a histogram a worker, written by it alone and read by
+//! the admin server.
 //!
 //! As with [`Counters`](crate::counters::Counters), the owner adds with plain loads and stores, so that recording costs the
 //! worker a few nanoseconds, no lock and no allocation, and the reader may look at any time. A bucket is at most a
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::time::Duration;
 
-/// The method of a request, as far as the statistics tell methods apart.
+/// The method of a message, as far as the statistics tell methods apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Method {

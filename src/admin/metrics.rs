@@ -144,8 +144,7 @@ fn encode_sum(sample: &mut MetricEncoder<'_>, description: &Description, sum: u6
 }
 
 fn encode_latency(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Result {
-    let help =
-        "seconds from the arrival of a request to the worker's being done with it, by method";
+    let help = "seconds from a message's arrival to its worker's being done with it, by method";
     let mut metric =
         encoder.encode_descriptor("latency_seconds", help, None, MetricType::Histogram)?;
     for method in Method::ALL {

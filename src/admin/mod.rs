@@ -131,6 +131,14 @@ pub enum AdminError {
     Open(SocketAddr),
 }
 
+impl AdminError {
+    /// Whether another process has the address, which a killed one keeps for a moment after its end.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Bind { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse)
+    }
+}
+
 impl Phase {
     /// The name in `/healthz`.
     #[must_use]

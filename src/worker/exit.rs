@@ -15,6 +15,7 @@ pub(super) struct Exit<'a> {
     desk: &'a mut Desk,
     /// Whom a reply may be sent back to by swapping the addresses of the frame that came.
     answering: Option<(Flow, Link)>,
+    has_handed_off: bool,
 }
 
 impl<'a> Exit<'a> {
@@ -29,7 +30,13 @@ impl<'a> Exit<'a> {
             mailboxes,
             desk,
             answering: None,
+            has_handed_off: false,
         }
+    }
+
+    /// Whether the datagram was another worker's: then it is that one's to measure.
+    pub(super) const fn has_handed_off(&self) -> bool {
+        self.has_handed_off
     }
 
     /// The exit while the datagram that came by `flow`, in a frame with this way back, is at work.
@@ -62,6 +69,7 @@ impl Output for Exit<'_> {
 
     fn hand_off(&mut self, to: WorkerId, datagram: &Datagram<'_>) -> Result<(), MailboxFull> {
         let mailbox = self.mailboxes.get(usize::from(to.0)).ok_or(MailboxFull)?;
+        self.has_handed_off = true;
         let link = self.answering.map(|(_, link)| link);
         mailbox.post(Kind::Received, datagram, link)
     }

@@ -27,8 +27,8 @@ use self::run::Worker;
 use crate::admin::{Admin, AdminError, Phase};
 use crate::config::{Config, Mistakes};
 use crate::datagram::WorkerId;
-use crate::net::NetError;
 use crate::net::tcp::TcpThread;
+use crate::net::{self, NetError};
 use crate::resolve::{Resolver, ResolverError};
 use crate::secret::Secret;
 
@@ -86,7 +86,10 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         resolver,
     } = assembly;
     let _admin = match &config.admin {
-        Some(admin) => Some(Admin::start(admin, Arc::clone(&state))?),
+        Some(admin) => Some(net::patiently(
+            || Admin::start(admin, Arc::clone(&state)),
+            AdminError::is_busy,
+        )?),
         None => None,
     };
     let threads = spawn(workers, &config.workers.cpus)?;

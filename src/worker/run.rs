@@ -146,7 +146,9 @@ impl Worker {
                 counters.increment(received_by);
                 let mut exit = Exit::new(transmitters, control.mailboxes(), desk)
                     .answering(datagram.flow, link);
-                if let Some(method) = proxy.on_datagram(now, &datagram, &mut exit) {
+                if let Some(method) = proxy.on_datagram(now, &datagram, &mut exit)
+                    && !exit.has_handed_off()
+                {
                     latency.record(measured(method), clock.now().since(datagram.received_at));
                 }
             };
