@@ -22,10 +22,13 @@ mod slab;
 mod stored;
 #[cfg(test)]
 mod stored_tests;
+mod subscriber;
 mod tally;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod users;
+mod window;
 
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -37,7 +40,9 @@ pub use self::change::{Access, Change, Lookup, Refusal, Registration};
 pub use self::restore::Admission;
 pub use self::rows::{Row, Rows, Work};
 pub use self::stored::Taken;
+pub use self::subscriber::{Known, NonceUse, PresentedNonce, Secrets};
 pub use self::targets::{Target, Targets};
+pub use self::users::Users;
 
 use self::contact::{contact_hash, reaches};
 use self::contact_index::{ContactIndex, ContactRef, ContactRefs};
@@ -63,6 +68,7 @@ pub struct Location {
     is_loading: AtomicBool,
     /// Batches settled so far.
     settled: AtomicU64,
+    users: Users,
 }
 
 /// Bounds and key of a [`Location`].
@@ -121,6 +127,7 @@ impl Location {
             shards: (0..LOCATION_SHARDS).map(shard).collect(),
             contacts: (0..LOCATION_SHARDS).map(|_| Padded::default()).collect(),
             hasher: SipHasher13::new_with_key(&settings.hash_key),
+            users: Users::new(SipHasher13::new_with_key(&settings.hash_key)),
             contacts_max: settings.contacts_max,
             tally: Tally::new(settings.bindings_max),
             origins: Origins::new(b""),
@@ -260,6 +267,12 @@ impl Location {
         cursor.go_on(next);
         self.forget(&freed);
         freed.len()
+    }
+
+    /// The users who prove who they are.
+    #[must_use]
+    pub const fn users(&self) -> &Users {
+        &self.users
     }
 
     /// Bindings that are not removed; expired ones count until they are swept.

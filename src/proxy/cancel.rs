@@ -6,7 +6,7 @@ use super::relay::{Cancel, Leg, Role};
 use super::{Bench, Proxy};
 use crate::datagram::Flow;
 use crate::limits::T1_64;
-use crate::sip::message::Message;
+use crate::sip::message::{Message, Parsed, parse};
 use crate::time::Instant;
 use crate::transaction::client::ClientSlot;
 use crate::transaction::client::ClientState;
@@ -28,6 +28,15 @@ impl Proxy {
         out: &mut impl Output,
     ) {
         let Some(server) = self.table.find_server(invite) else {
+            if let Some(waiting) = self.parked.take(invite) {
+                self.refuse(request, source, &Response::new(200), out);
+                let bytes = self.table.arena().bytes(&waiting.request);
+                if let Parsed::Good(invite) = parse(bytes, &mut bench.stored) {
+                    self.refuse(&invite, &waiting.source, &Response::new(487), out);
+                }
+                self.table.arena_mut().release(waiting.request);
+                return;
+            }
             return self.refuse(request, source, &Response::new(481), out);
         };
         self.refuse(request, source, &Response::new(200), out);

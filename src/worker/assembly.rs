@@ -16,7 +16,7 @@ use crate::config::budget::Budget;
 use crate::config::host::Host;
 use crate::config::{self, Config, HopHost, StoreUrl};
 use crate::counters::Counters;
-use crate::datagram::ListenerId;
+use crate::datagram::{ListenerId, Transport};
 use crate::latency::Latency;
 use crate::limits::{LISTENERS_MAX, UDP_REQUEST_LEN_MAX};
 use crate::location::{Location, LocationSettings};
@@ -25,6 +25,7 @@ use crate::net::{self, Attachments, BackendChoice, Got, ListenerReport, Listener
 use crate::proxy::domains::Domains;
 use crate::proxy::register::{Registrar, RegistrarSettings};
 use crate::proxy::{Keys, Listener, Proxy, Settings, Trunk};
+use crate::resolve::{self, Bell, Desk, Resolver};
 use crate::secret::Secret;
 use crate::store::{Database, Frame, Store};
 
@@ -38,6 +39,8 @@ pub(super) struct Assembly {
     pub(super) store: Option<Store>,
     /// What the admin server shows; it also keeps the XDP programs attached.
     pub(super) state: Arc<State>,
+    /// Ends with the workers.
+    pub(super) resolver: Resolver,
 }
 
 impl Assembly {
@@ -62,7 +65,7 @@ impl Assembly {
         }
         let tcp_counters = Arc::new(Counters::new());
         let tcp = open_tcp(config, &budget, &listeners, &tcp_counters)?;
-        let epoch = epoch()?;
+        let epoch = random()?;
         let store = open_store(config, &listeners, count)?;
         let location = Arc::new(location(config, secret, &budget, store.as_ref(), epoch));
         let shared = Shared {
@@ -70,34 +73,31 @@ impl Assembly {
             location,
             clock: Clock::start(),
         };
+        let (resolver, desks) = resolver(config, &specs, shared.control.mailboxes(), &counters)?;
         let state = state(
             &measures,
+            &resolver,
             &shared.location,
             &opened.reports,
             opened.attachments,
             tcp_counters,
             store.as_ref(),
         );
-        let interfaces = net::interfaces()?;
-        let spoken = listeners.iter().map(|(spec, has_tcp)| Listener {
-            tcp: *has_tcp && tcp.is_some(),
-            udp_request_len_max: udp_request_len_max(spec, &interfaces),
-            ..Listener::new(spec.id, spec.address)
-        });
-        let cores = Cores::new(config, secret, spoken.collect(), &budget, epoch);
+        let spoken = spoken(&listeners, tcp.is_some())?;
+        let cores = Cores::new(config, secret, spoken, &budget, epoch);
         let mut workers = Vec::with_capacity(count);
-        for (number, (mut ports, measures)) in opened.workers.into_iter().zip(measures).enumerate()
-        {
+        let equipped = opened.workers.into_iter().zip(measures).zip(desks);
+        for (number, ((mut ports, measures), desk)) in equipped.enumerate() {
             if let Some(tcp) = &tcp {
                 ports
                     .transmitters
                     .set_tcp(tcp.transmitter(worker_id(number)));
             }
-            let desk = store.as_ref().and_then(|store| store.desk(number));
+            let store_desk = store.as_ref().and_then(|store| store.desk(number));
             let clerk = |desk| shared.clerk(desk, number, count, config.store.flush);
             let proxy = cores.core(number, &shared.location, &measures.counters);
-            let worker = Worker::new(worker_id(number), proxy, ports, &shared, measures);
-            workers.extend(worker.map(|worker| worker.with_clerk(desk.map(clerk))));
+            let worker = Worker::new(worker_id(number), proxy, ports, desk, &shared, measures);
+            workers.extend(worker.map(|worker| worker.with_clerk(store_desk.map(clerk))));
         }
         let postman = |tcp| {
             let control = Arc::clone(&shared.control);
@@ -110,6 +110,7 @@ impl Assembly {
             store,
             control: shared.control,
             state,
+            resolver,
         })
     }
 }
@@ -163,6 +164,20 @@ fn ruid_beginning(server_id: u16, epoch: u64) -> String {
 /// The node's number, while there are no clusters.
 const SERVER_ID: u16 = 0;
 
+/// The listeners as the core knows them.
+fn spoken(
+    listeners: &[(ListenerSpec, bool)],
+    has_tcp_thread: bool,
+) -> Result<Vec<Listener>, ServeError> {
+    let interfaces = net::interfaces()?;
+    let spoken = listeners.iter().map(|(spec, has_tcp)| Listener {
+        tcp: *has_tcp && has_tcp_thread,
+        udp_request_len_max: udp_request_len_max(spec, &interfaces),
+        ..Listener::new(spec.id, spec.address)
+    });
+    Ok(spoken.collect())
+}
+
 /// RFC 3261 18.1.1: 1,300 bytes where the path's MTU is not known; no more than the link's less 200 in any case.
 fn udp_request_len_max(spec: &ListenerSpec, interfaces: &[net::Interface]) -> usize {
     let link = interfaces
@@ -215,6 +230,7 @@ impl Cores {
                 branches: all("branches"),
                 tokens: all("tokens"),
                 tags: all("tags"),
+                nonces: all("nonces"),
             },
             listeners,
             domains: config.sip.domains.clone(),
@@ -225,6 +241,7 @@ impl Cores {
                 .flat_map(|peer| peer.addresses.iter().copied())
                 .collect(),
             trunk: trunk(config),
+            auth: None,
             timer_c: config.sip.timer_c,
             ring: config.sip.ring,
             failover: config.sip.failover,
@@ -390,6 +407,30 @@ fn open_tcp(
     Ok(Some(tcp))
 }
 
+/// The resolver, and a desk for each worker. It is told which families and transports our listeners speak.
+fn resolver(
+    config: &Config,
+    specs: &[ListenerSpec],
+    mailboxes: &[Arc<Mailbox>],
+    counters: &[Arc<Counters>],
+) -> Result<(Resolver, Vec<Desk>), ServeError> {
+    let settings = resolve::Settings {
+        servers: config.dns.servers.clone(),
+        timeout: config.dns.timeout,
+        names_max: config.dns.cache_size,
+        stale_max: config.dns.stale_max,
+        sources: specs.iter().map(|spec| spec.address.ip()).collect(),
+        transports: vec![Transport::Udp, Transport::Tcp],
+        seed: random()?,
+    };
+    let bell = |mailbox: &Arc<Mailbox>| -> Bell {
+        let mailbox = Arc::clone(mailbox);
+        Box::new(move || mailbox.rouse())
+    };
+    let workers = mailboxes.iter().map(bell).zip(counters.iter().cloned());
+    Ok(Resolver::start(&settings, workers.collect())?)
+}
+
 /// Says in the log what a listener got; loudly where it is not what it might have been.
 fn announce(report: &ListenerReport) {
     match &report.got {
@@ -401,6 +442,7 @@ fn announce(report: &ListenerReport) {
 /// What the admin server shows. What the kernel counts is read when it is asked for; so the state holds the attachments.
 fn state(
     measures: &[Measures],
+    resolver: &Resolver,
     location: &Arc<Location>,
     reports: &[ListenerReport],
     attachments: Attachments,
@@ -412,7 +454,7 @@ fn state(
         .iter()
         .map(|measures| Arc::clone(&measures.counters))
         .collect();
-    counters.extend([Arc::clone(&kernel), tcp]);
+    counters.extend([Arc::clone(&kernel), tcp, resolver.counters()]);
     counters.extend(store.map(Store::counters));
     let latency = measures
         .iter()
@@ -430,6 +472,7 @@ fn state(
         };
         Box::new(report) as admin::Gauge<admin::StoreReport>
     });
+    state.dns = Some(resolver.times());
     state.refresh = Box::new(move || attachments.publish(&kernel));
     // Set once, here: nobody else has the state yet.
     let _ = state.listeners.set(reports.iter().map(shown).collect());
@@ -469,8 +512,8 @@ fn share(count: u64, workers: usize) -> u32 {
     u32::try_from(share).unwrap_or(u32::MAX)
 }
 
-/// 64 random bits that tell this start of the process from every other.
-fn epoch() -> Result<u64, ServeError> {
+/// 64 random bits, as those that tell this start of the process from every other.
+fn random() -> Result<u64, ServeError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| ServeError::System {
         what: "random bits",

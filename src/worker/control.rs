@@ -79,7 +79,7 @@ impl Control {
     /// Wakes one worker, if it sleeps.
     pub(super) fn wake_one(&self, worker: usize) {
         if let Some(mailbox) = self.mailboxes.get(worker) {
-            mailbox.wake_sleeper();
+            mailbox.rouse();
         }
     }
 

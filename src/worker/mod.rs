@@ -28,8 +28,9 @@ use self::run::Worker;
 use crate::admin::{Admin, AdminError, Phase};
 use crate::config::{Config, Mistakes};
 use crate::datagram::WorkerId;
-use crate::net::NetError;
 use crate::net::tcp::TcpThread;
+use crate::net::{self, NetError};
+use crate::resolve::{Resolver, ResolverError};
 use crate::secret::Secret;
 use crate::store::{StoreError, StoreThread};
 
@@ -45,6 +46,9 @@ pub enum ServeError {
     /// The admin server does not start.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The resolver does not start.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
     /// The system refuses something that every process may have.
     #[error("{what}: {source}")]
     System {
@@ -88,9 +92,13 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         tcp,
         store,
         state,
+        resolver,
     } = assembly;
     let _admin = match &config.admin {
-        Some(admin) => Some(Admin::start(admin, Arc::clone(&state))?),
+        Some(admin) => Some(net::patiently(
+            || Admin::start(admin, Arc::clone(&state)),
+            AdminError::is_busy,
+        )?),
         None => None,
     };
     let wake = Arc::clone(&control);
@@ -107,6 +115,7 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         threads,
         tcp,
         store,
+        resolver,
         drain_until: None,
     };
     loop {
@@ -134,6 +143,7 @@ struct Life {
     threads: Vec<thread::JoinHandle<()>>,
     tcp: Option<TcpThread>,
     store: Option<StoreThread>,
+    resolver: Resolver,
     drain_until: Option<Instant>,
 }
 
@@ -178,6 +188,7 @@ impl Life {
         if let Some(store) = self.store {
             store.stop(STORE_PATIENCE);
         }
+        drop(self.resolver);
         info!("ended");
         Ok(())
     }

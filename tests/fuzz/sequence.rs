@@ -12,7 +12,7 @@ use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{Registrar, RegistrarSettings};
 use strowger::proxy::{
     Keys, Listener, MailboxFull, Notice, Output, Proxy, Question, QuestionId, ResolverFull,
-    SendError, Settings,
+    SendError, Settings, StoreFull, SubscriberQuestion,
 };
 use strowger::sip::{self, HeaderName, Index, Parsed, Reply};
 use strowger::time::{Duration, Instant};
@@ -35,6 +35,11 @@ impl Script<'_> {
 
     fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[usize::from(self.byte()) % from.len()].clone()
+    }
+
+    /// True for one byte in so many, zero among them.
+    fn is_one_in(&mut self, count: u8) -> bool {
+        self.byte().is_multiple_of(count)
     }
 
     /// One of `len` places, if there are any.
@@ -114,6 +119,10 @@ impl Output for Wire {
         Ok(())
     }
 
+    fn ask_subscriber(&mut self, _: &SubscriberQuestion<'_>) -> Result<(), StoreFull> {
+        Err(StoreFull)
+    }
+
     fn is_connected(&self, _: &Flow) -> bool {
         self.is_connected
     }
@@ -169,6 +178,7 @@ impl World {
             branches: vec![[3; 16]],
             tokens: vec![[4; 16]],
             tags: vec![[5; 16]],
+            nonces: vec![[6; 16]],
         };
         let listeners: Vec<Listener> = LISTENERS
             .iter()
@@ -305,7 +315,7 @@ impl World {
         let extra = script.pick(&EXTRAS);
         let branch = self.branch();
         let call = script.byte() % 8;
-        let to_tag = if script.byte() % 8 == 0 {
+        let to_tag = if script.is_one_in(8) {
             ";tag=callee"
         } else {
             ""
@@ -448,7 +458,7 @@ impl World {
             "sip:10.0.0.9",
         ]);
         // A strict router puts the route into the Request-URI, and the target last.
-        let (uri, route) = if script.byte() % 4 == 0 {
+        let (uri, route) = if script.is_one_in(4) {
             let uri = route
                 .trim_start_matches('<')
                 .split('>')
@@ -557,7 +567,7 @@ impl World {
 
     fn receive(&mut self, script: &mut Script<'_>, from: &str, bytes: Vec<u8>) {
         let peer = addr(from);
-        let transport = if script.byte() % 8 == 0 {
+        let transport = if script.is_one_in(8) {
             Transport::Tcp
         } else {
             Transport::Udp
