@@ -112,6 +112,16 @@ pub const STORE_RELIST_INTERVAL: Duration = Duration::from_secs(60);
 pub const STORE_ANSWER_TIME: Duration = Duration::from_secs(10);
 /// How long the database may say nothing while its rows are read. Longer: reading begins anew.
 pub const STORE_LOAD_SILENCE: Duration = Duration::from_secs(30);
+/// Questions of one worker for users that are out at one time. One more: 503 to whoever needs it, as `StoreFull` says.
+pub const SUBSCRIBER_QUESTIONS_MAX: usize = 1_024;
+/// Questions that one look into the directory answers. More: the next look.
+pub const SUBSCRIBER_BATCH: usize = 512;
+/// The longest user name and realm that are asked for, in bytes. Longer: there is no such user.
+pub const SUBSCRIBER_TEXT_LEN_MAX: usize = 256;
+/// Accounts that wait to be changed for the operator. One more: refused.
+pub const SUBSCRIBER_ORDERS_MAX: usize = 16;
+/// How long the directory may take for an answer: shorter than a request waits. Longer: it cannot say.
+pub const SUBSCRIBER_ANSWER_TIME: Duration = Duration::from_secs(3);
 /// How long the last changes may take to be written when the process ends. Longer: they are lost, and the log says so.
 pub const STORE_STOP_TIME: Duration = Duration::from_secs(10);
 

@@ -256,7 +256,7 @@ impl Writer {
 }
 
 impl Backoff {
-    fn next(&mut self) -> Duration {
+    pub(super) fn next(&mut self) -> Duration {
         let span_ms = (BACKOFF_MIN_MS << self.failures.min(16)).min(BACKOFF_MAX_MS);
         self.failures += 1;
         let mut byte = [0];
@@ -265,12 +265,12 @@ impl Backoff {
         Duration::from_millis(span_ms / 2 + span_ms * u64::from(byte[0]) / 512)
     }
 
-    fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// Whether nothing has failed since all was well.
-    fn is_fresh(&self) -> bool {
+    pub(super) fn is_fresh(&self) -> bool {
         self.failures == 0
     }
 }
