@@ -186,8 +186,9 @@ fn a_phone_that_is_gone_is_noticed_at_once() {
             begun.elapsed()
         );
     });
-    let metrics = server.metrics();
-    assert!(closed(&metrics, "connect_refused") > 0, "{metrics}");
+    server.wait_for("the refusal is counted", SOON, |metrics| {
+        closed(metrics, "connect_refused") > 0
+    });
 }
 
 #[test]
@@ -221,7 +222,9 @@ fn a_stream_is_read_however_it_comes() {
         peer.shutdown(std::net::Shutdown::Write).expect("connected");
         assert_eq!(statuses(&mut peer, 1), ["200"]);
     });
-    let metrics = server.metrics();
+    let metrics = server.wait_for("all of them end", SOON, |metrics| {
+        metrics.sum("strowger_tcp_connections", "") == 0
+    });
     assert_eq!(metrics.sum("strowger_keepalives_total", "kind=\"ping\""), 2);
     assert_eq!(
         metrics.sum("strowger_messages_received_total", ""),
