@@ -123,15 +123,14 @@ impl Proxy {
             is_answered: false,
             rest: None,
         };
-        let Some(by) = self.table.open_client(server, false, flow, leg) else {
-            // No slot: the guard below ends the branch all the same.
-            return self.table.guard(now, invite, T1_64);
-        };
-        self.table.start_client(now, by);
+        let by = self.table.open_client(server, false, flow, leg);
+        if let Some(by) = by {
+            self.table.start_client(now, by);
+        }
         if let Some(entry) = self.table.client_mut(invite) {
-            entry.data.role = Role::Request {
-                cancel: Cancel::Sent { by },
-            };
+            // At the bound of transactions it is sent once and not again; the guard ends the branch all the same.
+            let cancel = by.map_or(Cancel::Over, |by| Cancel::Sent { by });
+            entry.data.role = Role::Request { cancel };
         }
         // RFC 3261 9.1: without a final response 64*T1 after the CANCEL, the INVITE transaction is over.
         self.table.guard(now, invite, T1_64);
