@@ -90,10 +90,12 @@ impl Proxy {
         if entry.state() == ClientState::Invite(invite_client::State::Proceeding) {
             self.send_cancel(now, client, bench, out);
         } else {
-            // RFC 3261 9.1: no CANCEL before a provisional response; Timer B ends the wait for one.
+            // RFC 3261 9.1: no CANCEL before a provisional response; Timer B ends the wait for one, and nothing sooner: a phone
+            // whose first ringing is late would ring on.
             entry.data.role = Role::Request {
                 cancel: Cancel::Wanted,
             };
+            self.table.unguard(client);
         }
     }
 
