@@ -1,13 +1,10 @@
 //! What is known of each call from outside: who began it, what the network did to it, and so what may be asked of it.
 
-use strowger::time::Instant;
-
 /// A Call-ID's account.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     /// What began it.
     pub(crate) method: &'static str,
-    pub(crate) started: Instant,
     /// Messages that the network lost, whoever lost them.
     pub(crate) lost: u32,
     /// Of those, final responses to INVITE.
@@ -32,10 +29,9 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Opens a record; gives its number, which the Call-ID begins with.
-    pub(crate) fn open(&mut self, now: Instant, method: &'static str) -> usize {
+    pub(crate) fn open(&mut self, method: &'static str) -> usize {
         self.records.push(Record {
             method,
-            started: now,
             lost: 0,
             lost_finals: 0,
             is_silent: false,

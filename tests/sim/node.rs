@@ -312,12 +312,6 @@ impl Node {
         None
     }
 
-    /// A counter, over the workers.
-    pub(crate) fn count(&self, counter: Counter) -> u64 {
-        let counters = self.workers.iter();
-        counters.map(|worker| worker.counters.read(counter)).sum()
-    }
-
     fn with_exit(
         &mut self,
         worker: usize,

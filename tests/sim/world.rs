@@ -513,7 +513,11 @@ impl World {
                 {
                     return fail("a request is answered unless it was lost");
                 }
-                _ => {}
+                ClientState::Completed
+                | ClientState::Accepted
+                | ClientState::Over
+                | ClientState::TimedOut
+                | ClientState::Abandoned => {}
             }
         }
         Ok(())

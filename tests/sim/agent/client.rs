@@ -71,7 +71,7 @@ impl Agent {
         uri: &str,
         ctx: &mut Context<'_>,
     ) -> usize {
-        let call = ctx.ledger.open(ctx.now, method);
+        let call = ctx.ledger.open(method);
         let call_id = Self::call_id(call, ctx);
         let tag = self.new_tag();
         let from = format!("<sip:{}@example.com>;tag={tag}", self.user);
@@ -160,7 +160,12 @@ impl Agent {
                 }
             }
             ClientState::Proceeding if !is_invite => client.interval = T2,
-            _ => return,
+            ClientState::Proceeding
+            | ClientState::Completed
+            | ClientState::Accepted
+            | ClientState::Over
+            | ClientState::TimedOut
+            | ClientState::Abandoned => return,
         }
         ctx.send(client.to, &client.request);
         ctx.wait(client.interval, Timer::Resend(place));
@@ -168,11 +173,8 @@ impl Agent {
 
     pub(super) fn give_up(&mut self, place: usize, ctx: &mut Context<'_>) {
         let client = &mut self.clients[place];
-        let waits = match client.state {
-            ClientState::Calling => true,
-            ClientState::Proceeding => client.method != "INVITE",
-            _ => false,
-        };
+        let waits = client.state == ClientState::Calling
+            || (client.state == ClientState::Proceeding && client.method != "INVITE");
         if waits {
             client.state = ClientState::TimedOut;
             client.ended = Some(ctx.now);
@@ -189,10 +191,10 @@ impl Agent {
 
     /// The caller gives up: at once where there was a provisional response, else when there is one (RFC 3261 9.1).
     pub(super) fn cancel(&mut self, place: usize, ctx: &mut Context<'_>) {
-        match self.clients[place].state {
-            ClientState::Calling => self.clients[place].wants_cancel = true,
-            ClientState::Proceeding => self.send_cancel(place, ctx),
-            _ => {}
+        let state = self.clients[place].state;
+        self.clients[place].wants_cancel |= state == ClientState::Calling;
+        if state == ClientState::Proceeding {
+            self.send_cancel(place, ctx);
         }
     }
 

@@ -67,11 +67,11 @@ impl Agent {
         if answers > 1 || state.cancelled.is_some() {
             self.hang_up(place, ctx);
         } else {
-            self.talk_later(place, ctx);
+            Self::talk_later(place, ctx);
         }
     }
 
-    pub(super) fn talk_later(&mut self, place: usize, ctx: &mut Context<'_>) {
+    pub(super) fn talk_later(place: usize, ctx: &mut Context<'_>) {
         if ctx.random.chance(300) {
             let span = ctx.random.millis(100, 20_000);
             ctx.wait(span, Timer::Talk(place));

@@ -34,7 +34,7 @@ impl Agent {
 
     fn register(&mut self, removes: bool, ctx: &mut Context<'_>) {
         if self.registration.call.is_none() {
-            let call = ctx.ledger.open(ctx.now, "REGISTER");
+            let call = ctx.ledger.open("REGISTER");
             let call_id = Self::call_id(call, ctx);
             let tag = self.new_tag();
             self.registration.call = Some((call, call_id, tag));

@@ -68,7 +68,7 @@ impl Agent {
         servers.position(|server| server.key == key && server.state != ServerState::Over)
     }
 
-    fn on_repeated(&mut self, place: usize, ctx: &mut Context<'_>) {
+    fn on_repeated(&self, place: usize, ctx: &mut Context<'_>) {
         let server = &self.servers[place];
         if matches!(
             server.state,
@@ -318,7 +318,7 @@ impl Agent {
             let dialog = self.open_as_callee(self.servers[place].call, &request, &tag);
             self.servers[place].dialog = Some(dialog);
             if ctx.random.chance(400) {
-                self.talk_later(dialog, ctx);
+                Self::talk_later(dialog, ctx);
             }
         }
         let response = self.response(&request, status, &tag, &extra, ctx);

@@ -104,10 +104,10 @@ impl Monitor {
         let Some(branch) = self.nodes[call.node].branches.get(name) else {
             return;
         };
-        let is_due = branch.ended.is_none()
-            && !branch.is_broken
-            && !branch.is_reliable()
-            && !(branch.method == "INVITE" && branch.has_provisional)
+        let is_over = branch.ended.is_some() || branch.is_broken || branch.is_reliable();
+        let is_proceeding = branch.method == "INVITE" && branch.has_provisional;
+        let is_due = !is_over
+            && !is_proceeding
             && call.now < branch.opened + super::T1_64
             && call.now.since(branch.last_sent) > branch.interval + LATE;
         if is_due {
