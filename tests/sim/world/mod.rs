@@ -1,19 +1,21 @@
 //! The world of one seed: virtual time, its events in their order, and who acts on them.
 
+mod carriage;
+mod verdict;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use strowger::datagram::{Destination, Flow, ListenerId, Transport};
-use strowger::location::{SweepCursor, Targets};
 use strowger::proxy::{Notice, SendError};
 use strowger::time::{Duration, Instant};
 
 use super::agent::{Act, Agent, Context, Timer};
 use super::ledger::Ledger;
 use super::monitor::{Cause, CoreCall, Monitor, Violation};
-use super::network::{Network, corrupt};
+use super::network::Network;
 use super::node::{Asked, Node, Outcome, Packet, Surroundings};
 use super::random::Random;
 use super::trace::Trace;
@@ -487,213 +489,6 @@ impl World {
             }
         }
     }
-
-    /// What the agents have to say in the end: what they began must have ended.
-    fn check_agents(&self) -> Result<(), Violation> {
-        use super::agent::{ClientState, Purpose};
-        for client in self.agents.iter().flat_map(|agent| &agent.clients) {
-            let record = self.ledger.record(client.call);
-            if record.is_tainted || record.is_disturbed {
-                continue;
-            }
-            let what = format!("{} {:?} {:?}", client.method, client.purpose, client.state);
-            let fail = |rule| Err(violation(rule, Some(client.call), what.clone()));
-            match client.state {
-                ClientState::Calling | ClientState::Proceeding => {
-                    return fail("what was begun has ended");
-                }
-                ClientState::Abandoned if record.lost_finals < super::agent::FINALS_LOST_MAX => {
-                    return fail("every INVITE ends");
-                }
-                // Ten or eleven copies, each of them lost on its way there or its answer on the way back.
-                ClientState::TimedOut
-                    if record.lost < LOST_MAX
-                        && !record.is_silent
-                        && !matches!(client.purpose, Purpose::Cancel(_)) =>
-                {
-                    return fail("a request is answered unless it was lost");
-                }
-                ClientState::Completed
-                | ClientState::Accepted
-                | ClientState::Over
-                | ClientState::TimedOut
-                | ClientState::Abandoned => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// An acknowledged binding is never lost, and one whose removal was acknowledged is gone.
-    fn check_bindings(&mut self) {
-        let mut targets = Targets::new();
-        for agent in &self.agents {
-            let Some(node) = self
-                .node_at(agent.first_hop)
-                .filter(|node| self.nodes[*node].is_up)
-            else {
-                continue;
-            };
-            let registration = &agent.registration;
-            let is_trusted = agent
-                .registration_call()
-                .is_some_and(|call| !self.ledger.record(call).is_tainted);
-            if !is_trusted {
-                continue;
-            }
-            let _ =
-                self.nodes[node]
-                    .location
-                    .contacts(self.now, agent.user.as_bytes(), &mut targets);
-            let is_bound = targets
-                .iter()
-                .any(|target| target.uri == agent.contact().as_bytes());
-            let must = registration
-                .bound_until
-                .is_some_and(|until| until > self.now);
-            self.monitor.seen.bindings_checked += u64::from(must);
-            let must_not = registration.unbound_since.is_some() && !agent.is_registering();
-            if (must && !is_bound) || (must_not && is_bound) {
-                let what = format!(
-                    "{} bound: {is_bound}, must: {must}, must not: {must_not}",
-                    agent.user
-                );
-                let call = agent.registration_call();
-                let found = violation(
-                    "an acknowledged binding is kept, a removed one gone",
-                    call,
-                    what,
-                );
-                self.monitor.violation.get_or_insert(found);
-            }
-        }
-        for node in self.nodes.iter().filter(|node| node.is_up) {
-            let mut cursor = SweepCursor::new(0, 1);
-            for _ in 0..strowger::limits::LOCATION_SHARDS {
-                node.location.sweep(self.now, &mut cursor, 64);
-            }
-        }
-        if self.now < self.closing {
-            let at = self.now + self.random.secs(3, 12);
-            self.schedule(at, Event::CheckBindings);
-        }
-    }
-
-    // --- network -------------------------------------------------------------------------------------------------
-
-    fn transmit(&mut self, packet: &Rc<Packet>, sender: Option<(usize, Flow)>) {
-        if packet.transport == Transport::Tcp {
-            return self.transmit_by_connection(packet, sender);
-        }
-        let agent = self
-            .agents
-            .iter()
-            .position(|agent| agent.public == packet.to);
-        let is_gone = agent.is_some_and(|agent| self.absent.contains(&agent))
-            || (agent.is_none() && self.node_at(packet.to).is_none());
-        if let Some((node, flow)) = sender.filter(|_| is_gone) {
-            self.trace.packet(self.now, "is refused", packet);
-            self.lose(packet);
-            if self.random.chance(700) {
-                let at = self.now + self.random.millis(1, 100);
-                self.schedule(at, Event::Undelivered(node, flow, Rc::clone(&packet.bytes)));
-            }
-            return;
-        }
-        let fate = self
-            .network
-            .fate(self.now, packet.from, packet.to, &mut self.random);
-        self.trace.packet(
-            self.now,
-            if fate.is_empty() {
-                "is lost"
-            } else {
-                "is sent"
-            },
-            packet,
-        );
-        if fate.is_empty() {
-            self.lose(packet);
-        }
-        let listener = self.listener_at(packet.to);
-        for (at, is_corrupt) in fate {
-            let mut copy = Packet {
-                listener,
-                ..(**packet).clone()
-            };
-            if is_corrupt {
-                self.taint(&packet.bytes);
-                copy.is_corrupt = true;
-                copy.bytes = corrupt(&packet.bytes, &mut self.random).into();
-            }
-            self.schedule(at, Event::Packet(Rc::new(copy)));
-        }
-    }
-
-    fn transmit_by_connection(&mut self, packet: &Rc<Packet>, sender: Option<(usize, Flow)>) {
-        let is_gone =
-            match (self.node_at(packet.to), sender) {
-                (Some(node), _) => !self.nodes[node].is_up,
-                (None, _) => !self.agents.iter().enumerate().any(|(number, agent)| {
-                    agent.public == packet.to && !self.absent.contains(&number)
-                }),
-            };
-        let breaks = is_gone || self.random.chance(5);
-        let arrival = self
-            .network
-            .arrival(self.now, packet.from, packet.to, &mut self.random);
-        let Some(at) = arrival.filter(|_| !breaks) else {
-            self.trace.packet(self.now, "breaks its connection", packet);
-            let ends = (packet.from, packet.to);
-            self.network
-                .disconnect(|a, b| (a, b) == ends || (b, a) == ends);
-            self.lose(packet);
-            if let Some((node, flow)) = sender {
-                let at = self.now + self.random.millis(1, 500);
-                self.schedule(at, Event::Undelivered(node, flow, Rc::clone(&packet.bytes)));
-            }
-            if let Some(call) = self.ledger.call_of(&packet.bytes) {
-                self.ledger.record_mut(call).is_disturbed = true;
-            }
-            return;
-        };
-        self.trace.packet(self.now, "is sent", packet);
-        for ends in [(packet.to, packet.from), (packet.from, packet.to)] {
-            if self.node_at(ends.0).is_some() && !self.network.connections.contains(&ends) {
-                self.network.connections.push(ends);
-            }
-        }
-        let listener = self.listener_at(packet.to);
-        let copy = Packet {
-            listener,
-            ..(**packet).clone()
-        };
-        self.schedule(at, Event::Packet(Rc::new(copy)));
-    }
-
-    fn listener_at(&self, address: SocketAddr) -> ListenerId {
-        let mut listeners = self.nodes.iter().flat_map(Node::listeners);
-        let found = listeners.find(|(_, own)| *own == address);
-        found.map_or(ListenerId(0), |(id, _)| id)
-    }
-
-    fn lose(&mut self, packet: &Packet) {
-        if let Some(call) = self.ledger.call_of(&packet.bytes) {
-            let record = self.ledger.record_mut(call);
-            record.lost += 1;
-            let is_final = packet.bytes.starts_with(b"SIP/2.0 ")
-                && packet.bytes.get(8).is_some_and(|class| *class >= b'2')
-                && super::message::find(&packet.bytes, b" INVITE\r\n").is_some();
-            record.lost_finals += u32::from(is_final);
-        }
-    }
-
-    fn taint(&mut self, bytes: &[u8]) {
-        if let Some(call) = self.ledger.call_of(bytes) {
-            let record = self.ledger.record_mut(call);
-            record.is_tainted = true;
-            self.ledger.has_tainted_bindings |= record.method == "REGISTER";
-        }
-    }
 }
 
 impl Ord for Scheduled {
@@ -732,5 +527,3 @@ fn violation(rule: &'static str, call: Option<usize>, what: String) -> Violation
 pub(crate) const START: Instant = Instant::from_micros(1_800_000_000_000_000);
 /// A world that is not at rest by then never will be.
 const EVENTS_MAX: u32 = 500_000;
-/// So many losses within one call excuse a request that was never answered.
-const LOST_MAX: u32 = 6;
