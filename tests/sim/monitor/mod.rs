@@ -116,6 +116,8 @@ struct NodeView {
     failover: Duration,
     servers: BTreeMap<String, ServerView>,
     branches: BTreeMap<String, BranchView>,
+    /// ACKs of 2xx that wait until it is known where their next hop is, and where they came from.
+    waiting: Vec<(Rc<[u8]>, SocketAddr)>,
 }
 
 /// A server transaction of a node.
@@ -125,6 +127,7 @@ struct ServerView {
     /// The request as it was received first.
     request: Rc<[u8]>,
     flow: Flow,
+    opened: Instant,
     /// Each final response sent, once: its status and bytes.
     finals: Vec<(u16, Rc<[u8]>)>,
     /// When the last copy of a failure left by Timer G, and what the interval was.
@@ -179,6 +182,7 @@ impl Monitor {
             failover: settings.failover,
             servers: BTreeMap::new(),
             branches: BTreeMap::new(),
+            waiting: Vec::new(),
         };
         Self {
             nodes: nodes.into_iter().map(view).collect(),
@@ -191,6 +195,7 @@ impl Monitor {
     pub(crate) fn forget(&mut self, node: usize) {
         self.nodes[node].servers.clear();
         self.nodes[node].branches.clear();
+        self.nodes[node].waiting.clear();
     }
 
     /// Looks at one call of a core.
@@ -339,7 +344,8 @@ impl ServerView {
     /// Whether the transaction is over, or about to be: then a late copy of its request begins another one.
     fn may_be_over(&self, now: Instant) -> bool {
         let Some(answered) = self.answered else {
-            return false;
+            // RFC 4320 4.2: given up without an answer, by then at the latest.
+            return self.method != "INVITE" && now + LATE > self.opened + T1_64;
         };
         now + LATE > answered + T1_64 || self.acked.is_some_and(|acked| now + LATE > acked + T4)
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use strowger::datagram::Flow;
 use strowger::proxy::SendError;
 use strowger::time::Duration;
 
@@ -39,6 +40,10 @@ impl Monitor {
                         "ACK".into(),
                     );
                 }
+                if call.questions > 0 {
+                    let waiting = (Rc::clone(&packet.bytes), packet.from);
+                    self.nodes[call.node].waiting.push(waiting);
+                }
                 let server = self.nodes[call.node].servers.get_mut(&invite);
                 if let Some(server) =
                     server.filter(|server| server.finals.iter().any(|(status, _)| *status >= 300))
@@ -59,29 +64,7 @@ impl Monitor {
             "CANCEL" => self.cancel_arrived(call.node, &invite),
             _ => {
                 let key = server_key(request, 0, method).unwrap_or_default();
-                let servers = &mut self.nodes[call.node].servers;
-                if servers
-                    .get(&key)
-                    .is_some_and(|server| server.may_be_over(call.now))
-                {
-                    servers.remove(&key);
-                }
-                servers.entry(key).or_insert_with(|| ServerView {
-                    call: number,
-                    method: method.to_owned(),
-                    request: Rc::clone(&packet.bytes),
-                    flow: strowger::datagram::Flow {
-                        listener: packet.listener,
-                        transport: packet.transport,
-                        peer: packet.from,
-                    },
-                    finals: Vec::new(),
-                    repeated: None,
-                    answered: None,
-                    acked: None,
-                    is_cancelled: false,
-                    branches: Vec::new(),
-                });
+                self.take_up(call, &key, request, packet, number);
             }
         }
         self.observe_sent(call, Some(request), ledger);
@@ -90,6 +73,40 @@ impl Monitor {
         } else if method != "ACK" {
             self.check_breadth(call, request, number);
         }
+    }
+
+    /// A request begins a transaction, unless it is a copy of one that has.
+    fn take_up(
+        &mut self,
+        call: &CoreCall<'_>,
+        key: &str,
+        request: &Message<'_>,
+        packet: &Packet,
+        number: usize,
+    ) {
+        let servers = &mut self.nodes[call.node].servers;
+        let known = servers.get(key);
+        if known.is_some_and(|known| !known.may_be_over(call.now)) {
+            return;
+        }
+        let server = ServerView {
+            call: number,
+            method: request.method().to_owned(),
+            request: Rc::clone(&packet.bytes),
+            flow: Flow {
+                listener: packet.listener,
+                transport: packet.transport,
+                peer: packet.from,
+            },
+            opened: call.now,
+            finals: Vec::new(),
+            repeated: None,
+            answered: None,
+            acked: None,
+            is_cancelled: false,
+            branches: Vec::new(),
+        };
+        servers.insert(key.to_owned(), server);
     }
 
     /// The caller gave up: what rings is to be cancelled, and the rest once it rings.
@@ -356,9 +373,23 @@ impl Monitor {
             }
             return;
         }
-        // That of a 2xx: sent on without a transaction.
-        let received = cause.filter(|cause| cause.is_request() && cause.method() == "ACK");
-        let Some(received) = received else {
+        // That of a 2xx: sent on without a transaction, at once or when its next hop was found.
+        let arrived = cause.filter(|cause| cause.is_request() && cause.method() == "ACK");
+        let received = match (arrived, call.cause) {
+            (Some(arrived), Cause::Datagram(packet, _)) => {
+                Some((Rc::from(arrived.bytes), packet.from))
+            }
+            (_, Cause::Notice) => {
+                let waiting = view.waiting.iter().position(|(bytes, _)| {
+                    Message::parse(bytes).is_some_and(|waiting| {
+                        server_key(&waiting, 0, "ACK") == server_key(ack, 1, "ACK")
+                    })
+                });
+                waiting.map(|at| self.nodes[call.node].waiting.remove(at))
+            }
+            (_, Cause::Datagram(..) | Cause::Timer | Cause::Unreachable(_)) => None,
+        };
+        let Some((bytes, source)) = received else {
             let what = ack.start.to_owned();
             return self.fail(
                 "an ACK to a 2xx is sent on when it comes",
@@ -366,12 +397,7 @@ impl Monitor {
                 what,
             );
         };
-        let source = match call.cause {
-            Cause::Datagram(packet, _) => packet.from,
-            Cause::Timer | Cause::Unreachable(_) | Cause::Notice => return,
-        };
-        let own = view.addresses.clone();
-        let bytes = received.bytes.to_vec();
+        let own = self.nodes[call.node].addresses.clone();
         self.check_forwarded(&bytes, ack, &own, source, number);
     }
 
@@ -390,14 +416,18 @@ impl Monitor {
         self.seen.cancels += 1;
         let is_serial = self.is_replaced(call, name);
         let view = &mut self.nodes[call.node];
-        let timer_c = view.timer_c;
+        let (timer_c, ring, failover) = (view.timer_c, view.ring, view.failover);
         let Some(branch) = view.branches.get_mut(name) else {
             return self.fail("a CANCEL belongs to an INVITE", Some(number), String::new());
         };
         let is_right = branch.flow == sent.flow && is_of(cancel, &branch.request);
         let silent_for = call.now.since(branch.rang.unwrap_or(branch.opened));
         let is_timer_c = silent_for + Duration::from_millis(1) >= timer_c;
-        let is_due = branch.wants_cancel || branch.may_cancel || is_timer_c || is_serial;
+        // Others were to be tried in its place while it was silent.
+        let wait = ring.min(failover);
+        let is_late = branch.first_heard == Some(call.now) && call.now >= branch.opened + wait;
+        let is_wanted_no_more = branch.wants_cancel || branch.may_cancel || is_serial || is_late;
+        let is_due = is_wanted_no_more || is_timer_c;
         let may_be = branch.has_provisional && branch.ended.is_none();
         branch.cancelled = Some(call.now);
         let server = branch.server.clone();
