@@ -4,7 +4,7 @@
 //!
 //! | layer | modules | may use |
 //! |---|---|---|
-//! | shell | [`worker`], [`net`], [`admin`], [`doctor`] | everything below |
+//! | shell | [`worker`], [`net`], [`resolve`], [`admin`], [`doctor`] | everything below |
 //! | core | [`proxy`] | the core below, leaves |
 //! | core | [`transaction`], [`location`], [`auth`] | `sip`, `timer`, leaves; not each other |
 //! | core | [`sip`], [`wire`], [`timer`] | leaves |
@@ -23,6 +23,7 @@ pub mod limits;
 pub mod location;
 pub mod net;
 pub mod proxy;
+pub mod resolve;
 pub mod scan;
 pub mod secret;
 pub mod sip;

@@ -2,6 +2,7 @@
 
 mod fuzz {
     pub(crate) mod message;
+    pub(crate) mod oracle;
     pub(crate) mod packet;
     pub(crate) mod sequence;
     pub(crate) mod stream;
@@ -30,6 +31,13 @@ fn replay(name: &str, target: impl Fn(&[u8])) {
 #[test]
 fn the_corpus_of_messages_holds() {
     replay("message", fuzz::message::run);
+}
+
+#[test]
+fn the_corpus_of_what_the_oracle_reads_holds() {
+    replay("oracle", |bytes| {
+        fuzz::oracle::run(bytes);
+    });
 }
 
 #[test]

@@ -182,7 +182,10 @@ impl Proxy {
     ) -> Option<Method> {
         let mut scratch = self.scratch.take()?;
         let Scratch { index, bench } = &mut *scratch;
-        let parsed = parse(datagram.bytes, index);
+        let mut parsed = parse(datagram.bytes, index);
+        if datagram.flow.transport.is_reliable() {
+            parsed = parsed.by_stream();
+        }
         if !datagram.handed_off {
             self.count_parsed(&parsed);
         }

@@ -78,6 +78,8 @@ pub enum RejectionCause {
     ContentLength,
     /// Content-Length is more than what came.
     BodyTruncated,
+    /// No Content-Length, over a stream.
+    MissingContentLength,
 }
 
 /// What a request that cannot be served is answered with.
@@ -166,6 +168,7 @@ impl RejectionCause {
             Self::Contact => "Bad Contact",
             Self::ContentLength => "Bad Content-Length",
             Self::BodyTruncated => "Content-Length Exceeds Message",
+            Self::MissingContentLength => "Missing Content-Length",
         }
     }
 }

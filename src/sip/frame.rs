@@ -3,7 +3,10 @@
 //! The head is read by the same index as [`parse`](super::parse) uses, so that framing and parsing never see two
 //! different Content-Lengths.
 
+use super::error::{NotSip, Rejection, RejectionCause};
 use super::index::Index;
+use super::message::Parsed;
+use super::method::Method;
 use super::name::HeaderName;
 use crate::limits::MESSAGE_LEN_MAX;
 use crate::scan;
@@ -33,13 +36,16 @@ pub fn frame(bytes: &[u8], index: &mut Index) -> Frame {
         .iter()
         .position(|&byte| byte != b'\r' && byte != b'\n')
     else {
-        // More line breaks than a keepalive has, or other ones, are no part of anything.
-        return if bytes.len() > 4 {
+        return if bytes.len() > PADDING_LEN_MAX {
             Frame::Unframed(bytes.len())
         } else {
             Frame::Partial
         };
     };
+    // The same however the stream was cut: what is read here must not depend on whether the message behind is there yet.
+    if start > PADDING_LEN_MAX {
+        return Frame::Unframed(start);
+    }
     let Some(head_len) = head_len(bytes.get(start..).unwrap_or_default()) else {
         return if bytes.len() > MESSAGE_LEN_MAX {
             Frame::Unframed(bytes.len())
@@ -64,6 +70,27 @@ pub fn frame(bytes: &[u8], index: &mut Index) -> Frame {
     }
 }
 
+impl<'a> Parsed<'a> {
+    /// The same as it is judged when it came by a stream: without a Content-Length nobody knows where it ends (RFC 3261 18.3),
+    /// so what was read of it may be a part, and is neither served nor passed on.
+    #[must_use]
+    pub fn by_stream(self) -> Self {
+        let cause = RejectionCause::MissingContentLength;
+        match self {
+            Self::Good(message) if message.header(HeaderName::ContentLength).is_none() => {
+                if !message.is_request() {
+                    Self::NotSip(NotSip::MalformedResponse(cause))
+                } else if message.method() == Method::Ack {
+                    Self::NotSip(NotSip::MalformedAck(cause))
+                } else {
+                    Self::Answerable(message, Rejection::new(cause))
+                }
+            }
+            Self::Good(_) | Self::Answerable(..) | Self::NotSip(_) => self,
+        }
+    }
+}
+
 /// How long the message at the start of `bytes` will be, the line breaks before it included, where its head is there and its
 /// end can be known: so that a reader need not ask [`frame`] for each octet of a body.
 #[must_use]
@@ -74,6 +101,9 @@ pub fn whole_len(bytes: &[u8], index: &mut Index) -> Option<usize> {
     let body = start + head_len(bytes.get(start..)?)?;
     body.checked_add(index.read_content_length(bytes.get(start..body)?)?)
 }
+
+/// Line breaks before a message, as many as a keepalive has: more, or other ones, are no part of anything.
+const PADDING_LEN_MAX: usize = 4;
 
 /// The length of the head with its empty line, where all of it is there.
 fn head_len(bytes: &[u8]) -> Option<usize> {
@@ -146,6 +176,11 @@ mod tests {
         assert_eq!(framed("\r\n"), Frame::Partial);
         assert_eq!(framed(""), Frame::Partial);
         assert_eq!(framed("\n\n\n\n\n"), Frame::Unframed(5));
+        assert_eq!(
+            framed(&format!("\n\n\n\n\n{HEAD}body")),
+            Frame::Unframed(5),
+            "the same once more has come"
+        );
     }
 
     #[test]

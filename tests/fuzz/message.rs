@@ -109,13 +109,11 @@ fn walk_uri(uri: &Uri<'_>) {
 
 fn escapes_in_capitals(user: &[u8]) -> Vec<u8> {
     let mut out = user.to_vec();
-    for at in 0..out.len() {
-        if user[at] == b'%' {
-            out.iter_mut()
-                .skip(at + 1)
-                .take(2)
-                .for_each(u8::make_ascii_uppercase);
-        }
+    for (at, _) in user.iter().enumerate().filter(|&(_, &byte)| byte == b'%') {
+        out.iter_mut()
+            .skip(at + 1)
+            .take(2)
+            .for_each(u8::make_ascii_uppercase);
     }
     out
 }

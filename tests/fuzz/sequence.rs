@@ -37,6 +37,11 @@ impl Script<'_> {
         from[usize::from(self.byte()) % from.len()].clone()
     }
 
+    /// True for one byte in so many, zero among them.
+    fn is_one_in(&mut self, count: u8) -> bool {
+        self.byte().is_multiple_of(count)
+    }
+
     /// One of `len` places, if there are any.
     fn place(&mut self, len: usize) -> Option<usize> {
         (len > 0).then(|| usize::from(self.byte()) % len)
@@ -305,7 +310,7 @@ impl World {
         let extra = script.pick(&EXTRAS);
         let branch = self.branch();
         let call = script.byte() % 8;
-        let to_tag = if script.byte() % 8 == 0 {
+        let to_tag = if script.is_one_in(8) {
             ";tag=callee"
         } else {
             ""
@@ -448,7 +453,7 @@ impl World {
             "sip:10.0.0.9",
         ]);
         // A strict router puts the route into the Request-URI, and the target last.
-        let (uri, route) = if script.byte() % 4 == 0 {
+        let (uri, route) = if script.is_one_in(4) {
             let uri = route
                 .trim_start_matches('<')
                 .split('>')
@@ -557,7 +562,7 @@ impl World {
 
     fn receive(&mut self, script: &mut Script<'_>, from: &str, bytes: Vec<u8>) {
         let peer = addr(from);
-        let transport = if script.byte() % 8 == 0 {
+        let transport = if script.is_one_in(8) {
             Transport::Tcp
         } else {
             Transport::Udp

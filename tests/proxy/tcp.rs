@@ -254,3 +254,22 @@ fn what_came_without_a_length_gets_one_on_a_stream() {
     );
     assert_eq!(bed.sent_one().headers("Content-Length"), ["0"]);
 }
+
+#[test]
+fn a_message_without_a_known_end_is_not_passed_on() {
+    let mut bed = Bed::new();
+    register_bob(&mut bed);
+    // RFC 4475 3.4.1: the head was read as a stream's, and the body that it had is not there.
+    let text = by_tcp(&invite()).replace("Content-Length: 0\n", "Content-Type: application/sdp\n");
+    bed.receive_by_tcp(ALICE_TCP, &text);
+    let refused = bed.sent_one();
+    assert_eq!(refused.start_line(), "SIP/2.0 400 Missing Content-Length");
+    assert_eq!(refused.to(), ALICE_TCP);
+    // An ACK is never answered.
+    bed.receive_by_tcp(ALICE_TCP, &text.replace("INVITE", "ACK"));
+    bed.sent_none();
+    assert_eq!(bed.count(Counter::DropMalformedAck), 1);
+    // By a datagram it is whole.
+    bed.receive(ALICE, &text);
+    assert!(bed.sent_two().1.start_line().starts_with("INVITE"));
+}
