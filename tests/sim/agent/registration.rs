@@ -28,7 +28,7 @@ impl Agent {
         if ctx.is_closing || self.registration.pending.is_some() {
             return;
         }
-        let removes = self.registration.bound_until.is_some() && ctx.random.chance(150);
+        let removes = self.registration.bound_until.is_some() && ctx.random.chance(300);
         self.register(removes, ctx);
     }
 
@@ -79,7 +79,12 @@ impl Agent {
             ctx,
         );
         self.registration.pending = Some(place);
-        let span = ctx.random.secs(10, 40);
+        // Now and then at once, while copies of this one are still on their way.
+        let span = if ctx.random.chance(200) {
+            ctx.random.millis(50, 2_000)
+        } else {
+            ctx.random.secs(10, 40)
+        };
         ctx.wait(span, Timer::Refresh);
         ctx.wait(Duration::from_secs(33), Timer::Refresh);
     }

@@ -114,6 +114,8 @@ struct NodeView {
     timer_c: Duration,
     ring: Duration,
     failover: Duration,
+    /// Whether it may hold so few transactions that a CANCEL finds no room for its own.
+    is_tight: bool,
     servers: BTreeMap<String, ServerView>,
     branches: BTreeMap<String, BranchView>,
     /// ACKs of 2xx that wait until it is known where their next hop is, and where they came from.
@@ -180,6 +182,7 @@ impl Monitor {
             timer_c: settings.timer_c,
             ring: settings.ring,
             failover: settings.failover,
+            is_tight: settings.transactions_max < 100,
             servers: BTreeMap::new(),
             branches: BTreeMap::new(),
             waiting: Vec::new(),

@@ -222,6 +222,7 @@ impl Monitor {
         };
         if server.branches.is_empty() {
             // Refused without a transaction, while there was no contact or no room; and now there is.
+            (server.answered, server.acked, server.repeated) = (None, None, None);
             server.finals.clear();
         }
         let others = server.branches.clone();

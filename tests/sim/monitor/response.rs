@@ -104,7 +104,9 @@ impl Monitor {
         let Some(branch) = self.nodes[call.node].branches.get(name) else {
             return;
         };
-        let is_over = branch.ended.is_some() || branch.is_broken || branch.is_reliable();
+        let is_sent_once = self.nodes[call.node].is_tight && branch.method == "CANCEL";
+        let is_over =
+            branch.ended.is_some() || branch.is_broken || branch.is_reliable() || is_sent_once;
         let is_proceeding = branch.method == "INVITE" && branch.has_provisional;
         let is_due = !is_over
             && !is_proceeding
