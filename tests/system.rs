@@ -5,6 +5,7 @@
 
 mod system {
     mod bad_input;
+    mod bad_streams;
     mod bed;
     mod calls;
     mod capability;
