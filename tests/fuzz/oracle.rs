@@ -114,6 +114,20 @@ fn settle_known_differences(bytes: &[u8], ours: &mut Reading, theirs: &mut Readi
             own.replace_range(..scheme, &other[..scheme]);
         }
     }
+    // What is no token ends a parameter's value to rsip (RFC 3261 25.1); to us it is a part of it, and is compared as it came.
+    for (own, other) in [
+        (&mut ours.via_branch, &theirs.via_branch),
+        (&mut ours.from_tag, &theirs.from_tag),
+        (&mut ours.to_tag, &theirs.to_tag),
+    ] {
+        if let (Some(own), Some(other)) = (own, other)
+            && own
+                .get(other.len()..)
+                .is_some_and(|rest| rest.starts_with(|next| !is_token(next)))
+        {
+            own.truncate(other.len());
+        }
+    }
     // rsip does not divide a Via at its commas (RFC 3261 7.3.1), so that a second value's parameters are the first one's to it.
     let mut index = Index::new();
     if let Parsed::Good(message) = sip::parse(bytes, &mut index) {
@@ -124,4 +138,9 @@ fn settle_known_differences(bytes: &[u8], ours: &mut Reading, theirs: &mut Readi
             theirs.via_branch.clone_from(&ours.via_branch);
         }
     }
+}
+
+/// RFC 3261 25.1, `token`.
+fn is_token(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || "-.!%*_+`'~".contains(letter)
 }
