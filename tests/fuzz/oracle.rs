@@ -114,6 +114,13 @@ fn settle_known_differences(bytes: &[u8], ours: &mut Reading, theirs: &mut Readi
             own.replace_range(..scheme, &other[..scheme]);
         }
     }
+    // So it does with transports (RFC 3261 7.3.1: tokens are the same in any case).
+    if ours
+        .via_transport
+        .eq_ignore_ascii_case(&theirs.via_transport)
+    {
+        theirs.via_transport.clone_from(&ours.via_transport);
+    }
     // What is no token ends a parameter's value to rsip (RFC 3261 25.1); to us it is a part of it, and is compared as it came.
     for (own, other) in [
         (&mut ours.via_branch, &theirs.via_branch),
