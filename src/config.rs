@@ -11,6 +11,7 @@ mod address;
 mod admin;
 mod auth;
 mod cluster;
+mod dns;
 mod document;
 mod limits;
 mod listen;
@@ -29,6 +30,7 @@ use toml::de::DeTable;
 
 pub use address::{HopHost, NextHop};
 pub use admin::Admin;
+pub use dns::Dns;
 pub use limits::{Limits, Memory};
 pub use listen::{Backend, Listen, Mode};
 pub use mistake::{Located, Mistake, Mistakes};
@@ -55,6 +57,8 @@ pub struct Config {
     pub sip: Sip,
     /// `[[peer]]`.
     pub peers: Vec<Peer>,
+    /// `[dns]`.
+    pub dns: Dns,
     /// `[registrar]`.
     pub registrar: Registrar,
     /// `[store]`.
@@ -131,6 +135,7 @@ impl Config {
         let listen = listen::read(&mut root, workers.count);
         let mut sip = sip::read(&mut root);
         let peers = peer::read(&mut root);
+        let dns = dns::read(&mut root);
         let registrar = registrar::read(&mut root);
         let store = store::read(&mut root);
         auth::read(&mut root);
@@ -150,6 +155,7 @@ impl Config {
             workers,
             sip,
             peers,
+            dns,
             registrar,
             store,
             limits,
@@ -219,6 +225,11 @@ mod tests {
             name = "carrier"
             addresses = ["198.51.100.0/24"]
             next_hop = "sip:198.51.100.7:5060"
+            [dns]
+            servers = ["192.0.2.53"]
+            timeout_ms = 4000
+            cache_size = 4096
+            stale_max_s = 86400
             [registrar]
             expires_default_s = 3600
             expires_min_s = 60

@@ -175,8 +175,35 @@ counters! {
     counter "tcp_undelivered" "messages given back to their worker since no TCP connection took them" {
         TcpUndelivered "to" "worker",
     }
-    counter "tcp_pauses" "times that a TCP connection was not read on, since a worker's mailbox was full" {
-        TcpPauses "cause" "mailbox_full",
+    counter "tcp_pauses" "times that a TCP connection was not read on, since neither workers nor outbox had room" {
+        TcpPauses "cause" "busy",
+    }
+    counter "dns_questions" "next hops' names asked for by the workers" {
+        DnsQuestions "" "",
+    }
+    counter "dns_refusals" "questions that the resolver had no room for" {
+        DnsRefused "cause" "full",
+    }
+    counter "dns_answers" "answers to questions, by result: stale is an answer past its time while the DNS fails" {
+        DnsAnswerFound "result" "found",
+        DnsAnswerEmpty "result" "empty",
+        DnsAnswerFailed "result" "failed",
+        DnsAnswerStale "result" "stale",
+    }
+    counter "dns_cache" "questions by whether their answer was known, being looked up, or neither" {
+        DnsCacheHit "outcome" "hit",
+        DnsCacheJoined "outcome" "joined",
+        DnsCacheMiss "outcome" "miss",
+    }
+    counter "dns_lookups" "records asked for, of the DNS client and its own memory, by type" {
+        DnsLookupNaptr "type" "NAPTR",
+        DnsLookupSrv "type" "SRV",
+        DnsLookupA "type" "A",
+        DnsLookupAaaa "type" "AAAA",
+        DnsLookupCname "type" "CNAME",
+    }
+    gauge "dns_names_known" "next hops whose answers are remembered" {
+        DnsNamesKnown "" "",
     }
     counter "xdp_verdicts" "packets the XDP program saw, by verdict" {
         XdpRedirected "verdict" "redirect",

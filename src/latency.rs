@@ -1,4 +1,5 @@
-//! How long requests take, by method: a histogram a worker, written by it alone and read by the admin server.
+//! How long messages take, by method (a response's is its request's): a histogram a worker, written by it alone and read by
+//! the admin server.
 //!
 //! As with [`Counters`](crate::counters::Counters), the owner adds with plain loads and stores, so that recording costs the
 //! worker a few nanoseconds, no lock and no allocation, and the reader may look at any time. A bucket is at most a
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::time::Duration;
 
-/// The method of a request, as far as the statistics tell methods apart.
+/// The method of a message, as far as the statistics tell methods apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Method {
@@ -59,11 +60,12 @@ impl Method {
 /// The histograms of one worker.
 #[derive(Debug)]
 pub struct Latency {
-    methods: [Cells; Method::ALL.len()],
+    methods: [Histogram; Method::ALL.len()],
 }
 
+/// One histogram: of times, written by one thread and read by any.
 #[derive(Debug)]
-struct Cells {
+pub struct Histogram {
     buckets: Box<[AtomicU64]>,
     sum_us: AtomicU64,
     max_us: AtomicU64,
@@ -74,22 +76,14 @@ impl Latency {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            methods: std::array::from_fn(|_| Cells::new()),
+            methods: std::array::from_fn(|_| Histogram::new()),
         }
     }
 
     /// Records that a request of `method` took `span`. Only the owning worker may call it.
     #[inline]
     pub fn record(&self, method: Method, span: Duration) {
-        let cells = &self.methods[method as usize];
-        let span_us = span.as_micros();
-        add(&cells.sum_us, span_us);
-        if span_us > cells.max_us.load(Ordering::Relaxed) {
-            cells.max_us.store(span_us, Ordering::Relaxed);
-        }
-        if let Some(bucket) = cells.buckets.get(bucket_of(span_us)) {
-            add(bucket, 1);
-        }
+        self.methods[method as usize].record(span);
     }
 }
 
@@ -99,13 +93,34 @@ impl Default for Latency {
     }
 }
 
-impl Cells {
-    fn new() -> Self {
+impl Histogram {
+    /// Makes one, empty; about 140 KB.
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
             sum_us: AtomicU64::new(0),
             max_us: AtomicU64::new(0),
         }
+    }
+
+    /// Records a time. Only the owning thread may call it.
+    #[inline]
+    pub fn record(&self, span: Duration) {
+        let span_us = span.as_micros();
+        add(&self.sum_us, span_us);
+        if span_us > self.max_us.load(Ordering::Relaxed) {
+            self.max_us.store(span_us, Ordering::Relaxed);
+        }
+        if let Some(bucket) = self.buckets.get(bucket_of(span_us)) {
+            add(bucket, 1);
+        }
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -122,18 +137,30 @@ impl Summary {
     /// Adds up what `workers` recorded of `methods`.
     #[must_use]
     pub fn of(workers: &[Arc<Latency>], methods: &[Method]) -> Self {
-        let mut summary = Self {
-            counts: vec![0; BUCKETS],
-            count: 0,
-            sum_us: 0,
-            max_us: 0,
-        };
+        let mut summary = Self::empty();
         for worker in workers {
             for method in methods {
                 summary.add(&worker.methods[*method as usize]);
             }
         }
         summary
+    }
+
+    /// What one histogram holds.
+    #[must_use]
+    pub fn of_one(histogram: &Histogram) -> Self {
+        let mut summary = Self::empty();
+        summary.add(histogram);
+        summary
+    }
+
+    fn empty() -> Self {
+        Self {
+            counts: vec![0; BUCKETS],
+            count: 0,
+            sum_us: 0,
+            max_us: 0,
+        }
     }
 
     /// How many requests.
@@ -185,7 +212,7 @@ impl Summary {
         self.counts.iter().take(end).sum()
     }
 
-    fn add(&mut self, cells: &Cells) {
+    fn add(&mut self, cells: &Histogram) {
         for (count, bucket) in self.counts.iter_mut().zip(&cells.buckets) {
             let recorded = bucket.load(Ordering::Relaxed);
             *count += recorded;

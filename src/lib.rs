@@ -4,15 +4,16 @@
 //!
 //! | layer | modules | may use |
 //! |---|---|---|
-//! | shell | [`worker`], [`net`], [`admin`], [`doctor`] | everything below |
+//! | shell | [`worker`], [`net`], [`resolve`], [`admin`], [`doctor`] | everything below |
 //! | core | [`proxy`] | the core below, leaves |
-//! | core | [`transaction`], [`location`] | `sip`, `timer`, leaves; not each other |
+//! | core | [`transaction`], [`location`], [`auth`] | `sip`, `timer`, leaves; not each other |
 //! | core | [`sip`], [`wire`], [`timer`] | leaves |
 //! | leaves | [`limits`], [`time`], [`datagram`], [`counters`], [`scan`], [`config`], [`secret`] | nothing of ours |
 //!
 //! The core reads no clock, starts no thread and opens no socket; `docs/architecture.md` tells why.
 
 pub mod admin;
+pub mod auth;
 pub mod config;
 pub mod counters;
 pub mod datagram;
@@ -22,6 +23,7 @@ pub mod limits;
 pub mod location;
 pub mod net;
 pub mod proxy;
+pub mod resolve;
 pub mod scan;
 pub mod secret;
 pub mod sip;

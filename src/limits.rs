@@ -36,14 +36,10 @@ pub const TIMER_C: Duration = Duration::from_secs(181);
 /// Branches of one request: contacts of an AoR tried in parallel. Contacts past it (lowest q first) are left out.
 pub const BRANCHES_MAX: usize = 16;
 
-/// Destinations kept of one name (RFC 3263). Further ones are left out.
-pub const DESTINATIONS_MAX: usize = 16;
 /// How long a branch waits for the answer to its question. Then: as if the name did not exist.
 pub const LOOKUP_TIME: Duration = Duration::from_secs(10);
 /// ACKs that wait for a name at the same time. One more is dropped and counted; the 2xx comes again, and the ACK with it.
 pub const ACKS_WAITING_MAX: u32 = 256;
-/// The longest host name that is looked up (RFC 1035 2.3.4). Longer: as if it did not exist.
-pub const HOST_LEN_MAX: usize = 255;
 /// How long a destination may be silent where there is another to try (RFC 3263 4.3).
 pub const FAILOVER: Duration = Duration::from_secs(4);
 /// How long the contacts of one q ring before those of the next are tried (RFC 3261 16.6, serial forking).
@@ -82,6 +78,10 @@ pub const REGISTER_CONTACTS_MAX: usize = 32;
 pub const RECLAIM_SCAN_MAX: u32 = 64;
 /// Bindings of one contact, of so many AoRs, by which a Request-URI is known as registered. More: these stand for all.
 pub const CONTACT_AORS_MAX: usize = 64;
+/// Users whose secrets a shard remembers. More: the one who was away longest is forgotten, and asked for again.
+pub const SUBSCRIBERS_PER_SHARD_MAX: usize = 256;
+/// Nonces of one user whose counts are remembered. More: the oldest is refused, and its bearer takes a new one.
+pub const NONCES_MAX: usize = 4;
 /// How long a removed binding keeps its (Call-ID, CSeq), so that a late duplicate cannot revive it (64*T1).
 pub const TOMBSTONE: Duration = T1_64;
 
@@ -116,10 +116,15 @@ pub const TCP_ACCEPT_BATCH: usize = 64;
 pub const TCP_READ_LEN: usize = 64 * 1_024;
 /// Events taken at one time; the others at the next.
 pub const TCP_EVENTS_MAX: usize = 256;
+/// Events acted on before a batch of what the workers send has its turn.
+pub const TCP_EVENTS_SHARE: usize = 32;
 /// Messages that wait for the TCP thread. Full: the message is not sent, and its worker knows at once.
-pub const TCP_OUTBOX_LEN: usize = 1_024;
+pub const TCP_OUTBOX_LEN: usize = 4_096;
 /// Of their buffers, those that hold a whole [`MESSAGE_LEN_MAX`]; the others hold [`SMALL_BUFFER_LEN`].
-pub const TCP_OUTBOX_LARGE_LEN: usize = 64;
+pub const TCP_OUTBOX_LARGE_LEN: usize = 256;
+/// Messages in the outbox, and in all mailboxes together those that came by TCP, at which no connection is read on: there is
+/// room for two messages for each of them, so that no answer is lost because others ask faster than we can send.
+pub const TCP_CROWDED_LEN: usize = TCP_OUTBOX_LEN / 4;
 /// Bytes that wait for one connection beside what the kernel holds for it. More: its peer does not read; it is closed, and
 /// what waited goes back to the workers.
 pub const TCP_BACKLOG_LEN_MAX: usize = 2 * MESSAGE_LEN_MAX;
@@ -135,8 +140,9 @@ pub const TCP_FIRST_MESSAGE_TIME: Duration = Duration::from_secs(20);
 pub const TCP_MESSAGE_TIME: Duration = Duration::from_secs(20);
 /// How long a peer may take nothing of what waits for it. Longer: closed, and what waited goes back to the workers.
 pub const TCP_STALL_TIME: Duration = Duration::from_secs(10);
-/// How long a connection stays for answers when its peer has said that nothing more will come, and how long what still
-/// comes is thrown away where the place of the next message is lost. Longer: closed.
+/// How long a connection stays for answers when its peer has said that nothing more will come. Longer: closed.
+pub const TCP_HALF_CLOSED_TIME: Duration = T1_64;
+/// How long what still comes is thrown away where the place of the next message is lost. Longer: closed.
 pub const TCP_LINGER_TIME: Duration = Duration::from_secs(5);
 /// How long a connection is not read on when a mailbox is full, before that is tried again.
 pub const TCP_RETRY_TIME: Duration = Duration::from_millis(2);
@@ -148,8 +154,33 @@ pub const TCP_STOP_TIME: Duration = Duration::from_secs(1);
 pub const TCP_PROBE_AFTER: Duration = Duration::from_secs(120);
 /// How long sent bytes may stay without acknowledgement, and a probe without answer, before the kernel gives up.
 pub const TCP_DEAD_AFTER: Duration = Duration::from_secs(32);
-/// Letters in a mailbox at which TCP waits: the other half is for datagrams, which cannot.
+/// Letters in a mailbox at which TCP waits, at the latest: the other half is for datagrams, which cannot.
 pub const MAILBOX_TCP_LEN: usize = MAILBOX_LEN / 2;
+
+// --- names (resolve/) ---------------------------------------------------------------------------------------------
+
+/// The longest host name that is asked for (RFC 1035 2.3.4). Longer: it leads nowhere.
+pub const HOST_LEN_MAX: usize = 255;
+/// Destinations of one answer. More: the first ones stand, in the order of RFC 3263.
+pub const DESTINATIONS_MAX: usize = 16;
+/// Questions of one worker that wait for their answers. More: refused and counted; the request is answered at once.
+pub const DNS_QUESTIONS_MAX: usize = 1_024;
+/// Names that are being looked up, by whichever workers asked. More: answered with nothing, counted as failed.
+pub const DNS_FLIGHTS_MAX: usize = 4_096;
+/// Lookups at the DNS servers at one time: each holds a socket a server. More: they wait, within the time of their question.
+pub const DNS_LOOKUPS_MAX: usize = 128;
+/// Records of one SRV set. More: those of the lowest priority numbers stand.
+pub const SRV_RECORDS_MAX: usize = 32;
+/// The longest that the DNS's word is kept.
+pub const DNS_TTL_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// The longest that its word is kept that there is nothing (RFC 2308 5: one to three hours work well).
+pub const DNS_NEGATIVE_TTL_MAX: Duration = Duration::from_secs(3_600);
+/// How long a name is left alone whose lookup failed (RFC 9520 3.2: 1 s at least, 5 s to begin with).
+pub const DNS_FAILURE_TTL: Duration = Duration::from_secs(5);
+/// How long an answer is kept of which a piece was not to be had.
+pub const DNS_PARTIAL_TTL: Duration = Duration::from_secs(30);
+/// How long a lookup may take before an answer past its time serves instead, where there is one (RFC 8767 5).
+pub const DNS_STALE_WAIT: Duration = Duration::from_millis(1_800);
 
 // --- packets (net/, wire/) ---------------------------------------------------------------------------------------
 
@@ -204,6 +235,10 @@ const _: () = assert!(
 );
 const _: () = assert!(FRAMES_PER_QUEUE.is_power_of_two() && FRAMES_PER_QUEUE / 2 >= 4 * BATCH);
 const _: () = assert!(NEIGHBORS_MAX.is_power_of_two());
+const _: () = assert!(
+    TCP_CROWDED_LEN >= WORKERS_MAX,
+    "each worker may have something by TCP"
+);
 const _: () = assert!(TCP_OUTBOX_LARGE_LEN < TCP_OUTBOX_LEN && MAILBOX_TCP_LEN < MAILBOX_LEN);
 const _: () = assert!(
     TCP_BACKLOG_LEN_MAX >= MESSAGE_LEN_MAX,
@@ -216,3 +251,7 @@ const _: () = assert!(
 const _: () = assert!(TIMER_C.as_micros() > 180_000_000, "RFC 3261 16.6.11");
 const _: () = assert!(WORKERS_MAX <= u8::MAX as usize, "worker ids are 8 bits");
 const _: () = assert!(LISTENERS_MAX <= u8::MAX as usize, "listener ids are 8 bits");
+const _: () = assert!(
+    DNS_LOOKUPS_MAX < DNS_FLIGHTS_MAX && SRV_RECORDS_MAX >= DESTINATIONS_MAX,
+    "a cut set still fills an answer"
+);

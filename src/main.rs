@@ -231,6 +231,8 @@ fn about_secret(error: impl Display) -> String {
     format!("[sip] secret_file: {error}")
 }
 
+const QUIET: &str = "hickory_resolver=off,hickory_net=off,hickory_proto=off";
+
 /// The log goes to standard error: `--log-level`, else RUST_LOG, else info.
 fn start_log(level: Option<&str>) -> Result<(), String> {
     let wanted = level.map(str::to_owned).or_else(|| {
@@ -238,7 +240,9 @@ fn start_log(level: Option<&str>) -> Result<(), String> {
             .ok()
             .filter(|text| !text.is_empty())
     });
-    let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or("info")).map_err(|error| {
+    // What the DNS client says of a packet, whoever sent it, is not for the log unless somebody asks for it by name.
+    let wanted = wanted.as_deref().unwrap_or("info");
+    let filter = EnvFilter::try_new(format!("{QUIET},{wanted}")).map_err(|error| {
         format!("--log-level or RUST_LOG: {error}; give error, warn, info, debug or trace")
     })?;
     tracing_subscriber::fmt()

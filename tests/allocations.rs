@@ -17,8 +17,10 @@ use strowger::location::{Location, LocationSettings, SweepCursor, Targets};
 use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{RegisterScratch, Registrar, RegistrarSettings};
 use strowger::proxy::{
-    Keys, Listener, MailboxFull, Output, Proxy, Question, ResolverFull, SendError, Settings,
+    Keys, Listener, MailboxFull, Output, Proxy, Question, QuestionId, ResolverFull, SendError,
+    Settings,
 };
+use strowger::resolve::{self, Resolver};
 use strowger::sip::{Index, Parsed, Reply, parse};
 use strowger::time::{Duration, Instant};
 use strowger::timer::Wheel;
@@ -393,4 +395,47 @@ fn a_timer_allocates_nothing() {
         assert!(wheel.len() > 500);
     });
     assert_eq!(count, 0);
+}
+
+#[test]
+fn a_worker_that_asks_for_a_name_allocates_nothing() {
+    let settings = resolve::Settings {
+        // Nobody answers at the discard port: what counts is the worker's side.
+        servers: vec!["127.0.0.1:9".parse().expect("an address")],
+        timeout: Duration::from_millis(500),
+        names_max: 64,
+        stale_max: Duration::from_secs(0),
+        sources: vec!["127.0.0.1".parse().expect("an address")],
+        transports: vec![Transport::Udp],
+        seed: 1,
+    };
+    let worker = (Box::new(|| ()) as resolve::Bell, Arc::new(Counters::new()));
+    let (_resolver, mut desks) = Resolver::start(&settings, vec![worker]).expect("it starts");
+    let desk = &mut desks[0];
+    let asked = 200;
+    let allocations = allocations_in(|| {
+        for id in 0..asked {
+            let question = Question {
+                id: QuestionId(id),
+                host: b"Carrier.Example.net",
+                port: None,
+                transport: None,
+            };
+            desk.ask(&question).expect("room");
+        }
+    });
+    assert_eq!(allocations, 0);
+    let begun = std::time::Instant::now();
+    let mut answered = 0;
+    while answered < asked && begun.elapsed().as_secs() < 10 {
+        let allocations = allocations_in(|| {
+            while let Some(answer) = desk.take() {
+                assert!(answer.destinations().is_empty());
+                answered += 1;
+            }
+        });
+        assert_eq!(allocations, 0);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(answered, asked, "each question has its answer");
 }

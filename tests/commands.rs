@@ -93,6 +93,23 @@ fn fetch(port: u16, path: &str) -> Option<String> {
     Some(answer)
 }
 
+fn start(folder: &Folder, file: &str) -> Running {
+    let command = Command::new(env!("CARGO_BIN_EXE_strowger"))
+        .current_dir(&folder.0)
+        .args(["run", "--config", file])
+        .stderr(Stdio::null())
+        .spawn();
+    Running(command.expect("the binary that cargo built"))
+}
+
+fn wait_until_it_serves(admin_port: u16) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !fetch(admin_port, "/healthz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+        assert!(Instant::now() < deadline, "it does not serve");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn three_mistakes_are_three_lines_and_nothing_listens() {
     let (folder, sip_port, admin_port) = (Folder::new(), free_port(), free_port());
@@ -218,17 +235,8 @@ fn help_offers_what_there_is_and_nothing_else() {
 fn the_server_makes_its_secret_serves_its_health_and_ends_on_sigterm() {
     let (folder, admin_port) = (Folder::new(), free_port());
     folder.write("a.toml", &configuration(free_port(), admin_port));
-    let command = Command::new(env!("CARGO_BIN_EXE_strowger"))
-        .current_dir(&folder.0)
-        .args(["run", "--config", "a.toml"])
-        .stderr(Stdio::null())
-        .spawn();
-    let mut server = Running(command.expect("the binary that cargo built"));
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !fetch(admin_port, "/healthz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")) {
-        assert!(Instant::now() < deadline, "it does not serve");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let mut server = start(&folder, "a.toml");
+    wait_until_it_serves(admin_port);
     let mode = fs::metadata(folder.0.join("strowger.key"))
         .expect("made")
         .permissions()
@@ -249,6 +257,29 @@ fn the_server_makes_its_secret_serves_its_health_and_ends_on_sigterm() {
         .status();
     assert!(killed.expect("kill").success());
     assert_eq!(server.0.wait().expect("our own child").code(), Some(0));
+}
+
+#[test]
+fn addresses_that_a_killed_server_lets_go_of_late_are_waited_for() {
+    let folder = Folder::new();
+    let sip = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    let admin = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let sip_port = sip.local_addr().expect("it is bound").port();
+    let admin_port = admin.local_addr().expect("it is bound").port();
+    folder.write("a.toml", &configuration(sip_port, admin_port));
+    let taken = strowger(&folder.0, &["run", "--config", "a.toml"]);
+    assert_eq!(taken.status.code(), Some(1), "{taken:?}");
+    assert!(
+        stderr(&taken).contains("Address already in use"),
+        "{taken:?}"
+    );
+    let server = start(&folder, "a.toml");
+    std::thread::sleep(Duration::from_millis(300));
+    drop(sip);
+    std::thread::sleep(Duration::from_millis(300));
+    drop(admin);
+    wait_until_it_serves(admin_port);
+    drop(server);
 }
 
 #[test]

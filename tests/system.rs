@@ -23,11 +23,14 @@ mod system {
     mod namespace;
     mod nat;
     mod phones;
+    mod prober;
     mod recovery;
     mod restart;
     mod scratch;
     mod server;
     mod sipp;
+    mod slowloris;
+    mod tcp;
     mod tools;
     mod torture;
     mod torture_ipv6;

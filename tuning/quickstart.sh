@@ -12,6 +12,7 @@ cd "$(dirname "$0")/.."
 . tuning/debian.sh
 
 port=5060
+wants_port=
 folder=strowger-data
 once=
 
@@ -20,7 +21,7 @@ usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
 while [ $# -gt 0 ]; do
     case $1 in
     --once) once=yes ;;
-    --port) port=${2-} && shift || die "--port wants a number" ;;
+    --port) port=${2-} && wants_port=yes && shift || die "--port wants a number" ;;
     --dir) folder=${2-} && shift || die "--dir wants a folder" ;;
     -h | --help) usage && exit 0 ;;
     *) usage >&2 && exit 2 ;;
@@ -44,10 +45,11 @@ serve() {
     build
     mkdir -p "$folder"
     local configuration=$folder/strowger.toml
-    if [ -e "$configuration" ]; then
-        say "serving with $configuration, which was there already; --port and the defaults do not count"
+    if [ -e "$configuration" ] && ! is_as_made "$configuration"; then
+        [ -z "$wants_port" ] || die "$configuration is no longer as it was made: change the port there, or choose another --dir"
+        say "serving with $configuration, which was there already"
     else
-        "$strowger" init --config "$configuration" --port "$port" >/dev/null
+        "$strowger" init --config - --port "$port" >"$configuration"
         say "serving with $configuration, made now"
         local address
         for address in $(ip -4 -o address show up | awk '{sub("/.*", "", $4); print $4}'); do
@@ -58,6 +60,12 @@ serve() {
         printf 'to stop       Ctrl-C: calls in progress come to their end; a second one does not wait\n\n'
     fi
     exec "$strowger" run --config "$configuration"
+}
+
+# Whether a configuration is what `strowger init` writes, for whatever port.
+is_as_made() { # FILE
+    local any_port='s/(0\.0\.0\.0|192\.0\.2\.1):[0-9]+/\1/'
+    cmp -s <(sed -E "$any_port" "$1") <("$strowger" init --config - | sed -E "$any_port")
 }
 
 # --- once --------------------------------------------------------------------------------------------------------

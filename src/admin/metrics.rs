@@ -76,6 +76,7 @@ impl Collector for Collected {
             encode_family(&mut encoder, state, family)?;
         }
         encode_latency(&mut encoder, state)?;
+        encode_dns(&mut encoder, state)?;
         gauge(
             &mut encoder,
             "bindings",
@@ -143,25 +144,41 @@ fn encode_sum(sample: &mut MetricEncoder<'_>, description: &Description, sum: u6
 }
 
 fn encode_latency(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Result {
-    let help =
-        "seconds from the arrival of a request to the worker's being done with it, by method";
+    let help = "seconds from a message's arrival to its worker's being done with it, by method";
     let mut metric =
         encoder.encode_descriptor("latency_seconds", help, None, MetricType::Histogram)?;
     for method in Method::ALL {
         let summary = Summary::of(&state.latency, &[method]);
-        let mut within = 0;
-        let mut buckets: Vec<(f64, u64)> = Vec::with_capacity(BOUNDS_US.len() + 1);
-        for bound_us in BOUNDS_US {
-            let count = summary.count_within(Duration::from_micros(bound_us));
-            buckets.push((bound_us as f64 / 1e6, count - within));
-            within = count;
-        }
-        buckets.push((f64::INFINITY, summary.count() - within));
+        let buckets = buckets(&summary);
         let label = [("method", method.as_str())];
         let mut sample = metric.encode_family(&label)?;
         sample.encode_histogram::<NoLabelSet>(summary.sum_s(), summary.count(), &buckets, None)?;
     }
     Ok(())
+}
+
+fn encode_dns(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Result {
+    let Some(histogram) = &state.dns else {
+        return Ok(());
+    };
+    let summary = Summary::of_one(histogram);
+    let help = "seconds from a question to the resolver until its answer";
+    encoder
+        .encode_descriptor("dns_answer_seconds", help, None, MetricType::Histogram)?
+        .encode_histogram::<NoLabelSet>(summary.sum_s(), summary.count(), &buckets(&summary), None)
+}
+
+/// How many took longer than one bound and not longer than the next.
+fn buckets(summary: &Summary) -> Vec<(f64, u64)> {
+    let mut within = 0;
+    let mut buckets: Vec<(f64, u64)> = Vec::with_capacity(BOUNDS_US.len() + 1);
+    for bound_us in BOUNDS_US {
+        let count = summary.count_within(Duration::from_micros(bound_us));
+        buckets.push((bound_us as f64 / 1e6, count - within));
+        within = count;
+    }
+    buckets.push((f64::INFINITY, summary.count() - within));
+    buckets
 }
 
 /// `build_info` and `listener_info` are gauges that stand at 1: the form that both versions of the format know.
@@ -245,7 +262,7 @@ mod tests {
     use super::super::{ListenerReport, StoreReport};
     use super::*;
     use crate::counters::Counters;
-    use crate::latency::Latency;
+    use crate::latency::{Histogram, Latency};
 
     fn state() -> State {
         let counters = vec![Arc::new(Counters::new()), Arc::new(Counters::new())];
@@ -343,6 +360,23 @@ mod tests {
             page.contains("strowger_store_up 1\n") && page.contains("strowger_store_backlog 9\n"),
             "{page}"
         );
+    }
+
+    #[test]
+    fn the_resolvers_answers_have_a_histogram_where_there_is_a_resolver() {
+        assert!(!page(state()).contains("dns_answer_seconds"));
+        let mut state = state();
+        let histogram = Arc::new(Histogram::new());
+        histogram.record(Duration::from_millis(3));
+        state.dns = Some(histogram);
+        let page = page(state);
+        for line in [
+            "strowger_dns_answer_seconds_bucket{le=\"0.0025\"} 0",
+            "strowger_dns_answer_seconds_bucket{le=\"0.005\"} 1",
+            "strowger_dns_answer_seconds_count 1",
+        ] {
+            assert!(page.contains(line), "{line}\n{page}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 
 use crate::config;
 use crate::counters::Counters;
-use crate::latency::Latency;
+use crate::latency::{Histogram, Latency};
 use gate::Gate;
 pub use token::{Token, TokenError};
 
@@ -91,6 +91,8 @@ pub struct State {
     pub bindings: Gauge<u64>,
     /// The store; `None` where none is configured: then its metrics are 0, and `/healthz` says null.
     pub store: Option<Gauge<StoreReport>>,
+    /// How long the resolver's answers took; `None` where there is no resolver.
+    pub dns: Option<Arc<Histogram>>,
     /// How far the server's life has come.
     pub phase: Arc<SharedPhase>,
     /// What became of the listeners, once they are open.
@@ -127,6 +129,14 @@ pub enum AdminError {
     /// It would be open to everyone.
     #[error("[admin] listen {0} is not loopback, and there is no token; set token_file")]
     Open(SocketAddr),
+}
+
+impl AdminError {
+    /// Whether another process has the address, which a killed one keeps for a moment after its end.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Bind { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse)
+    }
 }
 
 impl Phase {
@@ -187,6 +197,7 @@ impl State {
             refresh: Box::new(|| {}),
             bindings,
             store: None,
+            dns: None,
             phase: Arc::new(SharedPhase::new()),
             listeners: OnceLock::new(),
             started: Instant::now(),

@@ -11,6 +11,9 @@ use crate::datagram::{Destination, Transport};
 /// The port of SIP where a URI names none (RFC 3261 19.1.2).
 pub(super) const SIP_PORT: u16 = 5060;
 
+/// The port of the DNS.
+const DNS_PORT: u16 = 53;
+
 /// Parses an address to listen on: a literal IP address with a port, as a packet carries it.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let address = socket_address(text)?;
@@ -41,6 +44,22 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     Err(format!(
         "{text:?} is not an IP address and a port; write it as \"192.0.2.1:{SIP_PORT}\" or \"[2001:db8::1]:{SIP_PORT}\""
     ))
+}
+
+/// Parses the address of a DNS server, at port 53 where it names none.
+pub(super) fn dns_server(text: &str) -> Result<SocketAddr, String> {
+    let address = match text.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, DNS_PORT),
+        Err(_) => text.parse::<SocketAddr>().map_err(|_| {
+            format!("{text:?} is not a DNS server's address; write it as \"192.0.2.53\" or \"[2001:db8::53]:5353\"")
+        })?,
+    };
+    if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
+        return Err(format!(
+            "{text:?} is nowhere that could be asked; give a server's address"
+        ));
+    }
+    Ok(address)
 }
 
 /// Parses a network, or one address as the network of it alone.

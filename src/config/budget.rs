@@ -8,9 +8,9 @@ use std::fmt;
 use super::host::Host;
 use super::{Backend, Config, Memory, Mistake, Mistakes};
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, BINDING_COST, FRAME_LEN, FRAMES_PER_QUEUE, MAILBOX_LARGE_LEN,
-    MAILBOX_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN, T1_64, T4, TCP_CONNECTION_COST,
-    TRANSACTION_COST, WORKERS_MAX,
+    ADMIN_CONNECTIONS_MAX, BINDING_COST, DNS_LOOKUPS_MAX, DNS_QUESTIONS_MAX, FRAME_LEN,
+    FRAMES_PER_QUEUE, MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN, T1_64, T4,
+    TCP_CONNECTION_COST, TCP_OUTBOX_LARGE_LEN, TCP_OUTBOX_LEN, TRANSACTION_COST, WORKERS_MAX,
 };
 
 /// What one kind of thing may take.
@@ -47,7 +47,7 @@ pub struct Budget {
     pub workers: usize,
     /// Frames of all AF_XDP queues.
     pub frames: u64,
-    /// Memory of the mailboxes.
+    /// Memory of the mailboxes, and of what waits for the TCP thread.
     pub mailboxes: u64,
     /// Descriptors that may be open at once.
     pub descriptors: u64,
@@ -102,7 +102,7 @@ impl Budget {
             tcp_connections,
             workers,
             frames: xdp_queues(config, workers) * FRAMES_PER_QUEUE as u64,
-            mailboxes: workers as u64 * MAILBOX_COST,
+            mailboxes: workers as u64 * MAILBOX_COST + if serves_tcp { OUTBOX_COST } else { 0 },
             descriptors: 0,
             device_warnings: device_warnings(config, host),
             host: host.clone(),
@@ -298,11 +298,12 @@ fn xdp_queues(config: &Config, workers: usize) -> u64 {
 }
 
 /// Descriptors beside the TCP connections: for each worker its poller, its eventfd and its netlink socket; for each
-/// worker and listener a UDP and an AF_XDP socket; TCP listeners; the admin server; the TCP thread's two, files and the
-/// standard three.
+/// worker and listener a UDP and an AF_XDP socket; TCP listeners; the admin server; two DNS servers for each lookup; the TCP
+/// thread's two, files and the standard three.
 fn own_descriptors(config: &Config, workers: usize) -> u64 {
     let listeners = config.listen.len();
-    (workers * (3 + 2 * listeners) + listeners + ADMIN_CONNECTIONS_MAX + 32) as u64
+    (workers * (3 + 2 * listeners) + listeners + ADMIN_CONNECTIONS_MAX + 2 * DNS_LOOKUPS_MAX + 32)
+        as u64
 }
 
 fn overcommitted(config: &Config, budget: &Budget, fixed: u64) -> Mistakes {
@@ -356,7 +357,12 @@ pub const RING_S: u64 = 10;
 /// Timers L and M); BYE server for 64*T1 (Timer J) and client for T4 (Timer K).
 const CALL_TRANSACTION_S: u64 = 2 * (RING_S + T1_64.as_secs()) + T1_64.as_secs() + T4.as_secs();
 const MAILBOX_COST: u64 = ((MAILBOX_LEN - MAILBOX_LARGE_LEN) * SMALL_BUFFER_LEN
-    + MAILBOX_LARGE_LEN * (MESSAGE_LEN_MAX + 29)) as u64;
+    + MAILBOX_LARGE_LEN * (MESSAGE_LEN_MAX + 29)
+    + DNS_QUESTIONS_MAX * QUESTION_COST) as u64;
+/// A place for a question and one for its answer.
+const QUESTION_COST: usize = 1_024;
+const OUTBOX_COST: u64 = ((TCP_OUTBOX_LEN - TCP_OUTBOX_LARGE_LEN) * SMALL_BUFFER_LEN
+    + TCP_OUTBOX_LARGE_LEN * (MESSAGE_LEN_MAX + 29)) as u64;
 
 const _: () = assert!(TRANSACTION_SHARE + BINDING_SHARE + TCP_CONNECTION_SHARE == 100);
 // 8 GiB at 50% admits 1.5M transactions, or 2M bindings.

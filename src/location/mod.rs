@@ -15,10 +15,13 @@ mod packed_flow;
 mod plan;
 mod shard;
 mod slab;
+mod subscriber;
 mod tally;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod users;
+mod window;
 
 use std::ops::Range;
 
@@ -27,7 +30,9 @@ use siphasher::sip::SipHasher13;
 
 pub use self::binding::State;
 pub use self::change::{Access, Change, Lookup, Refusal, Registration};
+pub use self::subscriber::{Known, NonceUse, PresentedNonce, Secrets};
 pub use self::targets::{Target, Targets};
+pub use self::users::Users;
 
 use self::contact::{contact_hash, reaches};
 use self::contact_index::{ContactIndex, ContactRef, ContactRefs};
@@ -46,6 +51,7 @@ pub struct Location {
     hasher: SipHasher13,
     contacts_max: usize,
     tally: Tally,
+    users: Users,
 }
 
 /// Bounds and key of a [`Location`].
@@ -105,6 +111,7 @@ impl Location {
             shards: (0..LOCATION_SHARDS).map(shard).collect(),
             contacts: (0..LOCATION_SHARDS).map(|_| Padded::default()).collect(),
             hasher: SipHasher13::new_with_key(&settings.hash_key),
+            users: Users::new(SipHasher13::new_with_key(&settings.hash_key)),
             contacts_max: settings.contacts_max,
             tally: Tally::new(settings.bindings_max),
         }
@@ -246,6 +253,12 @@ impl Location {
         cursor.go_on(next);
         self.forget(&freed);
         freed.len()
+    }
+
+    /// The users who prove who they are.
+    #[must_use]
+    pub const fn users(&self) -> &Users {
+        &self.users
     }
 
     /// Bindings that are not removed; expired ones count until they are swept.

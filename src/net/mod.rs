@@ -28,6 +28,7 @@ mod xdp;
 pub use attachments::Attachments;
 pub use error::NetError;
 pub use listener::{BackendChoice, ListenerSpec, Mode};
+pub(crate) use open::patiently;
 pub use open::{Opened, WorkerPorts, open};
 pub use port::{Backend, Link, Receiver, SendError, Unreachable};
 pub use report::{DeviceReport, Got, ListenerReport, QueueReport};

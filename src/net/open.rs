@@ -1,6 +1,7 @@
 //! Opening the network: what each listener asks for, what it gets, and why not where it gets less.
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
@@ -159,7 +160,7 @@ fn open_in_mode(
 }
 
 /// Tries until it is no longer busy, for a while: the kernel lets go of what a killed process had a moment after its end.
-fn patiently<T, E>(
+pub(crate) fn patiently<T, E>(
     mut attempt: impl FnMut() -> Result<T, E>,
     is_busy: impl Fn(&E) -> bool,
 ) -> Result<T, E> {
@@ -195,7 +196,11 @@ fn socket_error(error: SocketError, interface: &str, queue: u32) -> NetError {
 fn bind(listeners: &[ListenerSpec], workers: usize) -> Result<Vec<Vec<Arc<UdpSocket>>>, NetError> {
     let failed = |address| move |source| NetError::Udp { address, source };
     for listener in listeners {
-        UdpSocket::probe(listener.address).map_err(failed(listener.address))?;
+        patiently(
+            || UdpSocket::probe(listener.address),
+            |error| error.kind() == io::ErrorKind::AddrInUse,
+        )
+        .map_err(failed(listener.address))?;
     }
     (0..workers)
         .map(|_| {
@@ -421,7 +426,7 @@ fn system(what: &'static str) -> impl Fn(std::io::Error) -> NetError {
     move |source| NetError::System { what, source }
 }
 
-/// How long what a killed process had may stay busy: the kernel's work queue takes milliseconds.
+/// How long what a killed process had may stay busy: its memory is taken back first, then its sockets, then its program.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 
 /// The time between two attempts.

@@ -16,7 +16,7 @@ use crate::config::budget::Budget;
 use crate::config::host::Host;
 use crate::config::{self, Config, HopHost};
 use crate::counters::Counters;
-use crate::datagram::ListenerId;
+use crate::datagram::{ListenerId, Transport};
 use crate::latency::Latency;
 use crate::limits::{LISTENERS_MAX, UDP_REQUEST_LEN_MAX};
 use crate::location::{Location, LocationSettings};
@@ -25,6 +25,7 @@ use crate::net::{self, Attachments, BackendChoice, Got, ListenerReport, Listener
 use crate::proxy::domains::Domains;
 use crate::proxy::register::{Registrar, RegistrarSettings};
 use crate::proxy::{Keys, Listener, Proxy, Settings, Trunk};
+use crate::resolve::{self, Bell, Desk, Resolver};
 use crate::secret::Secret;
 
 /// Everything that is to run.
@@ -35,6 +36,8 @@ pub(super) struct Assembly {
     pub(super) tcp: Option<(Tcp, Postman)>,
     /// What the admin server shows; it also keeps the XDP programs attached.
     pub(super) state: Arc<State>,
+    /// Ends with the workers.
+    pub(super) resolver: Resolver,
 }
 
 impl Assembly {
@@ -69,34 +72,31 @@ impl Assembly {
             location,
             clock: Clock::start(),
         };
+        let (resolver, desks) = resolver(config, &specs, shared.control.mailboxes(), &counters)?;
         let state = state(
             &measures,
+            &resolver,
             &shared.location,
             &opened.reports,
             opened.attachments,
             tcp_counters,
         );
-        let interfaces = net::interfaces()?;
-        let spoken = listeners.iter().map(|(spec, has_tcp)| Listener {
-            tcp: *has_tcp && tcp.is_some(),
-            udp_request_len_max: udp_request_len_max(spec, &interfaces),
-            ..Listener::new(spec.id, spec.address)
-        });
-        let cores = Cores::new(config, secret, spoken.collect(), &budget)?;
+        let spoken = spoken(&listeners, tcp.is_some())?;
+        let cores = Cores::new(config, secret, spoken, &budget)?;
         let workers = opened
             .workers
             .into_iter()
             .zip(measures)
+            .zip(desks)
             .enumerate()
-            .filter_map(|(number, (ports, measures))| {
-                let mut ports = ports;
+            .filter_map(|(number, ((mut ports, measures), desk))| {
                 if let Some(tcp) = &tcp {
                     ports
                         .transmitters
                         .set_tcp(tcp.transmitter(worker_id(number)));
                 }
                 let proxy = cores.core(number, &shared.location, &measures.counters);
-                Worker::new(worker_id(number), proxy, ports, &shared, measures)
+                Worker::new(worker_id(number), proxy, ports, desk, &shared, measures)
             })
             .collect();
         let postman = |tcp| {
@@ -109,8 +109,23 @@ impl Assembly {
             tcp,
             control: shared.control,
             state,
+            resolver,
         })
     }
+}
+
+/// The listeners as the core knows them.
+fn spoken(
+    listeners: &[(ListenerSpec, bool)],
+    has_tcp_thread: bool,
+) -> Result<Vec<Listener>, ServeError> {
+    let interfaces = net::interfaces()?;
+    let spoken = listeners.iter().map(|(spec, has_tcp)| Listener {
+        tcp: *has_tcp && has_tcp_thread,
+        udp_request_len_max: udp_request_len_max(spec, &interfaces),
+        ..Listener::new(spec.id, spec.address)
+    });
+    Ok(spoken.collect())
 }
 
 /// RFC 3261 18.1.1: 1,300 bytes where the path's MTU is not known; no more than the link's less 200 in any case.
@@ -157,7 +172,7 @@ impl Cores {
             worker: worker_id(0),
             workers: u8::try_from(workers).unwrap_or(u8::MAX),
             server_id: 0,
-            epoch: epoch()?,
+            epoch: random()?,
             keys: Keys {
                 steering: secret.derive("steer").current,
                 transactions: secret.derive("transactions").current,
@@ -339,6 +354,30 @@ fn open_tcp(
     Ok(Some(tcp))
 }
 
+/// The resolver, and a desk for each worker. It is told which families and transports our listeners speak.
+fn resolver(
+    config: &Config,
+    specs: &[ListenerSpec],
+    mailboxes: &[Arc<Mailbox>],
+    counters: &[Arc<Counters>],
+) -> Result<(Resolver, Vec<Desk>), ServeError> {
+    let settings = resolve::Settings {
+        servers: config.dns.servers.clone(),
+        timeout: config.dns.timeout,
+        names_max: config.dns.cache_size,
+        stale_max: config.dns.stale_max,
+        sources: specs.iter().map(|spec| spec.address.ip()).collect(),
+        transports: vec![Transport::Udp, Transport::Tcp],
+        seed: random()?,
+    };
+    let bell = |mailbox: &Arc<Mailbox>| -> Bell {
+        let mailbox = Arc::clone(mailbox);
+        Box::new(move || mailbox.rouse())
+    };
+    let workers = mailboxes.iter().map(bell).zip(counters.iter().cloned());
+    Ok(Resolver::start(&settings, workers.collect())?)
+}
+
 /// Says in the log what a listener got; loudly where it is not what it might have been.
 fn announce(report: &ListenerReport) {
     match &report.got {
@@ -350,6 +389,7 @@ fn announce(report: &ListenerReport) {
 /// What the admin server shows. What the kernel counts is read when it is asked for; so the state holds the attachments.
 fn state(
     measures: &[Measures],
+    resolver: &Resolver,
     location: &Arc<Location>,
     reports: &[ListenerReport],
     attachments: Attachments,
@@ -360,7 +400,7 @@ fn state(
         .iter()
         .map(|measures| Arc::clone(&measures.counters))
         .collect();
-    counters.extend([Arc::clone(&kernel), tcp]);
+    counters.extend([Arc::clone(&kernel), tcp, resolver.counters()]);
     let latency = measures
         .iter()
         .map(|measures| Arc::clone(&measures.latency))
@@ -368,6 +408,7 @@ fn state(
     let location = Arc::clone(location);
     let bindings = Box::new(move || location.bindings() as u64);
     let mut state = State::new(counters, latency, bindings);
+    state.dns = Some(resolver.times());
     state.refresh = Box::new(move || attachments.publish(&kernel));
     // Set once, here: nobody else has the state yet.
     let _ = state.listeners.set(reports.iter().map(shown).collect());
@@ -407,8 +448,8 @@ fn share(count: u64, workers: usize) -> u32 {
     u32::try_from(share).unwrap_or(u32::MAX)
 }
 
-/// 64 random bits that tell this start of the process from every other.
-fn epoch() -> Result<u64, ServeError> {
+/// 64 random bits, as those that tell this start of the process from every other.
+fn random() -> Result<u64, ServeError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| ServeError::System {
         what: "random bits",

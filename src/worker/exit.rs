@@ -6,23 +6,37 @@ use super::mailbox::{Kind, Mailbox};
 use crate::datagram::{Datagram, Flow, WorkerId};
 use crate::net::{self, Link, Transmitters};
 use crate::proxy::{MailboxFull, Output, Question, ResolverFull, SendError};
+use crate::resolve::Desk;
 
 /// A worker's exit while one datagram is at work.
 pub(super) struct Exit<'a> {
     transmitters: &'a mut Transmitters,
     mailboxes: &'a [Arc<Mailbox>],
+    desk: &'a mut Desk,
     /// Whom a reply may be sent back to by swapping the addresses of the frame that came.
     answering: Option<(Flow, Link)>,
+    has_handed_off: bool,
 }
 
 impl<'a> Exit<'a> {
     /// An exit with nothing to answer: for timers.
-    pub(super) fn new(transmitters: &'a mut Transmitters, mailboxes: &'a [Arc<Mailbox>]) -> Self {
+    pub(super) fn new(
+        transmitters: &'a mut Transmitters,
+        mailboxes: &'a [Arc<Mailbox>],
+        desk: &'a mut Desk,
+    ) -> Self {
         Self {
             transmitters,
             mailboxes,
+            desk,
             answering: None,
+            has_handed_off: false,
         }
+    }
+
+    /// Whether the datagram was another worker's: then it is that one's to measure.
+    pub(super) const fn has_handed_off(&self) -> bool {
+        self.has_handed_off
     }
 
     /// The exit while the datagram that came by `flow`, in a frame with this way back, is at work.
@@ -55,12 +69,13 @@ impl Output for Exit<'_> {
 
     fn hand_off(&mut self, to: WorkerId, datagram: &Datagram<'_>) -> Result<(), MailboxFull> {
         let mailbox = self.mailboxes.get(usize::from(to.0)).ok_or(MailboxFull)?;
+        self.has_handed_off = true;
         let link = self.answering.map(|(_, link)| link);
         mailbox.post(Kind::Received, datagram, link)
     }
 
-    fn resolve(&mut self, _: &Question<'_>) -> Result<(), ResolverFull> {
-        Err(ResolverFull)
+    fn resolve(&mut self, question: &Question<'_>) -> Result<(), ResolverFull> {
+        self.desk.ask(question)
     }
 
     fn is_connected(&self, flow: &Flow) -> bool {

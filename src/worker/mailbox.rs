@@ -11,9 +11,7 @@ use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::datagram::{Datagram, Flow};
-use crate::limits::{
-    MAILBOX_LARGE_LEN, MAILBOX_LEN, MAILBOX_TCP_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN,
-};
+use crate::limits::{MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN};
 use crate::net::Link;
 use crate::proxy::MailboxFull;
 use crate::time::Instant;
@@ -112,16 +110,21 @@ impl Mailbox {
             self.give_back(letter.buffer);
             return Err(MailboxFull);
         }
-        if self.is_sleeping.swap(false, Ordering::SeqCst) {
-            self.wake();
-        }
+        self.rouse();
         Ok(())
     }
 
-    /// Whether it has room for TCP, which can wait: the rest is left to those who cannot.
+    /// Wakes the owner if it sleeps: for who leaves it something elsewhere.
+    pub(super) fn rouse(&self) {
+        if self.is_sleeping.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// How many letters wait.
     #[must_use]
-    pub(super) fn has_room_for_tcp(&self) -> bool {
-        self.posted.len() < MAILBOX_TCP_LEN
+    pub(super) fn len(&self) -> usize {
+        self.posted.len()
     }
 
     /// Takes the oldest letter.

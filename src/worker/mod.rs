@@ -27,8 +27,9 @@ use self::run::Worker;
 use crate::admin::{Admin, AdminError, Phase};
 use crate::config::{Config, Mistakes};
 use crate::datagram::WorkerId;
-use crate::net::NetError;
 use crate::net::tcp::TcpThread;
+use crate::net::{self, NetError};
+use crate::resolve::{Resolver, ResolverError};
 use crate::secret::Secret;
 
 /// Why the server does not start, or does not go on.
@@ -43,6 +44,9 @@ pub enum ServeError {
     /// The admin server does not start.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The resolver does not start.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
     /// The system refuses something that every process may have.
     #[error("{what}: {source}")]
     System {
@@ -79,9 +83,13 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         control,
         tcp,
         state,
+        resolver,
     } = assembly;
     let _admin = match &config.admin {
-        Some(admin) => Some(Admin::start(admin, Arc::clone(&state))?),
+        Some(admin) => Some(net::patiently(
+            || Admin::start(admin, Arc::clone(&state)),
+            AdminError::is_busy,
+        )?),
         None => None,
     };
     let threads = spawn(workers, &config.workers.cpus)?;
@@ -93,6 +101,7 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         control,
         threads,
         tcp,
+        resolver,
         drain_until: None,
     };
     loop {
@@ -119,6 +128,7 @@ struct Life {
     control: Arc<Control>,
     threads: Vec<thread::JoinHandle<()>>,
     tcp: Option<TcpThread>,
+    resolver: Resolver,
     drain_until: Option<Instant>,
 }
 
@@ -156,6 +166,7 @@ impl Life {
         if let Some(tcp) = self.tcp {
             tcp.stop();
         }
+        drop(self.resolver);
         info!("ended");
         Ok(())
     }

@@ -9,11 +9,13 @@ use super::clock::Clock;
 use super::control::Control;
 use super::mailbox::Kind;
 use crate::datagram::{Datagram, Flow, WorkerId};
+use crate::limits::{MAILBOX_TCP_LEN, TCP_CROWDED_LEN};
 use crate::net::tcp::{Busy, Delivered, Recipient};
 use crate::proxy::Settings;
 use crate::proxy::steer::Steering;
 use crate::sip::index::Index;
 use crate::sip::message::{Parsed, parse};
+use crate::sip::method::Method;
 use crate::time::Instant;
 use crate::transaction::id::BranchCodec;
 
@@ -24,12 +26,15 @@ pub(super) struct Postman {
     steering: Steering,
     branches: BranchCodec,
     workers: usize,
+    /// Letters in a mailbox at which TCP waits.
+    waiting_max: usize,
     index: Box<Index>,
 }
 
 impl Postman {
     /// One that knows the workers' mailboxes, and steers as cores with these settings do.
     pub(super) fn new(control: Arc<Control>, clock: Clock, settings: &Settings) -> Self {
+        let workers = control.mailboxes().len().max(1);
         Self {
             steering: Steering::new(settings.keys.steering, settings.workers),
             branches: BranchCodec::new(
@@ -37,7 +42,8 @@ impl Postman {
                 settings.epoch,
                 settings.keys.branches.clone(),
             ),
-            workers: control.mailboxes().len(),
+            workers,
+            waiting_max: MAILBOX_TCP_LEN.min(TCP_CROWDED_LEN / workers),
             control,
             clock,
             index: Box::new(Index::new()),
@@ -48,7 +54,8 @@ impl Postman {
     fn read(&mut self, bytes: &[u8]) -> (Option<WorkerId>, Delivered) {
         match parse(bytes, &mut self.index) {
             Parsed::Good(request) if request.is_request() => {
-                (Some(self.steering.owner(request.call_id())), Delivered::Sip)
+                let owner = self.steering.owner(request.call_id());
+                (Some(owner), verdict(request.method()))
             }
             Parsed::Good(response) => {
                 let branch = response.top_via().branch().unwrap_or_default();
@@ -58,7 +65,7 @@ impl Postman {
                     .map(|branch| branch.id.worker);
                 (owner.ok(), Delivered::Sip)
             }
-            Parsed::Answerable(..) => (None, Delivered::Sip),
+            Parsed::Answerable(request, _) => (None, verdict(request.method())),
             Parsed::NotSip(_) => (None, Delivered::Noise),
         }
     }
@@ -74,9 +81,9 @@ impl Recipient for Postman {
         let number = owner
             .map(|owner| usize::from(owner.0))
             .filter(|number| *number < self.workers)
-            .unwrap_or(home % self.workers.max(1));
+            .unwrap_or(home % self.workers);
         let mailbox = self.control.mailboxes().get(number).ok_or(Busy)?;
-        if !mailbox.has_room_for_tcp() {
+        if mailbox.len() >= self.waiting_max {
             return Err(Busy);
         }
         let posted = mailbox.post(Kind::Streamed, message, None);
@@ -98,5 +105,14 @@ impl Recipient for Postman {
         mailbox
             .post(Kind::Undelivered, &datagram, None)
             .map_err(|_| Busy)
+    }
+}
+
+/// What a request is to a connection: an ACK is never answered.
+fn verdict(method: Method) -> Delivered {
+    if method == Method::Ack {
+        Delivered::Sip
+    } else {
+        Delivered::Request
     }
 }

@@ -16,6 +16,7 @@ use crate::limits::{BATCH, HOUSEKEEPING, IDLE, LISTENERS_MAX, SWEEP_BUDGET};
 use crate::location::{Location, SweepCursor};
 use crate::net::{Backend, Link, Receiver, Transmitters, Unreachable, WorkerPorts};
 use crate::proxy::{Notice, Proxy};
+use crate::resolve::Desk;
 use crate::sip::method::Method;
 use crate::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ pub(super) struct Worker {
     transmitters: Transmitters,
     is_busy_polling: bool,
     mailbox: Arc<Mailbox>,
+    desk: Desk,
     control: Arc<Control>,
     location: Arc<Location>,
     sweep: SweepCursor,
@@ -61,6 +63,7 @@ impl Worker {
         id: WorkerId,
         proxy: Proxy,
         ports: WorkerPorts,
+        desk: Desk,
         shared: &Shared,
         measures: Measures,
     ) -> Option<Self> {
@@ -73,6 +76,7 @@ impl Worker {
             transmitters: ports.transmitters,
             is_busy_polling: ports.busy_poll,
             mailbox: Arc::clone(mailboxes.get(number)?),
+            desk,
             control: Arc::clone(&shared.control),
             location: Arc::clone(&shared.location),
             sweep: SweepCursor::new(number, mailboxes.len()),
@@ -97,14 +101,19 @@ impl Worker {
 
     /// One turn; says whether there was anything to do.
     ///
-    /// 1. What the ports received, a batch a port. 2. What other workers handed over. 3. Timers that are due. 4. What all
-    ///    this sent leaves. 5. Housekeeping, now and then.
+    /// 1. What the ports received, a batch a port. 2. What other workers handed over. 3. What the resolver answered. 4. Timers
+    ///    that are due. 5. What all this sent leaves. 6. Housekeeping, now and then.
     fn turn(&mut self) -> bool {
         let now = self.clock.now();
         let mut worked = self.receive(now);
         worked |= self.take_mail(now);
+        worked |= self.take_answers(now);
         if self.proxy.next_deadline().is_some_and(|due| due <= now) {
-            let mut exit = Exit::new(&mut self.transmitters, self.control.mailboxes());
+            let mut exit = Exit::new(
+                &mut self.transmitters,
+                self.control.mailboxes(),
+                &mut self.desk,
+            );
             self.proxy.on_timeout(now, &mut exit);
             worked = true;
         }
@@ -119,6 +128,7 @@ impl Worker {
         let Self {
             receivers,
             transmitters,
+            desk,
             control,
             proxy,
             counters,
@@ -134,9 +144,11 @@ impl Worker {
             };
             let mut each = |datagram: Datagram<'_>, link: Option<Link>| {
                 counters.increment(received_by);
-                let mut exit =
-                    Exit::new(transmitters, control.mailboxes()).answering(datagram.flow, link);
-                if let Some(method) = proxy.on_datagram(now, &datagram, &mut exit) {
+                let mut exit = Exit::new(transmitters, control.mailboxes(), desk)
+                    .answering(datagram.flow, link);
+                if let Some(method) = proxy.on_datagram(now, &datagram, &mut exit)
+                    && !exit.has_handed_off()
+                {
                     latency.record(measured(method), clock.now().since(datagram.received_at));
                 }
             };
@@ -162,13 +174,36 @@ impl Worker {
         true
     }
 
+    fn take_answers(&mut self, now: Instant) -> bool {
+        for taken in 0..BATCH {
+            let Some(answer) = self.desk.take() else {
+                return taken > 0;
+            };
+            let notice = Notice::Resolved {
+                id: answer.id(),
+                destinations: answer.destinations(),
+            };
+            let mut exit = Exit::new(
+                &mut self.transmitters,
+                self.control.mailboxes(),
+                &mut self.desk,
+            );
+            self.proxy.on_notice(now, notice, &mut exit);
+        }
+        true
+    }
+
     fn take_handed_over(&mut self, now: Instant, letter: &Letter) {
         let datagram = letter.datagram();
         if datagram.handed_off {
             self.counters.increment(Counter::HandedIn);
         }
-        let mut exit = Exit::new(&mut self.transmitters, self.control.mailboxes())
-            .answering(datagram.flow, letter.link());
+        let mut exit = Exit::new(
+            &mut self.transmitters,
+            self.control.mailboxes(),
+            &mut self.desk,
+        )
+        .answering(datagram.flow, letter.link());
         if let Some(method) = self.proxy.on_datagram(now, &datagram, &mut exit) {
             let span = self.clock.now().since(datagram.received_at);
             self.latency.record(measured(method), span);
@@ -176,7 +211,11 @@ impl Worker {
     }
 
     fn take_undelivered(&mut self, now: Instant, flow: Flow, sent: &[u8]) {
-        let mut exit = Exit::new(&mut self.transmitters, self.control.mailboxes());
+        let mut exit = Exit::new(
+            &mut self.transmitters,
+            self.control.mailboxes(),
+            &mut self.desk,
+        );
         self.proxy
             .on_notice(now, Notice::Unreachable { flow, sent }, &mut exit);
     }
@@ -197,7 +236,11 @@ impl Worker {
         self.next_housekeeping = now + HOUSEKEEPING;
         if self.control.is_draining() && !self.is_draining {
             self.is_draining = true;
-            let mut exit = Exit::new(&mut self.transmitters, self.control.mailboxes());
+            let mut exit = Exit::new(
+                &mut self.transmitters,
+                self.control.mailboxes(),
+                &mut self.desk,
+            );
             self.proxy.on_notice(now, Notice::Drain, &mut exit);
         }
         self.take_errors(now);
@@ -227,6 +270,7 @@ impl Worker {
             id,
             receivers,
             transmitters,
+            desk,
             control,
             proxy,
             ..
@@ -238,7 +282,7 @@ impl Worker {
                     return;
                 };
                 if owner == *id {
-                    let mut exit = Exit::new(transmitters, control.mailboxes());
+                    let mut exit = Exit::new(transmitters, control.mailboxes(), desk);
                     let flow = flow_of(&unreachable);
                     proxy.on_notice(now, Notice::Unreachable { flow, sent }, &mut exit);
                 } else if let Some(mailbox) = control.mailboxes().get(usize::from(owner.0)) {
@@ -253,6 +297,10 @@ impl Worker {
     fn sleep(&mut self) {
         if !self.transmitters.is_idle() || !self.mailbox.may_sleep() {
             return;
+        }
+        // Only now: who leaves an answer from here on sees that we sleep.
+        if !self.desk.is_empty() {
+            return self.mailbox.awake(false);
         }
         let now = self.clock.now();
         let due = self.proxy.next_deadline().unwrap_or(now + IDLE);

@@ -74,7 +74,7 @@ impl Recipient for Post {
         Ok(if is_noise {
             Delivered::Noise
         } else {
-            Delivered::Sip
+            Delivered::Request
         })
     }
 

@@ -8,7 +8,7 @@ use strowger::counters::{Counter, Counters};
 use strowger::datagram::{ListenerId, WorkerId};
 use strowger::limits::{
     MESSAGE_LEN_MAX, TCP_BACKLOG_LEN_MAX, TCP_CONNECT_TIME, TCP_FIRST_MESSAGE_TIME,
-    TCP_LINGER_TIME, TCP_MESSAGE_TIME, TCP_STALL_TIME,
+    TCP_HALF_CLOSED_TIME, TCP_LINGER_TIME, TCP_MESSAGE_TIME, TCP_STALL_TIME,
 };
 use strowger::net::tcp::{Tcp, TcpSettings};
 use strowger::time::Duration;
@@ -120,11 +120,28 @@ fn a_peer_that_sends_no_more_still_gets_its_answer() {
     eventually("no new request takes it", || {
         !stand.is_connected(local(&peer))
     });
+    stand
+        .send(local(&peer), "SIP/2.0 100 Trying")
+        .expect("room");
+    stand.skip(TCP_HALF_CLOSED_TIME - SECOND);
     stand.send(local(&peer), "SIP/2.0 200 OK").expect("room");
-    assert_eq!(read(&mut peer, 14), "SIP/2.0 200 OK");
-    stand.skip(TCP_LINGER_TIME + SECOND);
-    stand.expect(Counter::TcpClosedByPeer, 1);
+    assert_eq!(read(&mut peer, 32), "SIP/2.0 100 TryingSIP/2.0 200 OK");
+    // Nothing more is owed: it ends at once.
     assert!(is_closed_orderly(&mut peer));
+    stand.expect(Counter::TcpClosedByPeer, 1);
+    // One that is owed nothing ends as soon as its peer says so, and one that is not answered some time.
+    let mut owed = stand.connect();
+    write(&mut owed, message(1, 3));
+    let mut quick = stand.connect();
+    stand.received(2);
+    for stream in [&quick, &owed] {
+        stream.shutdown(Shutdown::Write).expect("connected");
+    }
+    assert!(is_closed_orderly(&mut quick));
+    stand.expect(Counter::TcpConnections, 1);
+    stand.skip(TCP_HALF_CLOSED_TIME + SECOND);
+    assert!(is_closed_orderly(&mut owed));
+    stand.expect(Counter::TcpClosedByPeer, 3);
 }
 
 #[test]

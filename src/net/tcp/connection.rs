@@ -10,15 +10,15 @@ use std::sync::Arc;
 
 use rustix::event::epoll::EventFlags;
 
-use super::Recipient;
 use super::backlog::{Backlog, write};
 use super::inlet::{Inlet, Left, Piece, Taken};
-use super::outbox::Parcel;
+use super::outbox::{Outbox, Parcel};
+use super::{Busy, Delivered, Recipient};
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, WorkerId};
 use crate::limits::{
-    TCP_BACKLOG_LEN_MAX, TCP_CONNECT_TIME, TCP_FIRST_MESSAGE_TIME, TCP_LINGER_TIME,
-    TCP_MESSAGE_TIME, TCP_STALL_TIME,
+    TCP_BACKLOG_LEN_MAX, TCP_CONNECT_TIME, TCP_FIRST_MESSAGE_TIME, TCP_HALF_CLOSED_TIME,
+    TCP_LINGER_TIME, TCP_MESSAGE_TIME, TCP_STALL_TIME,
 };
 use crate::sip::index::Index;
 use crate::time::{Duration, Instant};
@@ -37,6 +37,8 @@ pub(super) struct Connection {
     pub(super) is_accepted: bool,
     /// Whether a whole SIP message has come, or we opened it for one of ours: others are shed first.
     has_spoken: bool,
+    /// Requests that have come, less final responses that have gone.
+    unanswered: u32,
     /// Whether the peer has said that nothing more will come.
     has_ended: bool,
     /// Whether it is not read on, since a mailbox is full.
@@ -106,6 +108,7 @@ pub(super) struct Desk<R> {
     /// What is read goes here first.
     pub(super) scratch: Box<[u8]>,
     pub(super) index: Box<Index>,
+    pub(super) outbox: Arc<Outbox>,
 }
 
 impl Connection {
@@ -129,6 +132,7 @@ impl Connection {
             backlog: Backlog::default(),
             is_accepted,
             has_spoken: !is_accepted,
+            unanswered: 0,
             has_ended: false,
             is_paused: false,
             is_queued: false,
@@ -177,6 +181,9 @@ impl Connection {
     /// Sends a message, or keeps it until it can be sent. Where this is the end of the connection, the message waits in it
     /// with the others.
     pub(super) fn send<R>(&mut self, parcel: &Parcel, desk: &Desk<R>) -> Result<(), Cause> {
+        if parcel.is_final() {
+            self.unanswered = self.unanswered.saturating_sub(1);
+        }
         self.write(parcel.bytes(), Some(parcel.from), desk)
     }
 
@@ -298,7 +305,9 @@ impl Connection {
         self.has_ended = true;
         (self.inlet, self.begun_at) = (Inlet::default(), None);
         match self.phase {
-            Phase::Open if self.has_spoken => self.phase = Phase::HalfClosed(now + TCP_LINGER_TIME),
+            Phase::Open if self.unanswered > 0 || !self.backlog.is_empty() => {
+                self.phase = Phase::HalfClosed(now + TCP_HALF_CLOSED_TIME);
+            }
             Phase::Closing {
                 is_answered: false, ..
             } => {}
@@ -322,9 +331,10 @@ impl Connection {
             now,
             scratch,
             index,
+            outbox,
         } = desk;
         let (flow, received_at) = (self.flow, *now);
-        let (mut messages, mut pings, mut is_sip) = (0, 0, false);
+        let (mut messages, mut pings, mut requests, mut is_sip) = (0, 0, 0, false);
         let arrived = scratch.get(..len).unwrap_or_default();
         let left = self.inlet.feed(arrived, index, &mut |piece| match piece {
             Piece::Keepalive => {
@@ -338,13 +348,17 @@ impl Connection {
                     received_at,
                     handed_off: false,
                 };
+                if outbox.is_crowded() {
+                    return Taken::No;
+                }
                 match recipient.deliver(&message, home) {
                     Ok(verdict) => {
                         messages += 1;
-                        is_sip |= verdict == super::Delivered::Sip;
+                        requests += u32::from(verdict == Delivered::Request);
+                        is_sip |= verdict != Delivered::Noise;
                         Taken::Yes
                     }
-                    Err(super::Busy) => Taken::No,
+                    Err(Busy) => Taken::No,
                 }
             }
         });
@@ -353,6 +367,7 @@ impl Connection {
         counters.add(Counter::ParsedNotSip, pings);
         counters.add(Counter::Keepalives, pings);
         self.has_spoken |= is_sip && left != Left::Unframed;
+        self.unanswered = self.unanswered.saturating_add(requests);
         self.note_input(left, messages + pings > 0, desk);
         self.answer(pings, desk)
     }
@@ -426,7 +441,13 @@ impl Connection {
 
     fn on_written(&mut self, now: Instant) -> Result<(), Cause> {
         (self.moved_at, self.active_at) = (now, now);
-        if !self.is_closing() || !self.backlog.is_empty() {
+        if !self.backlog.is_empty() {
+            return Ok(());
+        }
+        if matches!(self.phase, Phase::HalfClosed(_)) && self.unanswered == 0 {
+            return Err(self.end());
+        }
+        if !self.is_closing() {
             return Ok(());
         }
         if self.has_ended {

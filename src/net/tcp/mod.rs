@@ -53,7 +53,9 @@ pub trait Recipient: Send {
 /// What a message that was handed over is, as far as its recipient can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivered {
-    /// SIP, perhaps with mistakes.
+    /// A SIP request that is to be answered, perhaps with mistakes.
+    Request,
+    /// Other SIP: a response, or an ACK.
     Sip,
     /// Something else: it speaks for nobody.
     Noise,

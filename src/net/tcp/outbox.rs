@@ -13,7 +13,9 @@ use crossbeam_queue::ArrayQueue;
 
 use super::roster::Roster;
 use crate::datagram::{Flow, ListenerId, WorkerId};
-use crate::limits::{MESSAGE_LEN_MAX, SMALL_BUFFER_LEN, TCP_OUTBOX_LARGE_LEN, TCP_OUTBOX_LEN};
+use crate::limits::{
+    MESSAGE_LEN_MAX, SMALL_BUFFER_LEN, TCP_CROWDED_LEN, TCP_OUTBOX_LARGE_LEN, TCP_OUTBOX_LEN,
+};
 use crate::net::poll::EventFd;
 use crate::net::port::SendError;
 
@@ -172,6 +174,11 @@ impl Outbox {
         TCP_OUTBOX_LEN - self.free_small.len() - self.free_large.len()
     }
 
+    /// Whether so much is posted that nothing should be asked for that makes more of it.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.posted.len() >= TCP_CROWDED_LEN
+    }
+
     /// Whether nothing is posted.
     pub(super) fn is_empty(&self) -> bool {
         self.posted.is_empty()
@@ -235,11 +242,17 @@ impl Parcel {
 
     /// Whether it is a response (RFC 3261 7.2): it begins with the version.
     pub(super) fn is_response(&self) -> bool {
-        self.bytes()
-            .get(..4)
-            .is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/"))
+        self.bytes().starts_with(VERSION)
+    }
+
+    /// Whether it is a final response: nothing more is owed to that request.
+    pub(super) fn is_final(&self) -> bool {
+        self.is_response() && self.bytes().get(VERSION.len()) != Some(&b'1')
     }
 }
+
+/// What every response of ours begins with.
+const VERSION: &[u8] = b"SIP/2.0 ";
 
 #[cfg(test)]
 mod tests {

@@ -21,8 +21,8 @@ use super::{Busy, Recipient, Tcp, TcpSettings};
 use crate::counters::Counter;
 use crate::datagram::{Flow, ListenerId, Transport, WorkerId};
 use crate::limits::{
-    BATCH, FIRED_MAX, TCP_ACCEPT_BATCH, TCP_ACCEPT_PAUSE, TCP_EVENTS_MAX, TCP_READ_LEN,
-    TCP_RETRY_TIME, TCP_STOP_TIME,
+    BATCH, FIRED_MAX, TCP_ACCEPT_BATCH, TCP_ACCEPT_PAUSE, TCP_EVENTS_MAX, TCP_EVENTS_SHARE,
+    TCP_READ_LEN, TCP_RETRY_TIME, TCP_STOP_TIME,
 };
 use crate::sip::index::Index;
 use crate::time::{Duration, Instant};
@@ -65,7 +65,7 @@ impl<R: Recipient> Reactor<R> {
             accept_at: None,
             table: Table::new(tcp.settings.connections_max, tcp.roster),
             timers: Wheel::with_capacity(0),
-            outbox: tcp.outbox,
+            outbox: Arc::clone(&tcp.outbox),
             paused: VecDeque::new(),
             returned: VecDeque::new(),
             desk: Desk {
@@ -74,6 +74,7 @@ impl<R: Recipient> Reactor<R> {
                 now,
                 scratch: vec![0; TCP_READ_LEN].into_boxed_slice(),
                 index: Box::new(Index::new()),
+                outbox: tcp.outbox,
             },
             settings: tcp.settings,
             listeners: tcp.listeners,
@@ -121,17 +122,15 @@ impl<R: Recipient> Reactor<R> {
         self.wait();
         self.desk.now = self.desk.recipient.now();
         let mut reported = std::mem::take(&mut self.reported);
-        for (data, flags) in reported.drain(..) {
+        for (place, (data, flags)) in reported.drain(..).enumerate() {
             self.on_event(data, flags);
+            // What goes must not wait for all that comes.
+            if place % TCP_EVENTS_SHARE == TCP_EVENTS_SHARE - 1 {
+                self.send_posted();
+            }
         }
         self.reported = reported;
-        for _ in 0..BATCH {
-            let Some(parcel) = self.outbox.take() else {
-                break;
-            };
-            self.send(&parcel);
-            self.outbox.discard(parcel);
-        }
+        self.send_posted();
         self.resume();
         self.give_back();
         self.expire();
@@ -291,6 +290,16 @@ impl<R: Recipient> Reactor<R> {
     }
 
     // --- messages that go ---------------------------------------------------------------------------------------
+
+    fn send_posted(&mut self) {
+        for _ in 0..BATCH {
+            let Some(parcel) = self.outbox.take() else {
+                return;
+            };
+            self.send(&parcel);
+            self.outbox.discard(parcel);
+        }
+    }
 
     fn send(&mut self, parcel: &Parcel) {
         let found = self.table.find(&parcel.flow);

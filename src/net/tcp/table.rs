@@ -136,15 +136,18 @@ impl Table {
             return;
         };
         let (flow, is_open) = (connection.flow, connection.is_open());
-        let is_found = self.find(&flow) == Some(token);
-        let Some(slot) = self.slots.get_mut(token.slot as usize) else {
+        if !is_open {
+            return self.strike(token);
+        }
+        let is_listed = |slot: &Slot| slot.is_listed;
+        if self.slots.get(token.slot as usize).is_some_and(is_listed)
+            || self.find(&flow) != Some(token)
+        {
             return;
-        };
-        if is_open && is_found && !slot.is_listed {
+        }
+        if let Some(slot) = self.slots.get_mut(token.slot as usize) {
             slot.is_listed = true;
             self.roster.add(flow.listener, flow.peer);
-        } else if !is_open {
-            self.strike(token);
         }
     }
 
