@@ -273,63 +273,8 @@ const FIGURES: [(&str, &str); 4] = [
 
 #[test]
 fn the_machines_have_the_arrows_of_the_figures_and_no_others() {
-    let invite_client = arrows(
-        &variants!(invite_client::State: Calling Proceeding Completed Accepted Terminated),
-        &variants!(invite_client::Event: Provisional Success Failure Retransmit Timeout TransportError),
-        invite_client::step,
-        |state, event| match (event, state) {
-            ("Provisional", _) => "1xx",
-            ("Success", _) => "2xx",
-            ("Failure", _) => "300-699",
-            ("Retransmit", _) => "Timer A",
-            ("Timeout", "Calling") => "Timer B",
-            ("Timeout", "Completed") => "Timer D",
-            ("Timeout", "Accepted") => "Timer M",
-            _ => "error",
-        },
-    );
-    let invite_server = arrows(
-        &variants!(invite_server::State: Proceeding Completed Confirmed Accepted Terminated),
-        &variants!(invite_server::Event: Request Provisional Success Failure Ack Retransmit Timeout),
-        invite_server::step,
-        |state, event| match (event, state) {
-            ("Request", _) => "INVITE",
-            ("Provisional", _) => "1xx from TU",
-            ("Success", _) => "2xx from TU",
-            ("Failure", _) => "300 from TU",
-            ("Ack", _) => "ACK",
-            ("Retransmit", _) => "Timer G",
-            (_, "Completed") => "Timer H",
-            (_, "Confirmed") => "Timer I",
-            _ => "Timer L",
-        },
-    );
-    let non_invite_client = arrows(
-        &variants!(non_invite_client::State: Trying Proceeding Completed Terminated),
-        &variants!(non_invite_client::Event: Provisional Final Retransmit Timeout TransportError),
-        non_invite_client::step,
-        |state, event| match (event, state) {
-            ("Provisional", _) => "1xx",
-            ("Final", _) => "200-699",
-            ("Retransmit", _) => "Timer E",
-            ("Timeout", "Completed") => "Timer K",
-            ("Timeout", _) => "Timer F",
-            _ => "error",
-        },
-    );
-    let non_invite_server = arrows(
-        &variants!(non_invite_server::State: Trying Proceeding Completed Terminated),
-        &variants!(non_invite_server::Event: Request Provisional Final Abandon Late Timeout),
-        non_invite_server::step,
-        |_, event| match event {
-            "Request" => "request",
-            "Provisional" => "1xx from TU",
-            "Final" => "200 from TU",
-            "Abandon" => "given up",
-            "Late" => "late",
-            _ => "Timer J",
-        },
-    );
+    let ([invite_client, non_invite_client], [invite_server, non_invite_server]) =
+        (client_arrows(), server_arrows());
     let machines = [
         invite_client,
         invite_server,
@@ -349,6 +294,73 @@ fn the_machines_have_the_arrows_of_the_figures_and_no_others() {
         expected.sort();
         assert_eq!(machine, expected, "{figure}");
     }
+}
+
+/// The arrows of the INVITE and the non-INVITE client transaction.
+fn client_arrows() -> [Vec<String>; 2] {
+    let invite_client = arrows(
+        &variants!(invite_client::State: Calling Proceeding Completed Accepted Terminated),
+        &variants!(invite_client::Event: Provisional Success Failure Retransmit Timeout TransportError),
+        invite_client::step,
+        |state, event| match (event, state) {
+            ("Provisional", _) => "1xx",
+            ("Success", _) => "2xx",
+            ("Failure", _) => "300-699",
+            ("Retransmit", _) => "Timer A",
+            ("Timeout", "Calling") => "Timer B",
+            ("Timeout", "Completed") => "Timer D",
+            ("Timeout", "Accepted") => "Timer M",
+            _ => "error",
+        },
+    );
+    let non_invite_client = arrows(
+        &variants!(non_invite_client::State: Trying Proceeding Completed Terminated),
+        &variants!(non_invite_client::Event: Provisional Final Retransmit Timeout TransportError),
+        non_invite_client::step,
+        |state, event| match (event, state) {
+            ("Provisional", _) => "1xx",
+            ("Final", _) => "200-699",
+            ("Retransmit", _) => "Timer E",
+            ("Timeout", "Completed") => "Timer K",
+            ("Timeout", _) => "Timer F",
+            _ => "error",
+        },
+    );
+    [invite_client, non_invite_client]
+}
+
+/// The arrows of the INVITE and the non-INVITE server transaction.
+fn server_arrows() -> [Vec<String>; 2] {
+    let invite_server = arrows(
+        &variants!(invite_server::State: Proceeding Completed Confirmed Accepted Terminated),
+        &variants!(invite_server::Event: Request Provisional Success Failure Ack Retransmit Timeout),
+        invite_server::step,
+        |state, event| match (event, state) {
+            ("Request", _) => "INVITE",
+            ("Provisional", _) => "1xx from TU",
+            ("Success", _) => "2xx from TU",
+            ("Failure", _) => "300 from TU",
+            ("Ack", _) => "ACK",
+            ("Retransmit", _) => "Timer G",
+            (_, "Completed") => "Timer H",
+            (_, "Confirmed") => "Timer I",
+            _ => "Timer L",
+        },
+    );
+    let non_invite_server = arrows(
+        &variants!(non_invite_server::State: Trying Proceeding Completed Terminated),
+        &variants!(non_invite_server::Event: Request Provisional Final Abandon Late Timeout),
+        non_invite_server::step,
+        |_, event| match event {
+            "Request" => "request",
+            "Provisional" => "1xx from TU",
+            "Final" => "200 from TU",
+            "Abandon" => "given up",
+            "Late" => "late",
+            _ => "Timer J",
+        },
+    );
+    [invite_server, non_invite_server]
 }
 
 /// Every step that is not nothing, over either kind of transport: state, input in the figure's words, next state, what is done.

@@ -12,7 +12,7 @@ use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{Registrar, RegistrarSettings};
 use strowger::proxy::{
     Listener, MailboxFull, Notice, Output, Proxy, Question, QuestionId, ResolverFull, SendError,
-    Settings,
+    Settings, StoreFull, SubscriberQuestion,
 };
 use strowger::time::Instant;
 
@@ -400,6 +400,10 @@ impl Output for Exit<'_, '_> {
             transport: question.transport,
         });
         Ok(())
+    }
+
+    fn ask_subscriber(&mut self, _: &SubscriberQuestion<'_>) -> Result<(), StoreFull> {
+        Err(StoreFull)
     }
 
     fn is_connected(&self, flow: &Flow) -> bool {

@@ -124,6 +124,7 @@ fn keys(random: &mut Random) -> Keys {
         branches: vec![key()],
         tokens: vec![key()],
         tags: vec![key()],
+        nonces: vec![[6; 16]],
     }
 }
 
