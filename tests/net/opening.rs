@@ -82,8 +82,9 @@ fn a_killed_owner_leaves_nothing_behind_and_the_next_serves_at_once() {
     echo_many(&bed, 2, 5);
     assert_eq!(echo.count(Counter::ReceivedAfXdp), 20);
     echo.stop();
+    // Another test's child may hold the descriptors for the moment between its fork and its exec.
     assert!(
-        !is_attached(&bed),
+        is_soon_off(&bed),
         "an orderly end takes the program off, too"
     );
 }
