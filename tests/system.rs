@@ -1,10 +1,12 @@
 //! The acceptance tests: SIPp's phones against the server, over veth pairs between network namespaces.
 //!
-//! They need root, SIPp, sipsak, clang and iproute2, and a machine to themselves, so they run by name and one at a time, as
+//! They need root, SIPp, sipsak, Kamailio, baresip, tshark, clang and iproute2, and a machine to themselves, so they run by name and one at a time, as
 //! `bash tests/run.sh` does: `cargo test --test system -- --test-threads=1`, with `STROWGER_BINARY` naming the release build.
 
 mod system {
     mod bad_input;
+    mod bad_streams;
+    mod baresip;
     mod bed;
     mod calls;
     mod capability;
@@ -15,8 +17,10 @@ mod system {
     mod fragments;
     mod handoff;
     mod interop;
+    mod interop_baresip;
     mod loss;
     mod mutation;
+    mod names;
     mod namespace;
     mod nat;
     mod phones;

@@ -14,6 +14,7 @@ use crate::sip::message::Message;
 use crate::sip::name::HeaderName;
 use crate::sip::span::Span;
 use crate::sip::text::{Sink, Text};
+use crate::sip::uri::Uri;
 
 /// What one branch changes in the request.
 #[derive(Clone, Copy, Debug)]
@@ -151,18 +152,15 @@ fn content_length(
 
 /// RFC 3261 16.6 step 2, and 16.4 for what a strict router sent; step 6 for what goes to one.
 fn request_uri(edits: &mut Edits, message: &Message<'_>, hop: &Hop<'_>) -> Result<(), EditError> {
-    if let Some(target) = hop.target {
-        return edits.replace(message.request_uri_span(), target);
-    }
-    if let Some(router) = strict_router(message, hop) {
-        return edits.replace(message.request_uri_span(), router);
-    }
-    if hop.from_strict_router
-        && let Some(uri) = last_route_uri(message)
-    {
-        return edits.replace(message.request_uri_span(), uri);
-    }
-    Ok(())
+    let last = || last_route_uri(message).filter(|_| hop.from_strict_router);
+    let target = hop
+        .target
+        .or_else(|| strict_router(message, hop))
+        .or_else(last);
+    let Some(target) = target else { return Ok(()) };
+    // A Contact or a Route may have header components, a request line may not.
+    let target = Uri::parse(target).map_or(target, |uri| uri.without_headers());
+    edits.replace(message.request_uri_span(), target)
 }
 
 /// RFC 3261 16.6 step 4; RFC 5658 2: two values where the sides differ, the callee's on top.

@@ -85,6 +85,14 @@ impl<'a> Uri<'a> {
         self.text.get(..self.scheme_len).unwrap_or_default()
     }
 
+    /// The URI as it may stand in a request line: without header components (RFC 3261 19.1.1, 16.6 step 2).
+    #[must_use]
+    pub fn without_headers(&self) -> &'a [u8] {
+        let gone = self.headers.map_or(0, |headers| headers.len() + 1);
+        let kept = self.text.len().saturating_sub(gone);
+        self.text.get(..kept).unwrap_or_default()
+    }
+
     /// What stands behind the scheme's colon.
     #[must_use]
     pub fn opaque(&self) -> &'a [u8] {
@@ -198,6 +206,10 @@ pub fn equivalent(a: &Uri<'_>, b: &Uri<'_>) -> bool {
     // Parameters and headers are compared each with each: what no binding can have is compared as text alone.
     if !a.is_sip() || !b.is_sip() || a.text.len().max(b.text.len()) > CONTACT_LEN_MAX {
         return a.text.eq_ignore_ascii_case(b.text);
+    }
+    // What names a parameter twice is no proper URI, but the same as itself all the same.
+    if a.text == b.text {
+        return true;
     }
     a.scheme == b.scheme
         && same_optional(a.user, b.user)
@@ -379,6 +391,24 @@ fn same_header(a: &[u8], b: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_line_gets_no_header_components() {
+        for (text, kept) in [
+            ("sip:a@h?Route=%3Csip:b%3E", "sip:a@h"),
+            ("sip:a?b@h:5070;lr?X=1&Y=2", "sip:a?b@h:5070;lr"),
+            ("sip:a@h?", "sip:a@h"),
+            ("sip:a?b@h", "sip:a?b@h"),
+        ] {
+            assert_eq!(uri(text).without_headers(), kept.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_uri_is_the_same_as_itself_whatever_it_repeats() {
+        let text = "sip:a@h;user=phone;user=ip";
+        assert!(equivalent(&uri(text), &uri(text)));
+    }
 
     fn uri(text: &str) -> Uri<'_> {
         Uri::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))

@@ -154,3 +154,27 @@ fn a_contact_that_names_another_user_of_ours_forwards_to_that_users_phones() {
     assert_eq!(rung.header("Max-Forwards"), Some("68"));
     assert_eq!(rung.headers("Record-Route").len(), 2);
 }
+
+#[test]
+fn header_components_of_a_contact_are_not_written_into_the_request_line() {
+    let mut bed = Bed::new();
+    // RFC 4475 3.3.14: the binding keeps them; RFC 3261 19.1.1: a Request-URI has none.
+    let text = register("bob", BOB, 1, "").replace(
+        &format!("<sip:bob@{BOB}>"),
+        &format!("<sip:bob@{BOB};x=1?Route=%3Csip:evil.example.net%3E>"),
+    );
+    bed.receive(BOB, &text);
+    let ok = bed.sent_one();
+    assert!(
+        ok.header("Contact")
+            .expect("the binding")
+            .contains("?Route=")
+    );
+    bed.receive(ALICE, &invite());
+    let relayed = bed.sent_two().1;
+    assert_eq!(
+        relayed.start_line(),
+        format!("INVITE sip:bob@{BOB};x=1 SIP/2.0")
+    );
+    assert_eq!(relayed.header("Route"), None);
+}

@@ -85,6 +85,27 @@ impl Mutation {
         message
     }
 
+    /// The next stream: some messages one behind the other, of which many are mutated, and what else may stand between them.
+    pub(crate) fn stream(&mut self) -> Vec<u8> {
+        let mut stream = Vec::new();
+        for _ in 0..=self.random.below(4) {
+            match self.random.below(8) {
+                0 => stream.extend_from_slice(b"\r\n\r\n"),
+                1 | 2 => {
+                    let message = &self.messages[self.random.below(self.messages.len())];
+                    stream.extend_from_slice(message);
+                }
+                _ => stream.extend(self.next()),
+            }
+        }
+        stream
+    }
+
+    /// A number below `bound`, for what is done with a stream.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.random.below(bound)
+    }
+
     fn mutate(&mut self, message: &mut Vec<u8>) {
         if message.is_empty() {
             message.push(self.random.byte());
