@@ -102,6 +102,10 @@ pub const STORE_BATCH_ROWS: usize = 2_048;
 pub const STORE_BATCHES: usize = 2;
 /// Batches of rows on their way into the location, for each worker. None free: reading waits.
 pub const STORE_LOADS: usize = 2;
+/// AoRs of one worker whose rows are wanted before their turn. One more: refused, and the request with it.
+pub const STORE_WANTED_MAX: usize = 1_024;
+/// Batches with such rows on their way to one worker. More: what is wanted waits.
+pub const STORE_ANSWERS: usize = 4;
 /// Rows that a worker copies out, settles or lets in between two turns, so that no message waits for a batch.
 pub const STORE_SLICE_ROWS: usize = 128;
 /// Rows that had expired before the start and are deleted at one time, so that no batch waits long.

@@ -113,6 +113,12 @@ impl Location {
         admission
     }
 
+    /// Notes that all rows of an AoR are in.
+    pub fn complete(&self, aor: &[u8]) {
+        let (number, key) = self.key(aor);
+        self.shards[number].0.lock().complete.add(key.hash);
+    }
+
     /// Lists every binding that the store should have within `budget` places of the cursor's shard, since its table has lost rows;
     /// says whether a round of the cursor's share is complete.
     pub fn relist(&self, cursor: &mut SweepCursor, budget: u32) -> bool {
@@ -151,6 +157,9 @@ impl Location {
     /// Notes that no further row is to come.
     pub fn all_is_loaded(&self) {
         self.is_loading.store(false, Ordering::Release);
+        for shard in &self.shards {
+            shard.0.lock().complete.end();
+        }
     }
 
     /// Whether rows of the store are still to come.

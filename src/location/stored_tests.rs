@@ -284,6 +284,34 @@ fn a_row_becomes_a_binding_under_its_own_name() {
 }
 
 #[test]
+fn nobody_is_unknown_while_rows_are_still_to_come() {
+    let settings = LocationSettings {
+        hash_key: [7; 16],
+        bindings_max: 10,
+        contacts_max: 3,
+    };
+    let location = Location::new(&settings).with_store(b"uloc-1-abc-", true);
+    let found = |aor: &str| {
+        location
+            .lookup(START, aor.as_bytes(), &mut Targets::new())
+            .0
+    };
+    register(&location, START, "bob", "sip:b@h", 1, 60);
+    assert_eq!(
+        (found("alice"), found("bob"), found("carol")),
+        (Lookup::NotLoaded, Lookup::Found, Lookup::NotLoaded)
+    );
+    location.admit(START, &row("uloc-6b-1-1", "sip:a@h", 1, 0));
+    location.complete(b"carol");
+    assert_eq!(
+        (found("alice"), found("carol"), found("dave")),
+        (Lookup::Found, Lookup::Unknown, Lookup::NotLoaded)
+    );
+    location.all_is_loaded();
+    assert_eq!(found("dave"), Lookup::Unknown);
+}
+
+#[test]
 fn what_registered_before_its_row_came_is_newer() {
     let (location, mut database) = (location(), Database::default());
     register(&location, START, "alice", "sip:a@h", 7, 60);

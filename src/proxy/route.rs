@@ -198,6 +198,8 @@ impl Proxy {
             // RFC 3261 16.5: a user that we know, with no contact now.
             Lookup::NoContacts => Err(Refusal::new(480)),
             Lookup::Unknown => Err(Refusal::new(404)),
+            // Its row may come in a moment: whoever asks again then gets an answer.
+            Lookup::NotLoaded => Err(Refusal::new(503).with_headers(b"Retry-After: 1\r\n")),
         }
     }
 

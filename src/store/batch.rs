@@ -27,6 +27,8 @@ pub enum Errand {
     Failed,
     /// To the worker: let these rows into the location. Back to the store: done.
     Load,
+    /// To the worker: the same with rows that were asked for. Back to the store: it has served.
+    Answer,
 }
 
 impl Batch {

@@ -7,7 +7,7 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 
 use super::engine::EngineError;
 use crate::auth::Algorithm;
-use crate::location::Secrets;
+use crate::location::{Row, Secrets};
 
 /// Where users are looked up and kept.
 pub(super) trait Directory: Send {
@@ -16,6 +16,13 @@ pub(super) trait Directory: Send {
 
     /// The accounts of these users, in no order; with a domain those of it alone.
     fn find(&mut self, users: &[(&str, Option<&str>)]) -> Result<Vec<Account>, EngineError>;
+
+    /// Gives every row of these AoRs to `each`.
+    fn bindings(
+        &mut self,
+        aors: &[&str],
+        each: &mut dyn FnMut(&Row<'_>),
+    ) -> Result<(), EngineError>;
 
     /// Adds an account, or changes the one that is there, as `mode` allows; gives whether it did.
     fn put(&mut self, account: &Account, mode: Mode) -> Result<bool, EngineError>;

@@ -81,13 +81,16 @@ impl Lender {
 
     /// Takes a batch that worker `n` handed over: a batch of rows stays, another is given out.
     pub(super) fn take_back(&mut self, mut batch: Batch) -> Option<Batch> {
-        if batch.errand != Errand::Load {
-            return Some(batch);
+        match batch.errand {
+            Errand::Load => {
+                batch.rows.clear();
+                self.spare.push(batch);
+                self.lent = self.lent.saturating_sub(1);
+                None
+            }
+            Errand::Answer => None,
+            Errand::Fill | Errand::Write | Errand::Committed | Errand::Failed => Some(batch),
         }
-        batch.rows.clear();
-        self.spare.push(batch);
-        self.lent = self.lent.saturating_sub(1);
-        None
     }
 
     fn send(&mut self) {

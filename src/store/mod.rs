@@ -19,6 +19,7 @@ mod schema;
 mod sqlite;
 mod status;
 mod subscriber;
+mod text;
 mod writer;
 
 use std::path::PathBuf;
@@ -107,23 +108,32 @@ impl Store {
         let use_domain = frame.use_domain;
         let (engine, directory): (Box<dyn Engine>, Box<dyn Directory>) = match database {
             Database::Sqlite(path) => {
-                let mut engine = Sqlite::new(path, frame);
+                let mut engine = Sqlite::new(path, frame.clone());
                 engine
                     .connect()
                     .map_err(|error| StoreError::File(error.to_string()))?;
-                (Box::new(engine), Box::new(SqliteDirectory::new(path)))
+                (
+                    Box::new(engine),
+                    Box::new(SqliteDirectory::new(path, frame)),
+                )
             }
             Database::Postgres(url) => {
                 let config: tokio_postgres::Config = url.parse().map_err(StoreError::Url)?;
-                let directory =
-                    PostgresDirectory::new(config.clone()).map_err(StoreError::Thread)?;
+                let directory = PostgresDirectory::new(config.clone(), frame.clone())
+                    .map_err(StoreError::Thread)?;
                 let engine = Postgres::new(config, frame).map_err(StoreError::Thread)?;
                 (Box::new(engine), Box::new(directory))
             }
         };
         let (waker, registrar) = (Arc::new(Waker::default()), Arc::new(Waker::default()));
         let is_loaded = Arc::new(AtomicBool::new(false));
-        let desk = |_| Arc::new(Desk::new(Arc::clone(&waker), Arc::clone(&is_loaded)));
+        let desk = |_| {
+            Arc::new(Desk::new(
+                Arc::clone(&waker),
+                Arc::clone(&registrar),
+                Arc::clone(&is_loaded),
+            ))
+        };
         let (accounts, orders) = Accounts::new(Arc::clone(&registrar));
         Ok(Self {
             desks: (0..workers).map(desk).collect(),
@@ -177,6 +187,14 @@ impl Store {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(self, wake: Wake) -> Result<StoreThread, StoreError> {
+        let registry = Registry::new(
+            self.directory,
+            self.booths,
+            self.desks.clone(),
+            self.orders,
+            Arc::clone(&self.status),
+            self.use_domain,
+        );
         let writer = Writer {
             engine: self.engine,
             lender: Lender::new(self.desks, Arc::clone(&self.status), wake),
@@ -190,13 +208,6 @@ impl Store {
             has_failed: false,
             last_relist: None,
         };
-        let registry = Registry::new(
-            self.directory,
-            self.booths,
-            self.orders,
-            Arc::clone(&self.status),
-            self.use_domain,
-        );
         let writer = spawn("store", move || writer.run())?;
         self.waker.set(writer.thread().clone());
         let registry = spawn("subscriber", move || registry.run())?;

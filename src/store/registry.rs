@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info};
 
-use super::desk::Waker;
+use super::batch::{Batch, Errand};
+use super::desk::{Desk, Waker};
 use super::directory::{Account, Directory, Mode, choose};
 use super::engine::EngineError;
 use super::status::Status;
 use super::subscriber::{Asked, Booth};
 use super::writer::Backoff;
 use crate::limits::{SUBSCRIBER_BATCH, SUBSCRIBER_ORDERS_MAX};
+use crate::location::Row;
 use crate::proxy::StoreSilent;
 
 /// The operator's hand on the directory; copies of it share the thread.
@@ -61,6 +63,7 @@ pub(super) struct Order {
 pub(super) struct Registry {
     directory: Box<dyn Directory>,
     booths: Vec<Arc<Booth>>,
+    desks: Vec<Arc<Desk>>,
     orders: Receiver<Order>,
     status: Arc<Status>,
     use_domain: bool,
@@ -152,6 +155,7 @@ impl Registry {
     pub(super) fn new(
         directory: Box<dyn Directory>,
         booths: Vec<Arc<Booth>>,
+        desks: Vec<Arc<Desk>>,
         orders: Receiver<Order>,
         status: Arc<Status>,
         use_domain: bool,
@@ -159,6 +163,7 @@ impl Registry {
         Self {
             directory,
             booths,
+            desks,
             orders,
             status,
             use_domain,
@@ -170,7 +175,7 @@ impl Registry {
     /// Works until it is told to stop.
     pub(super) fn run(mut self) {
         while !self.status.is_stopping() {
-            if !self.answer() && !self.obey() {
+            if !(self.answer() | self.fetch() | self.obey()) {
                 thread::park_timeout(IDLE);
             }
         }
@@ -205,6 +210,41 @@ impl Registry {
             }
         }
         true
+    }
+
+    /// Brings the rows that workers want before their turn; says whether there was anything.
+    fn fetch(&mut self) -> bool {
+        let mut fetched = false;
+        for number in 0..self.desks.len() {
+            let Some(desk) = self.desks.get(number).map(Arc::clone) else {
+                continue;
+            };
+            let wanted = desk.wanted(SUBSCRIBER_BATCH);
+            if wanted.is_empty() {
+                continue;
+            }
+            fetched = true;
+            let aors: Vec<&str> = wanted
+                .iter()
+                .filter_map(|aor| std::str::from_utf8(aor).ok())
+                .collect();
+            let mut batch = Batch::new(Errand::Answer);
+            let rows = &mut batch.rows;
+            // Where the database cannot say, nobody is told anything: whoever waits is answered that it takes too long.
+            if self
+                .attempt(|directory| directory.bindings(&aors, &mut |row| rows.push(row)))
+                .is_ok()
+            {
+                wanted
+                    .iter()
+                    .for_each(|aor| batch.rows.push(&Row::complete(aor)));
+                desk.give(batch);
+                if let Some(booth) = self.booths.get(number) {
+                    (booth.bell)();
+                }
+            }
+        }
+        fetched
     }
 
     /// The accounts of all who were asked for, by user, each looked up once.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crossbeam_queue::ArrayQueue;
 
 use super::desk::Waker;
+use super::text::Text;
 use crate::limits::{AOR_LEN_MAX, SUBSCRIBER_QUESTIONS_MAX, SUBSCRIBER_TEXT_LEN_MAX};
 use crate::location::Secrets;
 use crate::proxy::{StoreFull, StoreSilent, SubscriberQuestion};
@@ -48,13 +49,6 @@ pub(super) struct Asked {
     realm: Text<SUBSCRIBER_TEXT_LEN_MAX>,
     /// A text was too long or no text: there is no such user.
     is_impossible: bool,
-}
-
-/// A short text in place.
-#[derive(Clone)]
-struct Text<const LEN: usize> {
-    bytes: [u8; LEN],
-    len: usize,
 }
 
 impl Inquiries {
@@ -153,25 +147,5 @@ impl Asked {
     pub(super) fn domain(&self) -> Option<&str> {
         let aor = std::str::from_utf8(self.aor.as_bytes()).ok()?;
         aor.rsplit_once('@').map(|(_, domain)| domain)
-    }
-}
-
-impl<const LEN: usize> Text<LEN> {
-    /// As much as there is room for, and whether that is all.
-    fn cut(text: &[u8]) -> (Self, bool) {
-        let len = text.len().min(LEN);
-        let mut bytes = [0; LEN];
-        bytes[..len].copy_from_slice(&text[..len]);
-        (Self { bytes, len }, len == text.len())
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
-    }
-}
-
-impl<const LEN: usize> fmt::Debug for Text<LEN> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        String::from_utf8_lossy(self.as_bytes()).fmt(f)
     }
 }

@@ -5,25 +5,29 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::{Client, Config, Error};
 
+use super::super::columns::Frame;
 use super::super::directory::{Account, Directory, Mode};
 use super::super::engine::EngineError;
 use super::problem::engine_error;
 use super::session::{Link, configure};
-use super::within;
+use super::{columns, statements, within};
 use crate::limits::SUBSCRIBER_ANSWER_TIME;
+use crate::location::Row;
 
 /// The users of a database.
 pub(in super::super) struct PostgresDirectory {
     config: Config,
+    frame: Frame,
     runtime: Runtime,
     link: Option<Link>,
 }
 
 impl PostgresDirectory {
     /// Those of the database that `config` names.
-    pub(in super::super) fn new(config: Config) -> std::io::Result<Self> {
+    pub(in super::super) fn new(config: Config, frame: Frame) -> std::io::Result<Self> {
         Ok(Self {
             config: configure(config),
+            frame,
             runtime: Builder::new_current_thread().enable_all().build()?,
             link: None,
         })
@@ -88,6 +92,25 @@ impl Directory for PostgresDirectory {
                 }
             }
             Ok(found)
+        })
+    }
+
+    fn bindings(
+        &mut self,
+        aors: &[&str],
+        each: &mut dyn FnMut(&Row<'_>),
+    ) -> Result<(), EngineError> {
+        let (names, domains): (Vec<&str>, Vec<Option<&str>>) =
+            aors.iter().map(|aor| self.frame.split(aor)).unzip();
+        self.with(async |client| {
+            let mut text = Vec::new();
+            for row in client
+                .query(statements::OF_AORS, &[&names, &domains])
+                .await?
+            {
+                each(&self.frame.row(&columns(&row)?, &mut text));
+            }
+            Ok(())
         })
     }
 

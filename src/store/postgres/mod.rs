@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, pin_mut};
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::Config;
-use tokio_postgres::binary_copy::BinaryCopyOutStream;
-use tokio_postgres::types::Type;
+use tokio_postgres::binary_copy::{BinaryCopyOutRow, BinaryCopyOutStream};
+use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::{Config, Error};
 
 pub(super) use self::directory::PostgresDirectory;
 
@@ -182,27 +182,42 @@ fn within<T>(
     })
 }
 
+/// A row, whichever way it came.
+trait Cells {
+    fn cell<'a, T: FromSql<'a>>(&'a self, index: usize) -> Result<T, Error>;
+}
+
+impl Cells for BinaryCopyOutRow {
+    fn cell<'a, T: FromSql<'a>>(&'a self, index: usize) -> Result<T, Error> {
+        self.try_get(index)
+    }
+}
+
+impl Cells for tokio_postgres::Row {
+    fn cell<'a, T: FromSql<'a>>(&'a self, index: usize) -> Result<T, Error> {
+        self.try_get(index)
+    }
+}
+
 /// The columns of a row, in the order of [`statements::COPY`].
-fn columns<'a>(
-    row: &'a tokio_postgres::binary_copy::BinaryCopyOutRow,
-) -> Result<Columns<'a>, tokio_postgres::Error> {
-    let local = |index: usize| row.try_get::<Moment>(index).map(Moment::local_s);
+fn columns(row: &impl Cells) -> Result<Columns<'_>, Error> {
+    let local = |index: usize| row.cell::<Moment>(index).map(Moment::local_s);
     Ok(Columns {
-        ruid: row.try_get(0)?,
-        username: row.try_get(1)?,
-        domain: row.try_get(2)?,
-        contact: row.try_get(3)?,
-        received: row.try_get(4)?,
-        path: row.try_get(5)?,
+        ruid: row.cell(0)?,
+        username: row.cell(1)?,
+        domain: row.cell(2)?,
+        contact: row.cell(3)?,
+        received: row.cell(4)?,
+        path: row.cell(5)?,
         expires_s: from_local(local(6)?),
-        q: row.try_get(7)?,
-        call_id: row.try_get(8)?,
-        cseq: row.try_get(9)?,
+        q: row.cell(7)?,
+        call_id: row.cell(8)?,
+        cseq: row.cell(9)?,
         modified_s: from_local(local(10)?),
-        user_agent: row.try_get(11)?,
-        socket: row.try_get(12)?,
-        instance: row.try_get(13)?,
-        reg_id: row.try_get(14)?,
+        user_agent: row.cell(11)?,
+        socket: row.cell(12)?,
+        instance: row.cell(13)?,
+        reg_id: row.cell(14)?,
     })
 }
 

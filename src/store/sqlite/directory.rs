@@ -4,22 +4,26 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::super::columns::Frame;
 use super::super::directory::{Account, Directory, Mode};
 use super::super::engine::EngineError;
-use super::{error_at, prepare};
+use super::{SELECT, columns, error_at, prepare};
+use crate::location::Row;
 
 /// The users of a database.
 #[derive(Debug)]
 pub(in super::super) struct SqliteDirectory {
     path: PathBuf,
+    frame: Frame,
     open: Option<Connection>,
 }
 
 impl SqliteDirectory {
     /// Those of the file at `path`, whose tables have been made.
-    pub(in super::super) fn new(path: &Path) -> Self {
+    pub(in super::super) fn new(path: &Path, frame: Frame) -> Self {
         Self {
             path: path.to_owned(),
+            frame,
             open: None,
         }
     }
@@ -73,6 +77,25 @@ impl Directory for SqliteDirectory {
         })
     }
 
+    fn bindings(
+        &mut self,
+        aors: &[&str],
+        each: &mut dyn FnMut(&Row<'_>),
+    ) -> Result<(), EngineError> {
+        let frame = self.frame.clone();
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(&format!("{SELECT}{OF_AOR}"))?;
+            let mut text = Vec::new();
+            for aor in aors {
+                let mut found = statement.query(frame.split(aor))?;
+                while let Some(row) = found.next()? {
+                    each(&frame.row(&columns(row)?, &mut text));
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn put(&mut self, account: &Account, mode: Mode) -> Result<bool, EngineError> {
         self.with(|connection| {
             let transaction = connection.transaction()?;
@@ -120,6 +143,7 @@ impl Directory for SqliteDirectory {
     }
 }
 
+const OF_AOR: &str = " WHERE username = ?1 AND (?2 IS NULL OR domain = ?2)";
 const FIND: &str = "SELECT username, domain, password, ha1 FROM subscriber WHERE username = ?1 AND (?2 IS NULL OR domain = ?2)";
 const OTHERS: &str =
     "SELECT algorithm, ha1 FROM strowger_subscriber WHERE username = ? AND domain = ?";
