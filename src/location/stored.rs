@@ -113,6 +113,20 @@ impl Location {
         admission
     }
 
+    /// Sees whether a row that the table has is still a binding, where it is one of ours; if not, it is taken out.
+    pub fn verify(&self, row: &Row<'_>) {
+        if !self.origins.knows(row.ruid) {
+            return;
+        }
+        let hash = contact_hash(&self.hasher, row.contact);
+        let (number, key) = self.key(row.aor);
+        let mut moved = Moved::new();
+        let mut shard = self.shards[number].0.lock();
+        shard.verify(key, row, hash, &self.origins, &self.tally, &mut moved);
+        drop(shard);
+        self.insert(&moved.added);
+    }
+
     /// Notes that all rows of an AoR are in.
     pub fn complete(&self, aor: &[u8]) {
         let (number, key) = self.key(aor);

@@ -284,6 +284,30 @@ fn a_row_becomes_a_binding_under_its_own_name() {
 }
 
 #[test]
+fn a_row_that_comes_back_from_the_dead_is_taken_out_and_others_rows_are_not() {
+    let (location, mut database) = (location(), Database::default());
+    register(&location, START, "alice", "sip:a@h", 1, 60);
+    flush(&location, START, &mut database);
+    let before = database.rows.clone();
+    let name = before.keys().next().expect("one row");
+    location.verify(&row(name, "sip:a@h", 1, 0));
+    assert_eq!(location.waiting(None), 0);
+    register(&location, after(1), "alice", "sip:a@h", 2, 0);
+    flush(&location, after(1), &mut database);
+    sweep(&location, after(1) + TOMBSTONE);
+    database.rows = before.clone();
+    location.verify(&row(name, "sip:a@h", 1, 0));
+    location.verify(&row("uloc-another-1", "sip:a@h", 1, 0));
+    flush(&location, after(50), &mut database);
+    assert_eq!(
+        (database.rows.len(), database.works.last()),
+        (0, Some(&Work::Delete))
+    );
+    sweep(&location, after(50));
+    assert_eq!((location.held(), location.bindings()), (0, 0));
+}
+
+#[test]
 fn nobody_is_unknown_while_rows_are_still_to_come() {
     let settings = LocationSettings {
         hash_key: [7; 16],

@@ -207,6 +207,7 @@ impl Store {
             is_open: false,
             has_failed: false,
             last_relist: None,
+            must_verify: false,
         };
         let writer = spawn("store", move || writer.run())?;
         self.waker.set(writer.thread().clone());

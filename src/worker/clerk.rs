@@ -108,7 +108,7 @@ impl Clerk {
             return false;
         };
         let next = match batch.errand {
-            Errand::Load | Errand::Answer => self.admit(now, &batch, from),
+            Errand::Load | Errand::Answer | Errand::Verify => self.admit(now, &batch, from),
             Errand::Committed | Errand::Failed | Errand::Fill | Errand::Write => {
                 let is_committed = batch.errand == Errand::Committed;
                 self.location.settle(
@@ -122,7 +122,9 @@ impl Clerk {
         };
         match next {
             Some(next) => self.current = Some((batch, next)),
-            None if matches!(batch.errand, Errand::Load | Errand::Answer) => self.desk.post(batch),
+            None if matches!(batch.errand, Errand::Load | Errand::Answer | Errand::Verify) => {
+                self.desk.post(batch)
+            }
             None => {
                 batch.rows.clear();
                 self.blank.push(batch);
@@ -135,6 +137,7 @@ impl Clerk {
         let stop = (from + STORE_SLICE_ROWS).min(batch.rows.len());
         for index in from..stop {
             match batch.rows.row(index) {
+                Some(row) if batch.errand == Errand::Verify => self.location.verify(&row),
                 Some(row) if row.work == Work::Complete => self.location.complete(row.aor),
                 Some(row) => {
                     self.location.admit(now, &row);
