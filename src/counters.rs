@@ -145,7 +145,19 @@ counters! {
         RefusedLoop "cause" "loop",
         RefusedMaxForwards "cause" "max_forwards",
         RefusedMaxBreadth "cause" "max_breadth",
+        RefusedIdentity "cause" "speaks_for_another",
+        RefusedWaiting "cause" "slow_path",
         RefusedUnresolvable "cause" "unresolvable",
+    }
+    counter "authentications" "credentials checked and challenges given, by outcome" {
+        Authenticated "outcome" "proven",
+        AuthenticatedFromMemory "outcome" "secrets_prolonged",
+        AuthenticationFailed "outcome" "wrong",
+        NonceReplayed "outcome" "replayed",
+        Challenged "outcome" "challenged",
+    }
+    gauge "requests_waiting" "requests that wait for the slow path" {
+        RequestsWaiting "" "",
     }
     gauge "tcp_connections" "TCP connections open or being opened" {
         TcpConnections "" "",

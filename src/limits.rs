@@ -52,6 +52,15 @@ pub const UDP_REQUEST_LEN_MAX: usize = 1_300;
 /// Challenges that go out with the best of several 401 and 407 responses (RFC 3261 16.7 step 7). What does not fit is left out.
 pub const CHALLENGES_LEN_MAX: usize = 4_096;
 
+/// Requests of one worker that wait for the slow path. One more is answered 503 with Retry-After.
+pub const PARKED_MAX: u32 = 4_096;
+/// How long a request may wait for the slow path. Longer: it is answered 503 with Retry-After.
+pub const PARKED_TIME: Duration = Duration::from_secs(5);
+/// How long a user's secrets are believed before the store is asked again.
+pub const SECRETS_TIME: Duration = Duration::from_secs(300);
+/// How long it is believed that there is no such user, and that the store cannot say.
+pub const SECRETS_TIME_ABSENT: Duration = Duration::from_secs(30);
+
 // --- timers (timer.rs) -------------------------------------------------------------------------------------------
 
 /// Timers that one call may move down the levels of the wheel. More: the next call goes on; until then they wait.

@@ -18,7 +18,7 @@ use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{RegisterScratch, Registrar, RegistrarSettings};
 use strowger::proxy::{
     Keys, Listener, MailboxFull, Output, Proxy, Question, QuestionId, ResolverFull, SendError,
-    Settings,
+    Settings, StoreFull, SubscriberQuestion,
 };
 use strowger::resolve::{self, Resolver};
 use strowger::sip::{Index, Parsed, Reply, parse};
@@ -232,6 +232,10 @@ impl Output for LastSent {
         Err(ResolverFull)
     }
 
+    fn ask_subscriber(&mut self, _: &SubscriberQuestion<'_>) -> Result<(), StoreFull> {
+        Err(StoreFull)
+    }
+
     fn is_connected(&self, _: &Flow) -> bool {
         false
     }
@@ -253,6 +257,7 @@ impl Calls {
             branches: vec![[1; 16]],
             tokens: vec![[2; 16]],
             tags: vec![[3; 16]],
+            nonces: vec![[6; 16]],
             ..Keys::default()
         };
         let settings = Settings::alone(keys, vec![listener], &["example.com"]);

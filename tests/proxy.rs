@@ -1,6 +1,7 @@
 //! The core without a network: messages in, messages out, and a clock that the test moves.
 
 mod proxy {
+    mod authentication;
     mod bed;
     mod calls;
     mod cancels;

@@ -3,7 +3,8 @@
 //! The tables lie in `tests/states/` and are compared word for word, so that no transition changes unseen; after a change
 //! that is meant, `STATES_WRITE=1 cargo test --test states` writes them anew, and the difference is read like code.
 //!
-//! Each row was checked by hand against its figure. Where a machine departs from it, the list is short:
+//! Beside them stand the arrows of the RFCs' figures, written down by hand from the RFCs: a machine has those and no others. Where
+//! it departs from its figure, the list is short:
 //!
 //! * INVITE client (figure 5 of RFC 3261, as RFC 6026 replaces it): in Completed the figure ends the transaction when the
 //!   transport cannot send the ACK. Here it lives on to Timer D, so that the next copy of the final response is acknowledged.
@@ -13,7 +14,8 @@
 //!   3261 16.7 step 5 has a proxy forward any 2xx even after another final response.
 //! * Non-INVITE client (figure 6): no departure.
 //! * Non-INVITE server (figure 8): Abandon is RFC 4320 4.2, which forbids the 408 that would otherwise end the transaction; it
-//!   then absorbs the client's retransmissions as after a response. A transport error is no event: the client's retransmission
+//!   then absorbs the client's retransmissions as after a response. Late is RFC 4320 4.1: the 100 that a proxy sends when the
+//!   client's Timer E has come to T2. A transport error is no event: the client's retransmission
 //!   asks for the response again.
 
 use std::fmt::Write as _;
@@ -201,4 +203,209 @@ fn compare(name: &str, text: &str) {
         "{} has changed (STATES_WRITE=1 writes it anew):\n{difference}",
         path.display()
     );
+}
+
+/// The arrows of the figures, written down from the RFCs and from nothing else: state, input, next state, what is done.
+/// What has no arrow must do nothing. The departures that the head of this file names are marked with `*`.
+const FIGURES: [(&str, &str); 4] = [
+    (
+        "RFC 6026 figure 5: INVITE client",
+        "Calling     Timer A      Calling     send
+         Calling     Timer B      Terminated  inform
+         Calling     error        Terminated  inform
+         Calling     1xx          Proceeding  to TU
+         Calling     2xx          Accepted    to TU
+         Calling     300-699      Completed   ACK, to TU
+         Proceeding  1xx          Proceeding  to TU
+         Proceeding  2xx          Accepted    to TU
+         Proceeding  300-699      Completed   ACK, to TU
+         Completed   300-699      Completed   ACK
+         Completed*  error        Completed   -
+         Completed   Timer D      Terminated  -
+         Accepted    2xx          Accepted    to TU
+         Accepted    Timer M      Terminated  -",
+    ),
+    (
+        "RFC 6026 figure 7: INVITE server",
+        "Proceeding  INVITE       Proceeding  send
+         Proceeding  1xx from TU  Proceeding  send
+         Proceeding  2xx from TU  Accepted    send
+         Proceeding  300 from TU  Completed   send
+         Completed   INVITE       Completed   send
+         Completed   Timer G      Completed   send
+         Completed   Timer H      Terminated  inform
+         Completed   ACK          Confirmed   -
+         Completed*  2xx from TU  Completed   send
+         Confirmed   Timer I      Terminated  -
+         Confirmed*  2xx from TU  Confirmed   send
+         Accepted    2xx from TU  Accepted    send
+         Accepted    ACK          Accepted    to TU
+         Accepted    Timer L      Terminated  -",
+    ),
+    (
+        "RFC 3261 figure 6: non-INVITE client",
+        "Trying      Timer E      Trying      send
+         Trying      Timer F      Terminated  inform
+         Trying      error        Terminated  inform
+         Trying      1xx          Proceeding  to TU
+         Trying      200-699      Completed   to TU
+         Proceeding  Timer E      Proceeding  send
+         Proceeding  Timer F      Terminated  inform
+         Proceeding  error        Terminated  inform
+         Proceeding  1xx          Proceeding  to TU
+         Proceeding  200-699      Completed   to TU
+         Completed   Timer K      Terminated  -",
+    ),
+    (
+        "RFC 3261 figure 8: non-INVITE server",
+        "Trying      1xx from TU  Proceeding  send
+         Trying      200 from TU  Completed   send
+         Trying*     given up     Completed   -
+         Trying*     late         Proceeding  send
+         Proceeding  1xx from TU  Proceeding  send
+         Proceeding  200 from TU  Completed   send
+         Proceeding  request      Proceeding  send
+         Proceeding* given up     Completed   -
+         Completed   request      Completed   send
+         Completed   Timer J      Terminated  -",
+    ),
+];
+
+#[test]
+fn the_machines_have_the_arrows_of_the_figures_and_no_others() {
+    let ([invite_client, non_invite_client], [invite_server, non_invite_server]) =
+        (client_arrows(), server_arrows());
+    let machines = [
+        invite_client,
+        invite_server,
+        non_invite_client,
+        non_invite_server,
+    ];
+    for ((figure, text), machine) in FIGURES.iter().zip(machines) {
+        let words = |line: &str| {
+            line.replace('*', " ")
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        // A departure that does nothing has no arrow of the machine.
+        let mut expected: Vec<String> = text.lines().map(words).collect();
+        expected.retain(|arrow| arrow != "Completed error Completed -");
+        expected.sort();
+        assert_eq!(machine, expected, "{figure}");
+    }
+}
+
+/// The arrows of the INVITE and the non-INVITE client transaction.
+fn client_arrows() -> [Vec<String>; 2] {
+    let invite_client = arrows(
+        &variants!(invite_client::State: Calling Proceeding Completed Accepted Terminated),
+        &variants!(invite_client::Event: Provisional Success Failure Retransmit Timeout TransportError),
+        invite_client::step,
+        |state, event| match (event, state) {
+            ("Provisional", _) => "1xx",
+            ("Success", _) => "2xx",
+            ("Failure", _) => "300-699",
+            ("Retransmit", _) => "Timer A",
+            ("Timeout", "Calling") => "Timer B",
+            ("Timeout", "Completed") => "Timer D",
+            ("Timeout", "Accepted") => "Timer M",
+            _ => "error",
+        },
+    );
+    let non_invite_client = arrows(
+        &variants!(non_invite_client::State: Trying Proceeding Completed Terminated),
+        &variants!(non_invite_client::Event: Provisional Final Retransmit Timeout TransportError),
+        non_invite_client::step,
+        |state, event| match (event, state) {
+            ("Provisional", _) => "1xx",
+            ("Final", _) => "200-699",
+            ("Retransmit", _) => "Timer E",
+            ("Timeout", "Completed") => "Timer K",
+            ("Timeout", _) => "Timer F",
+            _ => "error",
+        },
+    );
+    [invite_client, non_invite_client]
+}
+
+/// The arrows of the INVITE and the non-INVITE server transaction.
+fn server_arrows() -> [Vec<String>; 2] {
+    let invite_server = arrows(
+        &variants!(invite_server::State: Proceeding Completed Confirmed Accepted Terminated),
+        &variants!(invite_server::Event: Request Provisional Success Failure Ack Retransmit Timeout),
+        invite_server::step,
+        |state, event| match (event, state) {
+            ("Request", _) => "INVITE",
+            ("Provisional", _) => "1xx from TU",
+            ("Success", _) => "2xx from TU",
+            ("Failure", _) => "300 from TU",
+            ("Ack", _) => "ACK",
+            ("Retransmit", _) => "Timer G",
+            (_, "Completed") => "Timer H",
+            (_, "Confirmed") => "Timer I",
+            _ => "Timer L",
+        },
+    );
+    let non_invite_server = arrows(
+        &variants!(non_invite_server::State: Trying Proceeding Completed Terminated),
+        &variants!(non_invite_server::Event: Request Provisional Final Abandon Late Timeout),
+        non_invite_server::step,
+        |_, event| match event {
+            "Request" => "request",
+            "Provisional" => "1xx from TU",
+            "Final" => "200 from TU",
+            "Abandon" => "given up",
+            "Late" => "late",
+            _ => "Timer J",
+        },
+    );
+    [invite_server, non_invite_server]
+}
+
+/// Every step that is not nothing, over either kind of transport: state, input in the figure's words, next state, what is done.
+fn arrows<S: Copy + PartialEq + std::fmt::Debug, E: Copy + std::fmt::Debug>(
+    states: &[S],
+    events: &[E],
+    step: fn(S, E, bool) -> Step<S>,
+    input: impl Fn(&str, &str) -> &'static str,
+) -> Vec<String> {
+    let mut arrows = Vec::new();
+    for state in states {
+        for event in events {
+            let steps = [step(*state, *event, false), step(*state, *event, true)];
+            let done = steps.map(|step| {
+                let emits = match step.emit {
+                    Emit::Nothing => None,
+                    Emit::Given | Emit::Again => Some("send"),
+                    Emit::Ack => Some("ACK"),
+                };
+                let tells = match step.tell {
+                    Tell::Nothing => None,
+                    Tell::Message => Some("to TU"),
+                    Tell::TimedOut | Tell::Failed => Some("inform"),
+                };
+                let parts: Vec<_> = emits.into_iter().chain(tells).collect();
+                (
+                    step.next,
+                    if parts.is_empty() {
+                        "-".to_owned()
+                    } else {
+                        parts.join(", ")
+                    },
+                )
+            });
+            assert_eq!(
+                done[0], done[1],
+                "{state:?} {event:?}: a transport changes timers alone"
+            );
+            if steps[0] != Step::to(*state) {
+                let [(next, what), _] = done;
+                let input = input(&format!("{state:?}"), &format!("{event:?}"));
+                arrows.push(format!("{state:?} {input} {next:?} {what}"));
+            }
+        }
+    }
+    arrows.sort();
+    arrows
 }

@@ -20,6 +20,7 @@ mod system {
     mod interop_baresip;
     mod loss;
     mod mutation;
+    mod names;
     mod namespace;
     mod nat;
     mod phones;

@@ -372,6 +372,7 @@ impl Proxy {
             from_strict_router: server.data.from_strict_router,
             record: self.record(request, &server.data, &client.flow, leg.is_behind_nat),
             breadth: Some(leg.breadth),
+            realm: self.realm(),
         };
         compose::relay(&mut bench.edits, request, &hop).map_err(|_| SendError::TooLarge)
     }

@@ -6,7 +6,7 @@ use super::relay::{Cancel, Leg, Role};
 use super::{Bench, Proxy};
 use crate::datagram::Flow;
 use crate::limits::T1_64;
-use crate::sip::message::Message;
+use crate::sip::message::{Message, Parsed, parse};
 use crate::time::Instant;
 use crate::transaction::client::ClientSlot;
 use crate::transaction::client::ClientState;
@@ -28,6 +28,15 @@ impl Proxy {
         out: &mut impl Output,
     ) {
         let Some(server) = self.table.find_server(invite) else {
+            if let Some(waiting) = self.parked.take(invite) {
+                self.refuse(request, source, &Response::new(200), out);
+                let bytes = self.table.arena().bytes(&waiting.request);
+                if let Parsed::Good(invite) = parse(bytes, &mut bench.stored) {
+                    self.refuse(&invite, &waiting.source, &Response::new(487), out);
+                }
+                self.table.arena_mut().release(waiting.request);
+                return;
+            }
             return self.refuse(request, source, &Response::new(481), out);
         };
         self.refuse(request, source, &Response::new(200), out);
@@ -90,10 +99,12 @@ impl Proxy {
         if entry.state() == ClientState::Invite(invite_client::State::Proceeding) {
             self.send_cancel(now, client, bench, out);
         } else {
-            // RFC 3261 9.1: no CANCEL before a provisional response; Timer B ends the wait for one.
+            // RFC 3261 9.1: no CANCEL before a provisional response; Timer B ends the wait for one, and nothing sooner: a phone
+            // whose first ringing is late would ring on.
             entry.data.role = Role::Request {
                 cancel: Cancel::Wanted,
             };
+            self.table.unguard(client);
         }
     }
 
@@ -123,15 +134,14 @@ impl Proxy {
             is_answered: false,
             rest: None,
         };
-        let Some(by) = self.table.open_client(server, false, flow, leg) else {
-            // No slot: the guard below ends the branch all the same.
-            return self.table.guard(now, invite, T1_64);
-        };
-        self.table.start_client(now, by);
+        let by = self.table.open_client(server, false, flow, leg);
+        if let Some(by) = by {
+            self.table.start_client(now, by);
+        }
         if let Some(entry) = self.table.client_mut(invite) {
-            entry.data.role = Role::Request {
-                cancel: Cancel::Sent { by },
-            };
+            // At the bound of transactions it is sent once and not again; the guard ends the branch all the same.
+            let cancel = by.map_or(Cancel::Over, |by| Cancel::Sent { by });
+            entry.data.role = Role::Request { cancel };
         }
         // RFC 3261 9.1: without a final response 64*T1 after the CANCEL, the INVITE transaction is over.
         self.table.guard(now, invite, T1_64);

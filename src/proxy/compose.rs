@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use super::token::Token;
 use crate::datagram::Transport;
 use crate::limits::MAX_FORWARDS_DEFAULT;
+use crate::sip::auth::Credentials;
 use crate::sip::edit::{EditError, Edits};
 use crate::sip::message::Message;
 use crate::sip::name::HeaderName;
@@ -38,6 +39,8 @@ pub(super) struct Hop<'a> {
     pub(super) record: Option<Record>,
     /// The Max-Breadth, unless it stays as it came.
     pub(super) breadth: Option<u8>,
+    /// The realm whose credentials were for us, and go no further.
+    pub(super) realm: Option<&'a str>,
 }
 
 /// Our Record-Route: its token, and our addresses on both sides.
@@ -96,6 +99,9 @@ pub(super) fn relay(
         max_breadth(edits, message, top_line, breadth)?;
     }
     content_length(edits, message, hop.transport)?;
+    if let Some(realm) = hop.realm {
+        credentials(edits, message, realm)?;
+    }
     routes(edits, message, hop, top_line)
 }
 
@@ -114,6 +120,18 @@ pub(super) fn respond(
     let top = top.ok_or(EditError::OutOfMessage)?;
     edits.remove(response.removal_span(&top))?;
     content_length(edits, response, transport)
+}
+
+/// RFC 3261 22.3: what was meant for our realm is nobody else's business.
+fn credentials(edits: &mut Edits, message: &Message<'_>, realm: &str) -> Result<(), EditError> {
+    for header in message.headers(HeaderName::ProxyAuthorization) {
+        if let Some(Ok(credentials)) = Credentials::parse(header.value)
+            && credentials.realm == realm.as_bytes()
+        {
+            edits.remove(header.line_span)?;
+        }
+    }
+    Ok(())
 }
 
 /// RFC 3261 16.6 step 9 and 18.4: what came in a datagram may do without Content-Length; a stream cannot.

@@ -176,6 +176,7 @@ impl Proxy {
             from_strict_router: ack.from_strict_router,
             record: None,
             breadth: None,
+            realm: self.realm(),
         };
         let sent = compose::relay(&mut bench.edits, request, &hop)
             .map_err(|_| SendError::TooLarge)

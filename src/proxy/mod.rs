@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod authenticate;
 mod best;
 mod branch;
 mod cancel;
@@ -17,8 +18,10 @@ mod identity;
 mod lookup;
 mod next_hop;
 mod output;
+mod parked;
 pub mod register;
 mod relay;
+mod request;
 mod respond;
 mod route;
 mod settings;
@@ -30,12 +33,18 @@ mod validate;
 
 use std::sync::Arc;
 
-pub use self::output::{MailboxFull, Output, Question, QuestionId, ResolverFull, SendError};
+pub use self::authenticate::AuthSettings;
+pub use self::output::{
+    MailboxFull, Output, Question, QuestionId, ResolverFull, SendError, StoreFull,
+    SubscriberQuestion,
+};
 pub use self::settings::{Keys, Listener, Settings, Trunk};
 
 use self::answer::{Response, Tags};
+use self::authenticate::Authenticator;
 use self::identity::Identity;
 use self::lookup::WaitingAcks;
+use self::parked::Parked;
 use self::register::{RegisterScratch, Registrar};
 use self::relay::{Leg, Relay};
 use self::steer::Steering;
@@ -43,19 +52,15 @@ use self::token::TokenCodec;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Destination, Flow, WorkerId};
 use crate::limits::{FIRED_MAX, MESSAGE_LEN_MAX};
-use crate::location::{Location, Targets};
+use crate::location::{Location, Secrets, Targets};
 use crate::sip::edit::Edits;
 use crate::sip::error::NotSip;
 use crate::sip::index::Index;
-use crate::sip::message::{Message, Parsed, parse};
+use crate::sip::message::{Parsed, parse};
 use crate::sip::method::Method;
-use crate::sip::name::HeaderName;
-use crate::sip::uri::Uri;
 use crate::time::Instant;
 use crate::transaction::id::BranchCodec;
-use crate::transaction::key::{ServerKey, ServerKeys};
-use crate::transaction::server::{ServerEvent, ServerSlot};
-use crate::transaction::step::{Emit, Tell};
+use crate::transaction::key::ServerKeys;
 use crate::transaction::table::Table;
 
 /// The core of one worker.
@@ -72,6 +77,10 @@ pub struct Proxy {
     location: Arc<Location>,
     table: Table<Relay, Leg>,
     acks: WaitingAcks,
+    authenticator: Option<Authenticator>,
+    parked: Parked,
+    /// Whether the request at work had waited for the slow path.
+    is_anew: bool,
     counters: Arc<Counters>,
     is_draining: bool,
     /// Taken out while a message is at work, so that the message may borrow its index.
@@ -90,6 +99,13 @@ pub enum Notice<'a> {
         /// What we had sent, as much of it as came back.
         sent: &'a [u8],
     },
+    /// What the store says of a user.
+    Subscriber {
+        /// Who, as it was asked.
+        aor: &'a [u8],
+        /// The user's secrets; none: there is no such user. An error: the store cannot say.
+        found: Result<Option<Secrets>, StoreSilent>,
+    },
     /// The answer to a question.
     Resolved {
         /// Which.
@@ -98,6 +114,10 @@ pub enum Notice<'a> {
         destinations: &'a [Destination],
     },
 }
+
+/// The store cannot answer now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreSilent;
 
 /// What is reused from message to message, so that none is allocated.
 #[derive(Debug)]
@@ -122,6 +142,8 @@ struct Bench {
     recalled: Vec<u8>,
     /// Contacts that were not tried yet.
     untried: Vec<u8>,
+    /// A request that had waited for the slow path.
+    anew: Vec<u8>,
 }
 
 impl Proxy {
@@ -142,6 +164,7 @@ impl Proxy {
             relayed: Vec::with_capacity(MESSAGE_LEN_MAX),
             recalled: Vec::with_capacity(MESSAGE_LEN_MAX),
             untried: Vec::new(),
+            anew: Vec::new(),
         };
         Self {
             identity: Identity::new(&settings),
@@ -161,6 +184,9 @@ impl Proxy {
                 Arc::clone(&counters),
             ),
             acks: lookup::waiting_acks(),
+            authenticator: Authenticator::of(&settings),
+            parked: Parked::new(),
+            is_anew: false,
             settings,
             registrar,
             location,
@@ -228,6 +254,7 @@ impl Proxy {
             self.on_fired(now, fired, &mut scratch.bench, out);
         }
         self.scratch = Some(scratch);
+        self.refuse_overdue(now, out);
     }
 
     /// Takes a notice.
@@ -235,6 +262,7 @@ impl Proxy {
         match notice {
             Notice::Drain => self.is_draining = true,
             Notice::Unreachable { flow, sent } => self.on_unreachable(now, &flow, sent, out),
+            Notice::Subscriber { aor, found } => self.on_subscriber(now, aor, found, out),
             Notice::Resolved { id, destinations } => {
                 let Some(mut scratch) = self.scratch.take() else {
                     return;
@@ -248,13 +276,23 @@ impl Proxy {
     /// When [`Self::on_timeout`] should next be called; never later than a timer is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.table.next_deadline()
+        let parked = self.parked.next_deadline();
+        match (self.table.next_deadline(), parked) {
+            (Some(timer), Some(parked)) => Some(timer.min(parked)),
+            (timer, parked) => timer.or(parked),
+        }
     }
 
     /// Transactions in Trying, Proceeding or Calling: those that hold an exit.
     #[must_use]
     pub const fn pending(&self) -> usize {
-        self.table.pending()
+        self.table.pending() + self.parked.len()
+    }
+
+    /// Requests that wait for the slow path.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.parked.len()
     }
 
     /// Transactions in being; timers that run; messages stored. All zero when nothing is left behind.
@@ -284,238 +322,6 @@ impl Proxy {
         self.counters.increment(counter);
     }
 
-    fn on_request(
-        &mut self,
-        now: Instant,
-        request: &Message<'_>,
-        datagram: &Datagram<'_>,
-        bench: &mut Bench,
-        out: &mut impl Output,
-    ) {
-        let is_for_us = self.is_for_us(request);
-        if is_for_us && request.method() == Method::Register {
-            return self.on_register(now, request, &datagram.flow, bench, out);
-        }
-        if is_for_us && request.method() == Method::Options {
-            return self.on_options(request, &datagram.flow, bench, out);
-        }
-        let owner = self.steering.owner(request.call_id());
-        if owner != self.settings.worker && !datagram.handed_off {
-            return self.hand_off(owner, datagram, out);
-        }
-        self.count_request(request.method());
-        if request.method() == Method::Ack {
-            self.on_ack(now, request, &datagram.flow, bench, out);
-        } else if request.method() == Method::Cancel {
-            let invite = self.server_key(request, b"INVITE");
-            self.on_cancel(now, request, (&datagram.flow, invite), bench, out);
-        } else {
-            self.on_new_or_repeated(now, request, &datagram.flow, bench, out);
-        }
-    }
-
-    /// A request that has, or gets, a server transaction.
-    fn on_new_or_repeated(
-        &mut self,
-        now: Instant,
-        request: &Message<'_>,
-        source: &Flow,
-        bench: &mut Bench,
-        out: &mut impl Output,
-    ) {
-        let key = self.server_key(request, request.method_bytes());
-        if let Some(server) = self.table.find_server(key) {
-            return self.on_repeated(now, request, server, out);
-        }
-        if self.is_draining && request.method() == Method::Invite && request.to_tag().is_none() {
-            return self.refuse_draining(request, source, out);
-        }
-        let mut headers = std::mem::take(&mut bench.text);
-        let refusal = self.validate(request, &mut headers).err();
-        let is_refused = refusal.is_some();
-        if let Some(refusal) = refusal {
-            self.count_refusal(refusal.counter);
-            self.refuse(request, source, &refusal.response, out);
-        }
-        bench.text = headers;
-        if is_refused {
-            return;
-        }
-        match self.route(now, request, source, &mut bench.targets) {
-            Ok(plan) => self.forward(now, request, (source, key), &plan, bench, out),
-            Err(refusal) => {
-                self.count_refusal(refusal.counter);
-                self.refuse(request, source, &refusal.response, out);
-            }
-        }
-    }
-
-    /// A retransmission (RFC 3261 17.2): answered with what was answered last, or absorbed.
-    fn on_repeated(
-        &mut self,
-        now: Instant,
-        request: &Message<'_>,
-        server: ServerSlot,
-        out: &mut impl Output,
-    ) {
-        self.counters.increment(Counter::RetransmitRequestReceived);
-        let outcome = self.table.server_event(now, server, ServerEvent::Request);
-        if outcome.is_some_and(|outcome| outcome.emit == Emit::Again) {
-            let Some(entry) = self.table.server(server) else {
-                return;
-            };
-            if self.table.response_of(entry).is_some() {
-                self.send_response_again(server, out);
-            } else if entry.state().is_pending() {
-                self.send_trying(request, server, out);
-            }
-        }
-    }
-
-    /// An ACK: of a failed INVITE it ends here, of a 2xx it goes on, without a transaction.
-    fn on_ack(
-        &mut self,
-        now: Instant,
-        request: &Message<'_>,
-        source: &Flow,
-        bench: &mut Bench,
-        out: &mut impl Output,
-    ) {
-        let key = self.server_key(request, b"INVITE");
-        if let Some(server) = self.table.find_server(key) {
-            let outcome = self.table.server_event(now, server, ServerEvent::Ack);
-            let is_absorbed = outcome.is_none_or(|outcome| outcome.tell != Tell::Message);
-            self.close_server_if_over(server);
-            if is_absorbed {
-                return;
-            }
-        }
-        if self.tags.is_ours(request) {
-            return self.counters.increment(Counter::AcksAbsorbed);
-        }
-        let is_valid = {
-            let mut headers = std::mem::take(&mut bench.text);
-            let is_valid = self.validate(request, &mut headers).is_ok();
-            bench.text = headers;
-            is_valid
-        };
-        // An ACK is never answered: what may not go on is dropped (RFC 3261 16.3).
-        match self.route(now, request, source, &mut bench.targets) {
-            Ok(plan) if is_valid => self.forward_statelessly(request, source, &plan, bench, out),
-            Ok(_) | Err(_) => self.counters.increment(Counter::DropUnroutableAck),
-        }
-    }
-
-    fn on_register(
-        &self,
-        now: Instant,
-        request: &Message<'_>,
-        source: &Flow,
-        bench: &mut Bench,
-        out: &mut impl Output,
-    ) {
-        self.count_request(Method::Register);
-        if self.is_draining {
-            return self.refuse_draining(request, source, out);
-        }
-        let answer = self
-            .registrar
-            .register(now, request, source, &mut bench.register);
-        self.count_refusal(answer.counted);
-        let response = Response {
-            status: answer.status,
-            phrase: Some(answer.reason),
-            headers: answer.headers,
-        };
-        answer::stateless(request, source, &response, &self.tags, &self.counters, out);
-    }
-
-    /// RFC 3261 11: OPTIONS to ourselves, which is also how peers see that we live.
-    fn on_options(
-        &self,
-        request: &Message<'_>,
-        source: &Flow,
-        bench: &mut Bench,
-        out: &mut impl Output,
-    ) {
-        self.count_request(Method::Options);
-        bench.text.clear();
-        let mut status = 200;
-        for required in request
-            .values(HeaderName::Require)
-            .chain(request.values(HeaderName::ProxyRequire))
-        {
-            // RFC 3261 8.2.2.3: we speak no extension that OPTIONS could require.
-            status = 420;
-            bench.text.extend_from_slice(b"Unsupported: ");
-            bench.text.extend_from_slice(required.bytes());
-            bench.text.extend_from_slice(b"\r\n");
-        }
-        if status == 200 {
-            bench.text.extend_from_slice(OPTIONS_HEADERS);
-        }
-        let response = Response::new(status).with_headers(&bench.text);
-        answer::stateless(request, source, &response, &self.tags, &self.counters, out);
-    }
-
-    /// Whether a REGISTER or an OPTIONS is for this element rather than to be passed on: its Request-URI is ours and names
-    /// no user, and so is every Route. A request that may go no further is answered here, too (RFC 3261 11).
-    fn is_for_us(&self, request: &Message<'_>) -> bool {
-        let Ok(uri) = Uri::parse(request.request_uri()) else {
-            return false;
-        };
-        let names_no_user =
-            uri.user.is_none_or(<[u8]>::is_empty) || request.method() == Method::Register;
-        let is_last_hop = request.max_forwards() == Some(0) && request.method() == Method::Options;
-        let routes_are_ours = || {
-            request.values(HeaderName::Route).all(|value| {
-                value
-                    .address()
-                    .and_then(|address| address.uri())
-                    .is_ok_and(|uri| self.identity.is_ours(&uri))
-            })
-        };
-        is_last_hop || (names_no_user && self.identity.is_ours(&uri) && routes_are_ours())
-    }
-
-    /// RFC 3261 17.2.3: branch, sent-by and method; of an RFC 2543 client, the fields that stand in for the branch.
-    fn server_key(&self, request: &Message<'_>, method: &[u8]) -> ServerKey {
-        let via = request.top_via();
-        match via.branch() {
-            Some(branch) if via.is_rfc3261() => {
-                self.server_keys.rfc3261(branch, via.sent_by(), method)
-            }
-            _ => self.server_keys.rfc2543(&[
-                request.request_uri(),
-                request.from_tag().unwrap_or_default(),
-                request.call_id(),
-                &request.cseq().number.to_le_bytes(),
-                via.bytes(),
-                method,
-            ]),
-        }
-    }
-
-    fn refuse_draining(&self, request: &Message<'_>, source: &Flow, out: &mut impl Output) {
-        self.counters.increment(Counter::RefusedDraining);
-        let response = Response::new(503).with_headers(b"Retry-After: 10\r\n");
-        self.refuse(request, source, &response, out);
-    }
-
-    /// Answers without a transaction; an ACK is dropped instead.
-    fn refuse(
-        &self,
-        request: &Message<'_>,
-        source: &Flow,
-        response: &Response<'_>,
-        out: &mut impl Output,
-    ) {
-        if request.method() == Method::Ack {
-            return self.counters.increment(Counter::DropMalformedAck);
-        }
-        answer::stateless(request, source, response, &self.tags, &self.counters, out);
-    }
-
     fn hand_off(&self, to: WorkerId, datagram: &Datagram<'_>, out: &mut impl Output) {
         match out.hand_off(to, datagram) {
             Ok(()) => self.counters.increment(Counter::HandedOff),
@@ -537,28 +343,4 @@ impl Proxy {
             self.counters.increment(counter);
         }
     }
-
-    fn count_request(&self, method: Method) {
-        self.counters.increment(match method {
-            Method::Invite => Counter::RequestInvite,
-            Method::Ack => Counter::RequestAck,
-            Method::Bye => Counter::RequestBye,
-            Method::Cancel => Counter::RequestCancel,
-            Method::Register => Counter::RequestRegister,
-            Method::Options => Counter::RequestOptions,
-            Method::Prack
-            | Method::Update
-            | Method::Info
-            | Method::Subscribe
-            | Method::Notify
-            | Method::Refer
-            | Method::Message
-            | Method::Publish
-            | Method::Kdmq
-            | Method::Other => Counter::RequestOther,
-        });
-    }
 }
-
-/// What we say of ourselves.
-const OPTIONS_HEADERS: &[u8] = b"Accept: */*\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH\r\nSupported: path\r\n";

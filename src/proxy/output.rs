@@ -28,6 +28,12 @@ pub trait Output {
     /// [`ResolverFull`]; no answer will come.
     fn resolve(&mut self, question: &Question<'_>) -> Result<(), ResolverFull>;
 
+    /// Asks for a user's secrets. The answer comes later, as [`Notice::Subscriber`](super::Notice::Subscriber) with the same AoR.
+    ///
+    /// # Errors
+    /// [`StoreFull`]; no answer will come.
+    fn ask_subscriber(&mut self, question: &SubscriberQuestion<'_>) -> Result<(), StoreFull>;
+
     /// Whether a connection is open that a message to `flow`, of a connection-oriented transport, would take.
     fn is_connected(&self, flow: &Flow) -> bool;
 }
@@ -48,6 +54,21 @@ pub struct Question<'a> {
     /// The URI's transport parameter: with one there is no NAPTR.
     pub transport: Option<Transport>,
 }
+
+/// Who is a user, for digest authentication?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscriberQuestion<'a> {
+    /// The AoR, as the location has it; at most `limits::AOR_LEN_MAX` bytes.
+    pub aor: &'a [u8],
+    /// The user name.
+    pub user: &'a [u8],
+    /// The realm.
+    pub realm: &'a [u8],
+}
+
+/// The store has no room for a further question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreFull;
 
 /// The resolver has no room for a further question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -51,12 +51,12 @@ struct Routes<'a> {
 }
 
 impl Proxy {
-    /// Decides where `request` goes; contacts are left in `targets`.
+    /// Decides where `request` goes; contacts are left in `targets`. A sender who is trusted may go anywhere.
     pub(super) fn route<'a>(
         &self,
         now: Instant,
         request: &Message<'a>,
-        source: &Flow,
+        (source, is_trusted): (&Flow, bool),
         targets: &mut Targets,
     ) -> Result<Plan<'a>, Refusal<'static>> {
         let bad_uri = |_| Refusal::new(400);
@@ -85,7 +85,7 @@ impl Proxy {
             Way::Hop(hop)
         } else if let Some(dialog) = dialog {
             Way::Hop(self.hop_in_dialog(&dialog, &target, routes.listener)?)
-        } else if self.identity.is_peer(source.peer) {
+        } else if is_trusted {
             self.way_abroad(request, source, &target, routes.listener)?
         } else {
             return Err(refused(routes.is_forged));
@@ -95,6 +95,18 @@ impl Proxy {
             from_strict_router,
             way,
         })
+    }
+
+    /// Whether a request carries a token of the dialog that it says it is of.
+    pub(super) fn is_in_dialog(&self, request: &Message<'_>, source: &Flow) -> bool {
+        let Ok(uri) = Uri::parse(request.request_uri()) else {
+            return false;
+        };
+        if self.is_from_strict_router(request, &uri) {
+            return true;
+        }
+        let routes = self.own_routes(request, source.listener, false);
+        routes.is_ok_and(|routes| routes.dialog.is_some())
     }
 
     /// The next hop to a bound contact: where it registered from, or where its URI says.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::authenticate::AuthSettings;
 use crate::datagram::{ListenerId, Transport, WorkerId};
 use crate::limits::{FAILOVER, RING, TIMER_C, UDP_REQUEST_LEN_MAX};
 use crate::time::Duration;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub peers: Vec<IpNet>,
     /// Where requests of our users for foreign domains go, if somebody takes them.
     pub trunk: Option<Arc<Trunk>>,
+    /// How users prove who they are; none: nobody has to.
+    pub auth: Option<AuthSettings>,
     /// How long an INVITE branch may ring without news.
     pub timer_c: Duration,
     /// How long the contacts of one q ring before those of the next are tried.
@@ -94,6 +97,8 @@ pub struct Keys {
     pub branches: Vec<[u8; 16]>,
     /// Of the MAC in dialog tokens.
     pub tokens: Vec<[u8; 16]>,
+    /// Of the nonces of our challenges.
+    pub nonces: Vec<[u8; 16]>,
     /// Of the To tags of responses that we make ourselves.
     pub tags: Vec<[u8; 16]>,
 }
@@ -113,6 +118,7 @@ impl Settings {
             use_domain: false,
             peers: Vec::new(),
             trunk: None,
+            auth: None,
             timer_c: TIMER_C,
             ring: RING,
             failover: FAILOVER,

@@ -179,6 +179,7 @@ impl Cores {
                 branches: all("branches"),
                 tokens: all("tokens"),
                 tags: all("tags"),
+                nonces: all("nonces"),
             },
             listeners,
             domains: config.sip.domains.clone(),
@@ -189,6 +190,7 @@ impl Cores {
                 .flat_map(|peer| peer.addresses.iter().copied())
                 .collect(),
             trunk: trunk(config),
+            auth: None,
             timer_c: config.sip.timer_c,
             ring: config.sip.ring,
             failover: config.sip.failover,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::mailbox::{Kind, Mailbox};
 use crate::datagram::{Datagram, Flow, WorkerId};
 use crate::net::{self, Link, Transmitters};
-use crate::proxy::{MailboxFull, Output, Question, ResolverFull, SendError};
+use crate::proxy::{
+    MailboxFull, Output, Question, ResolverFull, SendError, StoreFull, SubscriberQuestion,
+};
 use crate::resolve::Desk;
 
 /// A worker's exit while one datagram is at work.
@@ -76,6 +78,10 @@ impl Output for Exit<'_> {
 
     fn resolve(&mut self, question: &Question<'_>) -> Result<(), ResolverFull> {
         self.desk.ask(question)
+    }
+
+    fn ask_subscriber(&mut self, _: &SubscriberQuestion<'_>) -> Result<(), StoreFull> {
+        Err(StoreFull)
     }
 
     fn is_connected(&self, flow: &Flow) -> bool {

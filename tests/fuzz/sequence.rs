@@ -12,7 +12,7 @@ use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{Registrar, RegistrarSettings};
 use strowger::proxy::{
     Keys, Listener, MailboxFull, Notice, Output, Proxy, Question, QuestionId, ResolverFull,
-    SendError, Settings,
+    SendError, Settings, StoreFull, SubscriberQuestion,
 };
 use strowger::sip::{self, HeaderName, Index, Parsed, Reply};
 use strowger::time::{Duration, Instant};
@@ -119,6 +119,10 @@ impl Output for Wire {
         Ok(())
     }
 
+    fn ask_subscriber(&mut self, _: &SubscriberQuestion<'_>) -> Result<(), StoreFull> {
+        Err(StoreFull)
+    }
+
     fn is_connected(&self, _: &Flow) -> bool {
         self.is_connected
     }
@@ -174,6 +178,7 @@ impl World {
             branches: vec![[3; 16]],
             tokens: vec![[4; 16]],
             tags: vec![[5; 16]],
+            nonces: vec![[6; 16]],
         };
         let listeners: Vec<Listener> = LISTENERS
             .iter()

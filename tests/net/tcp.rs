@@ -142,6 +142,7 @@ fn a_peer_that_sends_no_more_still_gets_its_answer() {
     }
     assert!(is_closed_orderly(&mut quick));
     stand.expect(Counter::TcpConnections, 1);
+    eventually("its end is noticed", || !stand.is_connected(local(&owed)));
     stand.skip(TCP_HALF_CLOSED_TIME + SECOND);
     assert!(is_closed_orderly(&mut owed));
     stand.expect(Counter::TcpClosedByPeer, 3);

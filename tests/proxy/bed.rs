@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use strowger::counters::{Counter, Counters};
 use strowger::datagram::{Datagram, Destination, Flow, ListenerId, Transport, WorkerId};
-use strowger::location::{Location, LocationSettings};
+use strowger::location::{Location, LocationSettings, Secrets};
 use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{Registrar, RegistrarSettings};
 use strowger::proxy::{
     Keys, Listener, MailboxFull, Notice, Output, Proxy, Question, QuestionId, ResolverFull,
-    SendError, Settings,
+    SendError, Settings, StoreFull, StoreSilent, SubscriberQuestion,
 };
 use strowger::time::{Duration, Instant};
 
@@ -38,6 +38,8 @@ struct Wire {
     dead: Vec<SocketAddr>,
     asked: VecDeque<(QuestionId, String)>,
     resolver_is_full: bool,
+    asked_for: VecDeque<Vec<u8>>,
+    store_is_full: bool,
     connected: Vec<SocketAddr>,
 }
 
@@ -80,6 +82,14 @@ impl Output for Wire {
         Ok(())
     }
 
+    fn ask_subscriber(&mut self, question: &SubscriberQuestion<'_>) -> Result<(), StoreFull> {
+        if self.store_is_full {
+            return Err(StoreFull);
+        }
+        self.asked_for.push_back(question.aor.to_vec());
+        Ok(())
+    }
+
     fn is_connected(&self, flow: &Flow) -> bool {
         flow.transport == Transport::Tcp && self.connected.contains(&flow.peer)
     }
@@ -104,6 +114,7 @@ impl Bed {
             branches: vec![[3; 16]],
             tokens: vec![[4; 16]],
             tags: vec![[5; 16]],
+            nonces: vec![[6; 16]],
         };
         let listener = |id, address: &str| Listener::new(ListenerId(id), addr(address));
         let listeners = vec![
@@ -282,6 +293,33 @@ impl Bed {
         self.notice(Notice::Resolved {
             id,
             destinations: &destinations,
+        });
+    }
+
+    /// The store takes no question from now on.
+    pub(crate) fn fill_store(&mut self) {
+        self.wire.store_is_full = true;
+    }
+
+    /// Takes the one user who was asked for.
+    #[track_caller]
+    pub(crate) fn asked_for(&mut self) -> String {
+        let asked = std::mem::take(&mut self.wire.asked_for);
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        String::from_utf8(asked[0].clone()).expect("a name")
+    }
+
+    /// Asserts that no user was asked for.
+    #[track_caller]
+    pub(crate) fn asked_for_none(&self) {
+        assert!(self.wire.asked_for.is_empty(), "{:?}", self.wire.asked_for);
+    }
+
+    /// The store says what it knows of a user.
+    pub(crate) fn tell(&mut self, aor: &str, found: Result<Option<Secrets>, StoreSilent>) {
+        self.notice(Notice::Subscriber {
+            aor: aor.as_bytes(),
+            found,
         });
     }
 

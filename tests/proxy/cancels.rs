@@ -100,3 +100,22 @@ fn timer_c_cancels_a_branch_that_rings_for_ever() {
     bed.wait(T1_64 + T1_64);
     bed.assert_empty();
 }
+
+#[test]
+fn at_the_bound_of_transactions_a_cancel_goes_out_once_and_the_branch_ends_all_the_same() {
+    let mut bed = Bed::with_settings(1, |settings| settings.transactions_max = 2);
+    bed.register("bob", BOB);
+    bed.receive(ALICE, &invite());
+    let relayed = bed.sent_two().1;
+    bed.receive(BOB, &relayed.answer(180, ""));
+    bed.sent();
+    bed.receive(ALICE, &cancel());
+    let (ok, cancelled) = bed.sent_two();
+    assert_eq!(ok.status(), 200);
+    assert!(cancelled.start_line().starts_with("CANCEL"));
+    bed.wait(T1_64 + Duration::from_secs(1));
+    assert_eq!(bed.sent().first().map(Sent::status), Some(487));
+    bed.wait(T1_64 + T1_64);
+    bed.sent();
+    bed.assert_empty();
+}

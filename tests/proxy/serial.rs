@@ -240,3 +240,27 @@ fn a_breadth_of_one_is_tried_one_after_the_other_and_none_is_refused() {
     assert_eq!(bed.sent_one().status(), 440);
     assert_eq!(bed.count(Counter::RefusedMaxBreadth), 1);
 }
+
+#[test]
+fn a_desk_that_was_silent_when_the_caller_gave_up_is_cancelled_when_it_rings_at_last() {
+    let mut bed = Bed::new();
+    let desk = ring_desk(&mut bed);
+    bed.receive(ALICE, &invite().replace("INVITE", "CANCEL"));
+    assert_eq!(bed.sent_one().status(), 200);
+    // Longer than the next contact would have waited, and still within Timer B.
+    bed.wait(Duration::from_secs(25));
+    let repeated = bed.sent();
+    assert!(
+        repeated.iter().all(|sent| sent.to() == DESK),
+        "{repeated:#?}"
+    );
+    bed.receive(DESK, &desk.answer(180, ""));
+    let (cancel, ringing) = bed.sent_two();
+    assert!(cancel.start_line().starts_with("CANCEL"));
+    assert_eq!((cancel.to().as_str(), ringing.status()), (DESK, 180));
+    bed.receive(DESK, &desk.answer(487, ""));
+    assert_eq!(bed.sent_two().1.status(), 487);
+    bed.wait(T1_64 + T1_64);
+    bed.sent();
+    bed.assert_empty();
+}

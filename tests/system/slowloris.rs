@@ -41,31 +41,42 @@ fn calls_do_not_feel_five_thousand_slow_connections() {
     let (mut without, mut with) = (Vec::new(), Vec::new());
     // Whatever is slow at first is not measured.
     measure(&bed);
-    for _ in 0..RUNS {
-        without.push(measure(&bed));
-        let answers = under_attack(&bed, Persistence::ComesAgain, || {
-            server.wait_for("they are let in", SOON, |metrics| {
-                open(metrics) == CONNECTIONS
-            });
-            let answers = measure(&bed);
-            let metrics = server.metrics();
-            assert!(
-                open(&metrics) >= CONNECTIONS - CONNECTIONS / 10,
-                "they were there\n{metrics}"
-            );
-            answers
-        });
-        with.push(answers);
-        server.wait_for("they are gone", SOON, |metrics| open(metrics) == 0);
+    for round in 1..=ROUNDS_MAX {
+        for _ in 0..RUNS {
+            without.push(measure(&bed));
+            with.push(measure_beside(&bed, &server));
+        }
+        let (alone, beside) = (median(&mut without), median(&mut with));
+        println!(
+            "p99 of INVITE to 200: {alone:?} alone, {beside:?} beside {CONNECTIONS} slow connections ({} runs each)",
+            with.len()
+        );
+        if beside <= alone.mul_f64(RATIO_MAX) + SLACK {
+            return;
+        }
+        assert!(
+            round < ROUNDS_MAX,
+            "{beside:?} beside them, {alone:?} alone"
+        );
     }
-    let (without, with) = (median(&mut without), median(&mut with));
-    println!(
-        "p99 of INVITE to 200: {without:?} alone, {with:?} beside {CONNECTIONS} slow connections"
-    );
-    assert!(
-        with <= without.mul_f64(RATIO_MAX) + SLACK,
-        "{with:?} beside them, {without:?} alone"
-    );
+}
+
+/// Calls for a while beside the slow connections.
+fn measure_beside(bed: &Bed, server: &Server<'_>) -> Answers {
+    let answers = under_attack(bed, Persistence::ComesAgain, || {
+        server.wait_for("they are let in", SOON, |metrics| {
+            open(metrics) == CONNECTIONS
+        });
+        let answers = measure(bed);
+        let metrics = server.metrics();
+        assert!(
+            open(&metrics) >= CONNECTIONS - CONNECTIONS / 10,
+            "they were there\n{metrics}"
+        );
+        answers
+    });
+    server.wait_for("they are gone", SOON, |metrics| open(metrics) == 0);
+    answers
 }
 
 #[test]
@@ -220,7 +231,10 @@ fn shed(metrics: &Metrics) -> u64 {
 }
 
 const CONNECTIONS: u64 = 5_000;
+/// Interleaved runs, with them and without.
 const RUNS: usize = 5;
+/// What another program does to one run is not held against the server: then there are as many runs again, and all are judged.
+const ROUNDS_MAX: usize = 2;
 /// Calls a second.
 const RATE: u32 = 200;
 const SPAN: Duration = Duration::from_secs(4);

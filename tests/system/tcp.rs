@@ -105,6 +105,93 @@ fn a_caller_over_tcp_reaches_phones_over_udp() {
 }
 
 #[test]
+fn callers_over_udp_and_over_tcp_reach_phones_over_tcp() {
+    let (bed, scratch) = (Bed::two_queues(), Scratch::new());
+    let configuration = configuration(&bed, Family::V4, Backend::Driver, 2);
+    let server = Server::start(&bed.server, &scratch, &configuration);
+    let link = bed.link();
+    let phones = &phones::groups(link, Family::V4, 0..CALLS, 1)[0];
+    let users = phones.users(&scratch, |_| "register".to_owned());
+    Sipp::new(
+        &link.phones,
+        &scratch,
+        "register",
+        phones.address,
+        phones.server,
+    )
+    .users(&users)
+    .calls(CALLS, 500)
+    .key("contact", &format!("{};transport=tcp", phones.address))
+    .run(phones::PATIENCE)
+    .assert_clean();
+    for mode in ["u1", "t1"] {
+        let callee = phones.callee(link, &scratch, "callee", CALLS);
+        let callee = callee.argument("-t").argument("t1").start();
+        std::thread::sleep(phones::LISTENING);
+        phones
+            .caller(link, &scratch, "caller", phones::CALLER_PORT, CALLS, 100)
+            .hold(Duration::from_millis(100))
+            .argument("-t")
+            .argument(mode)
+            .run(phones::PATIENCE)
+            .assert_clean();
+        callee.conclude(phones::AFTERWARDS).assert_clean();
+    }
+    let metrics = server.metrics();
+    assert_eq!(
+        metrics.sum("strowger_tcp_connections_opened_total", "by=\"us\""),
+        2,
+        "one for each callee, used for all calls\n{metrics}"
+    );
+    assert_eq!(metrics.sum("strowger_tcp_undelivered_total", ""), 0);
+}
+
+#[test]
+fn a_phone_that_is_gone_is_noticed_at_once() {
+    let (bed, scratch) = (Bed::two_queues(), Scratch::new());
+    let configuration = configuration(&bed, Family::V4, Backend::Udp, 2);
+    let server = Server::start(&bed.server, &scratch, &configuration);
+    let link = bed.link();
+    let sip = link.sip(Family::V4);
+    link.phones.inside(|| {
+        let mut peer = connect(sip);
+        // Its Via tells the truth, so that it is no phone behind a NAT, which would be sought where it came from.
+        let via = link.phone(Family::V4).to_string();
+        // Nobody listens there: its kernel refuses.
+        let contact = format!("<sip:a@{}:5999;transport=tcp>", link.phone(Family::V4));
+        let register = options(sip, 1)
+            .replace("192.0.2.9", &via)
+            .replace("OPTIONS", "REGISTER")
+            .replace(
+                "Content-Length",
+                &format!("Contact: {contact}\r\nContent-Length"),
+            );
+        write(&mut peer, register);
+        assert_eq!(statuses(&mut peer, 1), ["200"]);
+        // Nor is the connection there any more that it registered by.
+        drop(peer);
+        server.wait_for("it is closed", SOON, |metrics| {
+            metrics.sum("strowger_tcp_connections", "") == 0
+        });
+        let mut peer = connect(sip);
+        let begun = Instant::now();
+        let message = options(sip, 2)
+            .replace(&format!("OPTIONS sip:{sip}"), "MESSAGE sip:a@example.com")
+            .replace("OPTIONS", "MESSAGE");
+        write(&mut peer, message);
+        let status = statuses(&mut peer, 1);
+        assert!(
+            begun.elapsed() < Duration::from_secs(3) && status[0].starts_with(['4', '5']),
+            "{status:?} after {:?}",
+            begun.elapsed()
+        );
+    });
+    server.wait_for("the refusal is counted", SOON, |metrics| {
+        closed(metrics, "connect_refused") > 0
+    });
+}
+
+#[test]
 fn a_stream_is_read_however_it_comes() {
     let (bed, scratch) = (Bed::two_queues(), Scratch::new());
     let configuration = configuration(&bed, Family::V4, Backend::Udp, 2);
@@ -135,7 +222,9 @@ fn a_stream_is_read_however_it_comes() {
         peer.shutdown(std::net::Shutdown::Write).expect("connected");
         assert_eq!(statuses(&mut peer, 1), ["200"]);
     });
-    let metrics = server.metrics();
+    let metrics = server.wait_for("all of them end", SOON, |metrics| {
+        metrics.sum("strowger_tcp_connections", "") == 0
+    });
     assert_eq!(metrics.sum("strowger_keepalives_total", "kind=\"ping\""), 2);
     assert_eq!(
         metrics.sum("strowger_messages_received_total", ""),
@@ -217,7 +306,7 @@ fn a_peer_that_does_not_read_its_answers_is_closed_and_harms_nobody() {
         }
         assert!(greedy.is_empty(), "{} are still there", greedy.len());
         assert!(
-            asked > 10 && slowest < Duration::from_secs(1),
+            asked > 10 && slowest < Duration::from_secs(5),
             "{asked} asked, the slowest took {slowest:?}"
         );
     });

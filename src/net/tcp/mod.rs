@@ -27,6 +27,7 @@ use self::outbox::Outbox;
 use self::reactor::Reactor;
 use self::roster::Roster;
 use super::error::NetError;
+use super::open::patiently;
 use crate::counters::Counters;
 use crate::datagram::{Datagram, Flow, ListenerId, WorkerId};
 use crate::time::{Duration, Instant};
@@ -107,7 +108,12 @@ impl Tcp {
         let listeners: Vec<Listener> = listeners
             .iter()
             .map(|(id, address)| {
-                Listener::bind(*id, *address).map_err(|source| NetError::Tcp {
+                // A predecessor that was killed a moment ago may still hold it.
+                let bound = patiently(
+                    || Listener::bind(*id, *address),
+                    |error| error.kind() == io::ErrorKind::AddrInUse,
+                );
+                bound.map_err(|source| NetError::Tcp {
                     address: *address,
                     source,
                 })
