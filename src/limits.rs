@@ -97,7 +97,7 @@ pub const TOMBSTONE: Duration = T1_64;
 // --- store (store/) ----------------------------------------------------------------------------------------------
 
 /// Rows of one batch, which is one transaction of the database. More: the next batch.
-pub const STORE_BATCH_ROWS: usize = 2_048;
+pub const STORE_BATCH_ROWS: usize = 8_192;
 /// Batches of one worker: one is filled while another is with the database. None free: what changes waits in the location.
 pub const STORE_BATCHES: usize = 2;
 /// Batches of rows on their way into the location, for each worker. None free: reading waits.

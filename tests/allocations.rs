@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use strowger::counters::Counters;
 use strowger::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
-use strowger::location::{Location, LocationSettings, SweepCursor, Targets};
+use strowger::location::{
+    Change, Location, LocationSettings, Registration, Rows, SweepCursor, Taken, Targets,
+};
 use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{RegisterScratch, Registrar, RegistrarSettings};
 use strowger::proxy::{
@@ -145,6 +147,57 @@ fn register(user: u32, call_id: &str, cseq: u32, expires_s: u32) -> Vec<u8> {
 fn the_allocator_counts() {
     assert_eq!(allocations_in(|| drop(vec![0_u8; 100])), 1);
     assert_eq!(allocations_in(|| ()), 0);
+}
+
+#[test]
+fn changes_are_copied_out_for_the_store_and_settled_without_an_allocation() {
+    let settings = LocationSettings {
+        hash_key: [1; 16],
+        bindings_max: 10_000,
+        contacts_max: 10,
+    };
+    let location = Location::new(&settings).with_store(b"uloc-0-1-", false);
+    let mut targets = Targets::new();
+    let (mut rows, mut taken) = (Rows::with_capacity(500), Taken::new());
+    let mut cursor = SweepCursor::new(0, 1);
+    let mut round = |cseq: u32| {
+        for user in 0..200_u32 {
+            let mut aor = *b"user0000";
+            for (place, digit) in [1_000, 100, 10, 1].into_iter().enumerate() {
+                aor[4 + place] = b'0' + u8::try_from(user / digit % 10).expect("a digit");
+            }
+            let registration = Registration {
+                call_id: b"a-call-id@10.0.0.5",
+                cseq,
+                user_agent: b"Phone/1.0",
+                path: b"",
+                flow: flow(),
+            };
+            let change = Change {
+                uri: b"sip:user@10.0.0.5:5060",
+                expires: Duration::from_secs(600),
+                q: None,
+                received: true,
+                instance: b"",
+                reg_id: 0,
+            };
+            let applied = location.apply(START, &aor, &registration, &[change], &mut targets);
+            assert_eq!(applied.0, Ok(()));
+        }
+        loop {
+            let _ = location.collect(START, &mut cursor, &mut rows, &mut taken, 500);
+            if cursor.is_at_start() {
+                break;
+            }
+        }
+        assert_eq!(rows.len(), 200);
+        assert_eq!(location.settle(&rows, &mut taken, true, 0, 500), None);
+        rows.clear();
+    };
+    round(1);
+    round(2);
+    assert_eq!(allocations_in(|| round(3)), 0);
+    assert_eq!(location.waiting(None), 0);
 }
 
 #[test]

@@ -65,6 +65,9 @@ pub enum StoreError {
         "[store] url: {0}; give the user that runs strowger a folder that it may write, or write url = \"none\""
     )]
     File(String),
+    /// The database does not do it.
+    #[error("{0}")]
+    Database(String),
     /// The URL is none of Postgres'.
     #[error("[store] url: {0}")]
     Url(tokio_postgres::Error),
@@ -246,6 +249,28 @@ impl StoreThread {
             }
         }
     }
+}
+
+/// Makes the tables that are not there, and sees that the others are of the right version. A running server is not disturbed.
+///
+/// # Errors
+/// What the database refuses, or what is wrong with a table.
+pub fn migrate(database: &Database) -> Result<(), StoreError> {
+    let frame = Frame {
+        listeners: Vec::new(),
+        use_domain: false,
+        server_id: 0,
+    };
+    let migrated = match database {
+        Database::Sqlite(path) => Sqlite::new(path, frame).connect().map(drop),
+        Database::Postgres(url) => {
+            let config = url.parse().map_err(StoreError::Url)?;
+            Postgres::new(config, frame)
+                .map_err(StoreError::Thread)?
+                .migrate()
+        }
+    };
+    migrated.map_err(|error| StoreError::Database(error.to_string()))
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {

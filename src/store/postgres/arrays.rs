@@ -47,17 +47,29 @@ pub(super) struct Moment(i64);
 impl<'a> Arrays<'a> {
     pub(super) fn of(rows: &'a Rows, frame: &Frame) -> Self {
         let mut arrays = Self::default();
+        let (mut insert, mut update) = (Vec::new(), Vec::new());
         for row in rows.iter() {
             if row.work == Work::Delete {
                 arrays.delete.extend(std::str::from_utf8(row.ruid).ok());
                 continue;
             }
             match frame.columns(&row) {
-                Ok(columns) if row.work == Work::Update => arrays.update.push(columns),
-                Ok(columns) => arrays.insert.push(columns),
+                Ok(columns) if row.work == Work::Update => update.push(columns),
+                Ok(columns) => insert.push(columns),
                 Err(_) => arrays.unstorable += 1,
             }
         }
+        // What lies together in the table and its indexes is done together: a known row where its name leads, a new one where its
+        // user does.
+        update.sort_unstable_by_key(|columns| columns.ruid);
+        insert.sort_unstable_by_key(|columns| columns.username);
+        arrays.delete.sort_unstable();
+        update
+            .into_iter()
+            .for_each(|columns| arrays.update.push(columns));
+        insert
+            .into_iter()
+            .for_each(|columns| arrays.insert.push(columns));
         arrays
     }
 }

@@ -61,6 +61,11 @@ impl Postgres {
         })
     }
 
+    /// Makes the tables that are not there.
+    pub(super) fn migrate(&self) -> Result<(), EngineError> {
+        within(&self.runtime, ANSWER_TIME, session::migrate(&self.config))
+    }
+
     fn session(&self) -> Result<&Session, EngineError> {
         let lost = || EngineError::Unreachable("not connected".to_owned());
         self.session.as_ref().ok_or_else(lost)

@@ -243,6 +243,14 @@ impl Drop for Link {
     }
 }
 
+/// Makes the tables that are not there, and sees that the others are of the right version; what a running server does may go on.
+pub(super) async fn migrate(config: &Config) -> Result<(), EngineError> {
+    let fails = |error: Error| engine_error(&error);
+    let link = Link::open(config).await.map_err(fails)?;
+    make_tables(&link.client).await.map_err(fails)?;
+    check_tables(&link.client).await
+}
+
 /// Takes the node's lock. Whoever else holds it may still be writing.
 async fn lock(
     client: &Client,

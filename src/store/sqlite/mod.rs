@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::types::{ToSql, ValueRef};
-use rusqlite::{
-    Connection, ErrorCode, OptionalExtension, Row as SqlRow, Transaction, named_params,
-};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row as SqlRow, Transaction};
 
 pub(super) use self::directory::SqliteDirectory;
 use super::columns::{Columns, Frame};
@@ -169,6 +167,8 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     // What a commit says is on the disk is on the disk; in WAL mode that is one sync a batch.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", CACHE_KIB)?;
+    // A batch of the largest size does not bring the whole log back into the file each time.
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.set_prepared_statement_cache_capacity(16);
     Ok(())
 }
@@ -233,7 +233,14 @@ fn write_rows(
     let mut update = transaction.prepare_cached(UPDATE)?;
     let mut delete = transaction.prepare_cached(DELETE)?;
     let mut written = Written::default();
-    for row in rows.iter() {
+    // What lies together in the table and its indexes is done together: a known row where its name leads, a new one where its user
+    // does.
+    let mut sorted: Vec<Row<'_>> = rows.iter().collect();
+    sorted.sort_unstable_by_key(|row| match row.work {
+        Work::Insert => (true, row.aor),
+        Work::Update | Work::Delete | Work::Load | Work::Complete => (false, row.ruid),
+    });
+    for row in sorted {
         if row.work == Work::Delete {
             if let Ok(ruid) = std::str::from_utf8(row.ruid) {
                 delete.execute([ruid])?;
@@ -244,37 +251,32 @@ fn write_rows(
             written.unstorable += 1;
             continue;
         };
-        let known: &[(&str, &dyn ToSql)] = named_params! {
-            ":ruid": columns.ruid,
-            ":contact": columns.contact,
-            ":received": columns.received,
-            ":path": columns.path,
-            ":expires": julian(columns.expires_s),
-            ":q": columns.q,
-            ":callid": columns.call_id,
-            ":cseq": columns.cseq,
-            ":last_modified": julian(columns.modified_s),
-            ":user_agent": columns.user_agent,
-            ":socket": columns.socket,
-            ":instance": columns.instance,
-            ":reg_id": columns.reg_id,
-            ":server_id": frame.server_id,
-        };
+        let (expires, modified) = (julian(columns.expires_s), julian(columns.modified_s));
+        let values: [&dyn ToSql; 16] = [
+            &columns.ruid,
+            &columns.contact,
+            &columns.received,
+            &columns.path,
+            &expires,
+            &columns.q,
+            &columns.call_id,
+            &columns.cseq,
+            &modified,
+            &columns.user_agent,
+            &columns.socket,
+            &columns.instance,
+            &columns.reg_id,
+            &frame.server_id,
+            &columns.username,
+            &columns.domain,
+        ];
         if row.work == Work::Update {
-            if update.execute(known)? > 0 {
+            if update.execute(&values[..UPDATED])? > 0 {
                 continue;
             }
             written.missed += 1;
         }
-        let whole: Vec<(&str, &dyn ToSql)> = known
-            .iter()
-            .copied()
-            .chain([
-                (":username", &columns.username as &dyn ToSql),
-                (":domain", &columns.domain),
-            ])
-            .collect();
-        insert.execute(whole.as_slice())?;
+        insert.execute(&values[..])?;
     }
     Ok(written)
 }
@@ -338,21 +340,23 @@ fn inode(path: &Path) -> Option<(u64, u64)> {
 const JULIAN_1970: f64 = 2_440_587.5;
 /// How long another writer is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pages of the log, 4 KiB each, before they are brought back into the file.
+const CHECKPOINT_PAGES: i64 = 16_384;
 /// Memory for pages, in KiB, negative as SQLite wants it.
 const CACHE_KIB: i64 = -65_536;
 
-const INSERT: &str = "INSERT INTO location (ruid, username, domain, contact, received, path, expires, q, callid, cseq, \
-    last_modified, user_agent, socket, instance, reg_id, server_id, connection_id) \
-    VALUES (:ruid, :username, :domain, :contact, :received, :path, :expires, :q, :callid, :cseq, :last_modified, :user_agent, \
-    :socket, :instance, :reg_id, :server_id, -1) \
+const INSERT: &str = "INSERT INTO location (ruid, contact, received, path, expires, q, callid, cseq, last_modified, user_agent, socket, \
+    instance, reg_id, server_id, username, domain, connection_id) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, -1) \
     ON CONFLICT (ruid) DO UPDATE SET contact = excluded.contact, received = excluded.received, path = excluded.path, \
     expires = excluded.expires, q = excluded.q, callid = excluded.callid, cseq = excluded.cseq, \
     last_modified = excluded.last_modified, user_agent = excluded.user_agent, socket = excluded.socket, \
     instance = excluded.instance, reg_id = excluded.reg_id, server_id = excluded.server_id \
     WHERE location.last_modified <= excluded.last_modified";
-const UPDATE: &str = "UPDATE location SET contact = :contact, received = :received, path = :path, expires = :expires, q = :q, \
-    callid = :callid, cseq = :cseq, last_modified = :last_modified, user_agent = :user_agent, socket = :socket, \
-    instance = :instance, reg_id = :reg_id, server_id = :server_id WHERE ruid = :ruid";
+const UPDATE: &str = "UPDATE location SET contact = ?2, received = ?3, path = ?4, expires = ?5, q = ?6, callid = ?7, cseq = ?8, \
+    last_modified = ?9, user_agent = ?10, socket = ?11, instance = ?12, reg_id = ?13, server_id = ?14 WHERE ruid = ?1";
+/// Of the values of [`INSERT`], those that [`UPDATE`] takes.
+const UPDATED: usize = 14;
 const COUNT: &str = "UPDATE strowger_node SET batches = batches + 1 WHERE server_id = ?";
 const DELETE: &str = "DELETE FROM location WHERE ruid = ?";
 const SELECT: &str = "SELECT ruid, username, domain, contact, received, path, \
