@@ -37,7 +37,7 @@ pub use mistake::{Located, Mistake, Mistakes};
 pub use peer::Peer;
 pub use registrar::Registrar;
 pub use sip::Sip;
-pub use store::Store;
+pub use store::{Store, StoreUrl};
 pub use workers::Workers;
 
 use mistake::Notes;
@@ -137,14 +137,14 @@ impl Config {
         let peers = peer::read(&mut root);
         let dns = dns::read(&mut root);
         let registrar = registrar::read(&mut root);
-        let store = store::read(&mut root);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let store = store::read(&mut root, folder);
         auth::read(&mut root);
         let limits = limits::read(&mut root);
         cluster::read(&mut root);
         let mut admin = admin::read(&mut root, &listen);
         root.finish();
 
-        let folder = path.parent().unwrap_or(Path::new(""));
         sip.secret_file = folder.join(&sip.secret_file);
         if let Some(token_file) = admin.as_mut().and_then(|admin| admin.token_file.as_mut()) {
             *token_file = folder.join(&*token_file);

@@ -149,6 +149,33 @@ counters! {
         RefusedWaiting "cause" "slow_path",
         RefusedUnresolvable "cause" "unresolvable",
     }
+    counter "store_rows" "rows in committed batches, by what was done" {
+        StoreInserted "work" "insert",
+        StoreUpdated "work" "update",
+        StoreDeleted "work" "delete",
+    }
+    counter "store_batches" "batches brought to the database, by outcome" {
+        StoreCommitted "outcome" "committed",
+        StoreFailed "outcome" "failed",
+    }
+    counter "store_flush_micros" "microseconds that committed batches took in the database" {
+        StoreFlushMicros "" "",
+    }
+    counter "store_errors" "failures of the database, by kind" {
+        StoreErrorUnreachable "kind" "unreachable",
+        StoreErrorRefused "kind" "refused",
+        StoreErrorUnfit "kind" "unfit",
+    }
+    counter "store_rows_missed" "rows that were to be changed and were not there: written anew" {
+        StoreMissed "" "",
+    }
+    counter "store_rows_unstorable" "bindings that live in memory alone, since no row can hold them" {
+        StoreUnstorable "" "",
+    }
+    counter "store_rows_loaded" "rows read at the start, by what they were" {
+        StoreLoaded "kind" "live",
+        StoreExpired "kind" "expired",
+    }
     counter "authentications" "credentials checked and challenges given, by outcome" {
         Authenticated "outcome" "proven",
         AuthenticatedFromMemory "outcome" "secrets_prolonged",

@@ -27,6 +27,7 @@ pub mod resolve;
 pub mod scan;
 pub mod secret;
 pub mod sip;
+pub mod store;
 pub mod time;
 pub mod timer;
 pub mod transaction;

@@ -94,6 +94,27 @@ pub const NONCES_MAX: usize = 4;
 /// How long a removed binding keeps its (Call-ID, CSeq), so that a late duplicate cannot revive it (64*T1).
 pub const TOMBSTONE: Duration = T1_64;
 
+// --- store (store/) ----------------------------------------------------------------------------------------------
+
+/// Rows of one batch, which is one transaction of the database. More: the next batch.
+pub const STORE_BATCH_ROWS: usize = 2_048;
+/// Batches of one worker: one is filled while another is with the database. None free: what changes waits in the location.
+pub const STORE_BATCHES: usize = 2;
+/// Batches of rows on their way into the location, for each worker. None free: reading waits.
+pub const STORE_LOADS: usize = 2;
+/// Rows that a worker copies out, settles or lets in between two turns, so that no message waits for a batch.
+pub const STORE_SLICE_ROWS: usize = 128;
+/// Rows that had expired before the start and are deleted at one time, so that no batch waits long.
+pub const STORE_PURGE_ROWS: usize = 1_000;
+/// How long, after all bindings were written anew since the table had lost rows, a further loss is mended row by row.
+pub const STORE_RELIST_INTERVAL: Duration = Duration::from_secs(60);
+/// How long the database may take for an answer. Longer: the connection is given up, and what was under way waits again.
+pub const STORE_ANSWER_TIME: Duration = Duration::from_secs(10);
+/// How long the database may say nothing while its rows are read. Longer: reading begins anew.
+pub const STORE_LOAD_SILENCE: Duration = Duration::from_secs(30);
+/// How long the last changes may take to be written when the process ends. Longer: they are lost, and the log says so.
+pub const STORE_STOP_TIME: Duration = Duration::from_secs(10);
+
 // --- workers (worker/) -------------------------------------------------------------------------------------------
 
 /// Workers of one process.

@@ -54,7 +54,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Write a first configuration: every IPv4 address, no authentication, bindings in memory, metrics on loopback
+    /// Write a first configuration: every IPv4 address, no authentication, bindings in a file of SQLite's, metrics on loopback
     ///
     /// A file that is there already is left alone.
     Init {

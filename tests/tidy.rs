@@ -21,7 +21,7 @@ fn rank(module: &str) -> Option<u8> {
         "sip" | "wire" | "timer" => Some(1),
         "transaction" | "location" | "auth" => Some(2),
         "proxy" => Some(3),
-        "net" | "admin" | "resolve" => Some(4),
+        "net" | "admin" | "resolve" | "store" => Some(4),
         "worker" | "doctor" => Some(5),
         "lib" | "main" => Some(6),
         _ => None,

@@ -1,62 +1,82 @@
-//! `[store]`: where bindings outlive the process. This version keeps them in memory alone, and says so.
+//! `[store]`: where bindings outlive the process.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 use super::section::Section;
+use crate::time::Duration;
 
-/// The durable store: what this version can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Store {
-    /// Nothing was asked for: the default of later versions does not exist yet, so there is a warning at start.
-    #[default]
-    Unstated,
-    /// `url = "none"`: bindings are not to outlive the process.
-    None,
+/// The durable store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// Which.
+    pub url: StoreUrl,
+    /// How long a change waits at most for its batch, with the database healthy.
+    pub flush: Duration,
 }
 
-/// Reads `[store]`, and refuses what this version could only pretend to do.
-pub(super) fn read(root: &mut Section<'_>) -> Store {
+/// Which store.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// None: bindings do not outlive the process.
+    None,
+    /// A file of SQLite's.
+    Sqlite(PathBuf),
+    /// A database of Postgres', by its URL, which may hold a password.
+    Postgres(String),
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(_) => f.write_str("postgres"),
+        }
+    }
+}
+
+/// Reads `[store]`; the file of SQLite's is relative to `folder`.
+pub(super) fn read(root: &mut Section<'_>, folder: &Path) -> Store {
     let mut section = root.section("store");
     let url = section.parsed("url", engine);
     let ack = section.choice("ack", &[("relaxed", false), ("committed", true)]);
     let flush_ms = section.number("flush_ms", 1..=60_000);
-    // The embedded default is warned about, written out or not; what was chosen instead of it is not pretended.
-    if let Some(url) = url.filter(|url| url.value == Engine::Postgres) {
-        section.mistake(url.at, "url", "a store is not in this version: bindings are held in memory alone; write url = \"none\"");
-    }
     if let Some(ack) = ack.filter(|ack| ack.value) {
         section.mistake(
             ack.at,
             "ack",
-            "\"committed\" needs a store, which is not in this version; remove it",
+            "\"committed\" is not in this version; remove it",
         );
     }
-    let store = match url.map(|url| url.value) {
-        Some(Engine::None | Engine::Postgres) => Store::None,
-        Some(Engine::Sqlite) | None => Store::Unstated,
+    let url = match url.map(|url| url.value) {
+        Some(Engine::None) => StoreUrl::None,
+        Some(Engine::Postgres(url)) => StoreUrl::Postgres(url),
+        Some(Engine::Sqlite(file)) => StoreUrl::Sqlite(folder.join(file)),
+        None => StoreUrl::Sqlite(folder.join(FILE_DEFAULT)),
     };
-    let is_unread = url.is_none() && section.has("url");
-    if store == Store::Unstated && !is_unread {
-        let text = "[store] url: this version has no store: bindings are held in memory and do not outlive a restart";
-        section.notes.warning_about_file(text);
-    }
-    if let Some(flush_ms) = flush_ms {
+    if let Some(flush_ms) = flush_ms.as_ref().filter(|_| url == StoreUrl::None) {
         section.warning(flush_ms.at, "flush_ms", "has no effect without a store");
     }
     section.finish();
-    store
+    Store {
+        url,
+        flush: Duration::from_millis(flush_ms.map_or(FLUSH_MS_DEFAULT, |flush_ms| flush_ms.value)),
+    }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Engine {
     None,
-    Sqlite,
-    Postgres,
+    Sqlite(PathBuf),
+    Postgres(String),
 }
 
 fn engine(url: &str) -> Result<Engine, String> {
     match url.split_once(':') {
         None if url == "none" => Ok(Engine::None),
-        Some(("sqlite", file)) if !file.is_empty() => Ok(Engine::Sqlite),
-        Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Ok(Engine::Postgres),
+        Some(("sqlite", file)) if !file.is_empty() => Ok(Engine::Sqlite(file.into())),
+        Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => postgres(url),
         // The text itself is not shown: it may hold a password.
         _ => Err(
             "is no store; write \"none\", \"sqlite:FILE\" or \"postgres://HOST/DATABASE\""
@@ -65,54 +85,90 @@ fn engine(url: &str) -> Result<Engine, String> {
     }
 }
 
+/// Checks a URL of Postgres' as far as can be told without the server. What is wrong is told without the text.
+fn postgres(url: &str) -> Result<Engine, String> {
+    let config: tokio_postgres::Config = url.parse().map_err(|_| {
+        "cannot be read as postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE".to_owned()
+    })?;
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err("names no host; write postgres://HOST/DATABASE".to_owned());
+    }
+    if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
+        return Err(
+            "asks for TLS, which this version does not speak to Postgres; remove sslmode"
+                .to_owned(),
+        );
+    }
+    Ok(Engine::Postgres(url.to_owned()))
+}
+
+/// The embedded default, beside the configuration.
+const FILE_DEFAULT: &str = "strowger.db";
+const FLUSH_MS_DEFAULT: u64 = 100;
+
 #[cfg(test)]
 mod tests {
     use super::super::Config;
-    use super::Store;
+    use super::*;
 
     fn parse(store: &str) -> Result<Config, String> {
         let text = format!("[[listen]]\naddress = \"192.0.2.1:5060\"\n{store}");
-        Config::parse("t".as_ref(), &text).map_err(|mistakes| mistakes.to_string())
-    }
-
-    fn warns(config: &Config) -> bool {
-        config
-            .warnings
-            .iter()
-            .any(|warning| warning.text.contains("do not outlive a restart"))
+        Config::parse("/etc/strowger/t.toml".as_ref(), &text)
+            .map_err(|mistakes| mistakes.to_string())
     }
 
     #[test]
-    fn bindings_in_memory_are_warned_about_unless_asked_for() {
-        assert!(warns(&parse("").expect("good")));
-        let config = parse("[store]\nurl = \"none\"\n").expect("good");
-        assert_eq!(config.store, Store::None);
-        assert!(!warns(&config));
+    fn the_default_is_a_file_beside_the_configuration() {
+        let store = parse("").expect("good").store;
+        assert_eq!(
+            store.url,
+            StoreUrl::Sqlite("/etc/strowger/strowger.db".into())
+        );
+        assert_eq!(store.flush, Duration::from_millis(100));
+        let store = parse("[store]\nurl = \"sqlite:/var/lib/s.db\"\nflush_ms = 20\n")
+            .expect("good")
+            .store;
+        assert_eq!(store.url, StoreUrl::Sqlite("/var/lib/s.db".into()));
+        assert_eq!(store.flush, Duration::from_millis(20));
     }
 
     #[test]
-    fn a_store_is_refused_and_not_pretended() {
-        assert!(warns(
-            &parse("[store]\nurl = \"sqlite:strowger.db\"\n").expect("the default")
-        ));
+    fn a_server_without_a_store_says_so_itself() {
+        let config = parse("[store]\nurl = \"none\"\nflush_ms = 20\n").expect("good");
+        assert_eq!(config.store.url, StoreUrl::None);
         assert!(
-            parse("[store]\nurl = \"postgres://u:secret@h/d\"\n")
-                .expect_err("no store")
-                .contains("not in this")
+            config
+                .warnings
+                .iter()
+                .any(|warning| warning.text.contains("no effect"))
         );
-        assert!(
-            parse("[store]\nack = \"committed\"\n")
-                .expect_err("no store")
-                .contains("not in this version")
-        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_and_not_pretended() {
+        let refused = parse("[store]\nack = \"committed\"\n").expect_err("not yet");
+        assert!(refused.contains("not in this version"));
+    }
+
+    #[test]
+    fn postgres_may_have_several_hosts() {
+        let url = "postgres://u:secret@one:5433,two/db";
+        let config = parse(&format!("[store]\nurl = \"{url}\"\n")).expect("good");
+        assert_eq!(config.store.url, StoreUrl::Postgres(url.to_owned()));
+        assert!(!format!("{config:?}").contains("secret"));
+        for url in [
+            "postgres:///db",
+            "postgres://u:secret@h:port/db",
+            "postgres://u:secret@h/db?sslmode=require",
+        ] {
+            let refused = parse(&format!("[store]\nurl = \"{url}\"\n")).expect_err(url);
+            assert!(!refused.contains("secret"), "{refused}");
+        }
     }
 
     #[test]
     fn a_password_is_not_repeated() {
-        assert!(
-            !parse("[store]\nurl = \"mysql://u:secret@h/d\"\n")
-                .expect_err("unknown")
-                .contains("secret")
-        );
+        let refused = parse("[store]\nurl = \"mysql://u:secret@h/d\"\n").expect_err("unknown");
+        assert!(!refused.contains("secret"));
     }
 }

@@ -35,6 +35,9 @@ pub(super) struct ContactIndex {
 }
 
 impl Place {
+    /// The place of what is in no shard.
+    pub(super) const NOWHERE: Self = Self(u32::MAX);
+
     pub(super) fn new(shard: u16, index: u32) -> Self {
         Self((index << SHARD_BITS) | u32::from(shard))
     }
@@ -146,7 +149,8 @@ fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-const SHARD_BITS: u32 = LOCATION_SHARDS.trailing_zeros();
+/// Bits of a shard's number.
+pub(super) const SHARD_BITS: u32 = LOCATION_SHARDS.trailing_zeros();
 /// What one operation on a shard may add or free.
 pub(super) const REFS_MAX: usize = 2 * REGISTER_CONTACTS_MAX;
 

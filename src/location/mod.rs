@@ -9,12 +9,19 @@
 
 mod binding;
 mod change;
+mod changed;
 mod contact;
 mod contact_index;
 mod packed_flow;
 mod plan;
+mod restore;
+mod rows;
+mod ruid;
 mod shard;
 mod slab;
+mod stored;
+#[cfg(test)]
+mod stored_tests;
 mod subscriber;
 mod tally;
 mod targets;
@@ -23,13 +30,16 @@ mod tests;
 mod users;
 mod window;
 
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use siphasher::sip::SipHasher13;
 
-pub use self::binding::State;
 pub use self::change::{Access, Change, Lookup, Refusal, Registration};
+pub use self::restore::Admission;
+pub use self::rows::{Row, Rows, Work};
+pub use self::stored::Taken;
 pub use self::subscriber::{Known, NonceUse, PresentedNonce, Secrets};
 pub use self::targets::{Target, Targets};
 pub use self::users::Users;
@@ -37,6 +47,7 @@ pub use self::users::Users;
 use self::contact::{contact_hash, reaches};
 use self::contact_index::{ContactIndex, ContactRef, ContactRefs};
 use self::plan::Request;
+use self::ruid::Origins;
 use self::shard::{AorKey, Moved, Shard};
 use self::tally::Tally;
 use crate::datagram::{Flow, ListenerId};
@@ -46,11 +57,17 @@ use crate::time::Instant;
 /// The bindings of all AoRs.
 #[derive(Debug)]
 pub struct Location {
-    shards: Box<[Padded<Mutex<Shard>>]>,
+    shards: Box<[Padded<Guarded>]>,
     contacts: Box<[Padded<Mutex<ContactIndex>>]>,
     hasher: SipHasher13,
     contacts_max: usize,
     tally: Tally,
+    /// The beginnings of names in the store.
+    origins: Origins,
+    /// Whether rows of the store are still to come.
+    is_loading: AtomicBool,
+    /// Batches settled so far.
+    settled: AtomicU64,
     users: Users,
 }
 
@@ -103,9 +120,8 @@ impl Location {
     #[must_use]
     pub fn new(settings: &LocationSettings) -> Self {
         let shard = |n: usize| {
-            Padded(Mutex::new(Shard::new(
-                u16::try_from(n).expect("as asserted below"),
-            )))
+            let number = u16::try_from(n).expect("as asserted below");
+            Padded(Guarded::new(Shard::new(number)))
         };
         Self {
             shards: (0..LOCATION_SHARDS).map(shard).collect(),
@@ -114,6 +130,9 @@ impl Location {
             users: Users::new(SipHasher13::new_with_key(&settings.hash_key)),
             contacts_max: settings.contacts_max,
             tally: Tally::new(settings.bindings_max),
+            origins: Origins::new(b""),
+            is_loading: AtomicBool::new(false),
+            settled: AtomicU64::new(0),
         }
     }
 
@@ -172,12 +191,7 @@ impl Location {
         let access = access(number, &shard);
         drop(shard);
         self.forget(&moved.freed);
-        for added in moved.added.iter() {
-            self.contacts[ContactRef::home(added.hash)]
-                .0
-                .lock()
-                .insert(added);
-        }
+        self.insert(&moved.added);
         (result, access)
     }
 
@@ -224,7 +238,7 @@ impl Location {
             let rank = (binding.contact() == uri, binding.modified, binding.ruid);
             if best.is_none_or(|(best_rank, _)| rank > best_rank) {
                 let flow = binding.flow().unpack();
-                let received = binding.received.then_some(flow);
+                let received = binding.received().then_some(flow);
                 let access = access(number, &shard);
                 best = Some((
                     rank,
@@ -300,6 +314,15 @@ impl Location {
         }
     }
 
+    fn insert(&self, added: &ContactRefs) {
+        for added in added.iter() {
+            self.contacts[ContactRef::home(added.hash)]
+                .0
+                .lock()
+                .insert(added);
+        }
+    }
+
     /// The shard of an AoR, and its key there.
     fn key<'a>(&self, aor: &'a [u8]) -> (usize, AorKey<'a>) {
         let text = aor.get(..AOR_LEN_MAX).unwrap_or(aor);
@@ -326,6 +349,12 @@ impl SweepCursor {
         }
     }
 
+    /// Whether it is about to begin a round.
+    #[must_use]
+    pub fn is_at_start(&self) -> bool {
+        self.shard == self.shards.start && self.place == 0
+    }
+
     fn go_on(&mut self, next: Option<u32>) {
         self.place = next.unwrap_or(0);
         if next.is_none() {
@@ -341,6 +370,63 @@ fn access(number: usize, shard: &Shard) -> Access {
     Access {
         shard: u16::try_from(number).expect("as asserted below"),
         sequence: shard.sequence(),
+    }
+}
+
+/// A shard under its lock, and beside the lock what may be read without it.
+#[derive(Debug)]
+struct Guarded {
+    shard: Mutex<Shard>,
+    /// Bindings in the list of what the store is to be told.
+    changed: AtomicU32,
+    /// Every change up to this number is in the store.
+    committed: AtomicU64,
+}
+
+/// The lock of a shard, held.
+struct Locked<'a> {
+    shard: MutexGuard<'a, Shard>,
+    guarded: &'a Guarded,
+}
+
+impl Guarded {
+    const fn new(shard: Shard) -> Self {
+        Self {
+            shard: Mutex::new(shard),
+            changed: AtomicU32::new(0),
+            committed: AtomicU64::new(0),
+        }
+    }
+
+    fn lock(&self) -> Locked<'_> {
+        Locked {
+            shard: self.shard.lock(),
+            guarded: self,
+        }
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = Shard;
+
+    fn deref(&self) -> &Shard {
+        &self.shard
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+}
+
+impl Drop for Locked<'_> {
+    /// Shows what has become of it, to those who look without the lock.
+    fn drop(&mut self) {
+        let changed = self.shard.changed.len();
+        let committed = self.shard.changed.committed(self.shard.sequence());
+        self.guarded.changed.store(changed, Ordering::Relaxed);
+        self.guarded.committed.store(committed, Ordering::Release);
     }
 }
 

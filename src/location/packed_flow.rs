@@ -33,6 +33,16 @@ impl PackedFlow {
         }
     }
 
+    /// The flow with a mark of what it is to the binding: the way back, whatever its contact says.
+    pub(super) fn with_received(mut self, received: bool) -> Self {
+        self.kind = self.kind & !RECEIVED | if received { RECEIVED } else { 0 };
+        self
+    }
+
+    pub(super) fn received(self) -> bool {
+        self.kind & RECEIVED != 0
+    }
+
     pub(super) fn unpack(self) -> Flow {
         let ip = Ipv6Addr::from(self.address);
         let peer = match ip.to_ipv4_mapped() {
@@ -54,6 +64,7 @@ impl PackedFlow {
 
 const V4: u8 = 1;
 const TCP: u8 = 2;
+const RECEIVED: u8 = 4;
 
 const _: () = assert!(size_of::<PackedFlow>() == 24);
 
@@ -75,7 +86,9 @@ mod tests {
                     transport,
                     peer: peer.parse().expect("an address"),
                 };
-                assert_eq!(PackedFlow::pack(&flow).unpack(), flow);
+                let packed = PackedFlow::pack(&flow).with_received(true);
+                assert_eq!((packed.unpack(), packed.received()), (flow, true));
+                assert!(!packed.with_received(false).received());
             }
         }
     }

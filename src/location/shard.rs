@@ -4,10 +4,12 @@
 
 use hashbrown::HashTable;
 
-use super::binding::{Binding, State};
+use super::binding::Binding;
 use super::change::{Lookup, Refusal};
-use super::contact_index::{ContactRef, ContactRefs, Place};
+use super::changed::Changed;
+use super::contact_index::{ContactRef, ContactRefs, Place, SHARD_BITS};
 use super::plan::{Plan, Request, Step};
+use super::ruid::Ruid;
 use super::slab::{NIL, Slab};
 use super::tally::Tally;
 use super::targets::Targets;
@@ -22,11 +24,13 @@ pub(super) struct Shard {
     sequence: u64,
     aors: Slab<Aor>,
     index: HashTable<u32>,
-    bindings: Slab<Binding>,
+    pub(super) bindings: Slab<Binding>,
+    /// What the store is to be told.
+    pub(super) changed: Changed,
     /// Bindings named so far; with the shard's number the name of the next.
     named: u64,
     /// Bytes of the bindings' texts and of the AoRs'.
-    text_bytes: usize,
+    pub(super) text_bytes: usize,
     /// Where the next search for a dead binding to reclaim begins.
     reclaim_from: u32,
 }
@@ -69,6 +73,7 @@ impl Shard {
             aors: Slab::new(),
             index: HashTable::new(),
             bindings: Slab::new(),
+            changed: Changed::new(),
             named: 0,
             text_bytes: 0,
             reclaim_from: 0,
@@ -137,14 +142,14 @@ impl Shard {
         }
         let mut next = self.head_of(Some(aor));
         while let Some(binding) = self.bindings.value_mut(next) {
-            next = binding.next;
+            let index = std::mem::replace(&mut next, binding.next);
             if binding.is_live(now) || is_same_call(binding) {
-                let was = binding.state != State::Deleting;
-                let before = binding.text_bytes();
+                let (was, before) = (!binding.removed, binding.text_bytes());
                 binding.remove(now, call_id, cseq);
                 self.text_bytes = self.text_bytes + binding.text_bytes() - before;
                 self.sequence += 1;
                 tally.note(was, false);
+                self.note_change(index);
             }
         }
         Ok(())
@@ -166,13 +171,20 @@ impl Shard {
             if freed.is_full() {
                 return Some(index);
             }
-            if self
-                .bindings
-                .value(index)
-                .is_some_and(|binding| binding.expires <= now)
-            {
+            let Some(binding) = self.bindings.value_mut(index) else {
+                continue;
+            };
+            if binding.expires > now {
+                continue;
+            }
+            if binding.is_forgettable() {
                 self.free(index, tally, freed);
                 self.sequence += 1;
+            } else {
+                // Its row is taken out first; until that is committed it is kept, and counts as removed.
+                let was = !std::mem::replace(&mut binding.removed, true);
+                tally.note(was, false);
+                self.changed.list(&mut self.bindings, index);
             }
         }
         (stop < end).then_some(stop)
@@ -201,6 +213,15 @@ impl Shard {
         self.bindings
             .value(index)
             .filter(|binding| binding.contact_hash == hash && binding.is_live(now))
+    }
+
+    pub(super) fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// The text of the AoR at `index`.
+    pub(super) fn aor_text(&self, index: u32) -> &[u8] {
+        self.aors.value(index).map_or(&[], |aor| &aor.text)
     }
 
     pub(super) fn sequence(&self) -> u64 {
@@ -258,6 +279,7 @@ impl Shard {
                     place: Place::new(self.number, index),
                 });
                 tally.note(false, true);
+                self.note_change(index);
                 return;
             }
             Step::Replace(index) => (index, Some(self.next_ruid())),
@@ -266,17 +288,30 @@ impl Shard {
         let Some(binding) = self.bindings.value_mut(index) else {
             return;
         };
-        let (was, before) = (binding.state != State::Deleting, binding.text_bytes());
+        let (was, before) = (!binding.removed, binding.text_bytes());
         if matches!(step, Step::Remove(_)) {
             binding.remove(now, registration.call_id, registration.cseq);
         } else {
-            if let Some(ruid) = fresh {
-                (binding.ruid, binding.state) = (ruid, State::New);
+            if let Some(ruid) = fresh.filter(|_| binding.is_forgettable()) {
+                binding.ruid = ruid;
             }
             binding.update(now, registration, change);
         }
-        tally.note(was, binding.state != State::Deleting);
+        tally.note(was, !binding.removed);
         self.text_bytes = self.text_bytes + binding.text_bytes() - before;
+        self.note_change(index);
+    }
+
+    /// Lists a binding that has changed, unless the store has never heard of it and need not: it is gone already.
+    pub(super) fn note_change(&mut self, index: u32) {
+        let Some(binding) = self.bindings.value(index) else {
+            return;
+        };
+        if binding.removed && binding.is_forgettable() {
+            self.changed.unlist(&mut self.bindings, index);
+        } else {
+            self.changed.list(&mut self.bindings, index);
+        }
     }
 
     /// Frees the dead bindings of an AoR that has more of them than it may have contacts, the oldest first.
@@ -300,7 +335,7 @@ impl Shard {
             .filter(|_| excess > 0 && !freed.is_full())
         {
             let index = std::mem::replace(&mut next, binding.next);
-            if !binding.is_live(now) {
+            if !binding.is_live(now) && binding.is_forgettable() {
                 self.free(index, tally, freed);
                 excess -= 1;
             }
@@ -319,7 +354,7 @@ impl Shard {
             if self
                 .bindings
                 .value(index)
-                .is_some_and(|binding| !binding.is_live(now))
+                .is_some_and(|binding| !binding.is_live(now) && binding.is_forgettable())
             {
                 self.free(index, tally, freed);
                 self.sequence += 1;
@@ -329,6 +364,7 @@ impl Shard {
 
     /// Takes a binding out of its AoR and out of being, and the AoR with its last one.
     fn free(&mut self, index: u32, tally: &Tally, freed: &mut ContactRefs) {
+        self.changed.unlist(&mut self.bindings, index);
         let Some(binding) = self.bindings.remove(index) else {
             return;
         };
@@ -338,7 +374,7 @@ impl Shard {
             hash: binding.contact_hash,
             place: Place::new(self.number, index),
         });
-        tally.note(binding.state != State::Deleting, false);
+        tally.note(!binding.removed, false);
         tally.release(1);
         if self.head_of(Some(binding.aor)) != NIL {
             return;
@@ -352,7 +388,7 @@ impl Shard {
         }
     }
 
-    fn insert_aor(&mut self, key: AorKey<'_>) -> u32 {
+    pub(super) fn insert_aor(&mut self, key: AorKey<'_>) -> u32 {
         let aor = self.aors.insert(Aor {
             text: key.text.into(),
             hash: key.hash,
@@ -367,7 +403,7 @@ impl Shard {
     }
 
     /// Links a binding behind the last one of its AoR.
-    fn append(&mut self, aor: u32, index: u32) {
+    pub(super) fn append(&mut self, aor: u32, index: u32) {
         match self.bindings_of(Some(aor)).last().map(|(last, _)| last) {
             Some(last) => {
                 if let Some(last) = self.bindings.value_mut(last) {
@@ -397,12 +433,12 @@ impl Shard {
         }
     }
 
-    fn next_ruid(&mut self) -> u64 {
+    fn next_ruid(&mut self) -> Ruid {
         self.named += 1;
-        self.named << 16 | u64::from(self.number)
+        Ruid::own(self.named << SHARD_BITS | u64::from(self.number))
     }
 
-    fn find(&self, key: AorKey<'_>) -> Option<u32> {
+    pub(super) fn find(&self, key: AorKey<'_>) -> Option<u32> {
         let is_it = |held: &u32| {
             self.aors
                 .value(*held)
@@ -411,13 +447,13 @@ impl Shard {
         self.index.find(key.hash, is_it).copied()
     }
 
-    fn head_of(&self, aor: Option<u32>) -> u32 {
+    pub(super) fn head_of(&self, aor: Option<u32>) -> u32 {
         aor.and_then(|aor| self.aors.value(aor))
             .map_or(NIL, |aor| aor.head)
     }
 
     /// The bindings of an AoR with their indexes, in the order in which they came.
-    fn bindings_of(&self, aor: Option<u32>) -> impl Iterator<Item = (u32, &Binding)> {
+    pub(super) fn bindings_of(&self, aor: Option<u32>) -> impl Iterator<Item = (u32, &Binding)> {
         let mut next = self.head_of(aor);
         std::iter::from_fn(move || {
             let binding = self.bindings.value(next)?;

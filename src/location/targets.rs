@@ -81,7 +81,7 @@ impl Targets {
             uri: uri.len() as u16,
             path: path.len() as u16,
             q: binding.q(),
-            received: binding.received,
+            received: binding.received(),
             flow: binding.flow(),
             expires: binding.expires,
             modified: binding.modified,

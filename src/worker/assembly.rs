@@ -14,7 +14,7 @@ use super::{ServeError, worker_id};
 use crate::admin::{self, State};
 use crate::config::budget::Budget;
 use crate::config::host::Host;
-use crate::config::{self, Config, HopHost};
+use crate::config::{self, Config, HopHost, StoreUrl};
 use crate::counters::Counters;
 use crate::datagram::{ListenerId, Transport};
 use crate::latency::Latency;
@@ -27,6 +27,7 @@ use crate::proxy::register::{Registrar, RegistrarSettings};
 use crate::proxy::{Keys, Listener, Proxy, Settings, Trunk};
 use crate::resolve::{self, Bell, Desk, Resolver};
 use crate::secret::Secret;
+use crate::store::{Database, Frame, Store};
 
 /// Everything that is to run.
 pub(super) struct Assembly {
@@ -34,6 +35,8 @@ pub(super) struct Assembly {
     pub(super) control: Arc<Control>,
     /// TCP, and who takes what comes by it.
     pub(super) tcp: Option<(Tcp, Postman)>,
+    /// Where bindings outlive the process.
+    pub(super) store: Option<Store>,
     /// What the admin server shows; it also keeps the XDP programs attached.
     pub(super) state: Arc<State>,
     /// Ends with the workers.
@@ -62,11 +65,9 @@ impl Assembly {
         }
         let tcp_counters = Arc::new(Counters::new());
         let tcp = open_tcp(config, &budget, &listeners, &tcp_counters)?;
-        let location = Arc::new(Location::new(&LocationSettings {
-            hash_key: secret.derive("location").current,
-            bindings_max: usize::try_from(budget.bindings.count).unwrap_or(usize::MAX),
-            contacts_max: config.registrar.contacts_max,
-        }));
+        let epoch = random()?;
+        let store = open_store(config, &listeners, count)?;
+        let location = Arc::new(location(config, secret, &budget, store.as_ref(), epoch));
         let shared = Shared {
             control: Arc::new(Control::new(mailboxes(count)?)),
             location,
@@ -80,25 +81,24 @@ impl Assembly {
             &opened.reports,
             opened.attachments,
             tcp_counters,
+            store.as_ref(),
         );
         let spoken = spoken(&listeners, tcp.is_some())?;
-        let cores = Cores::new(config, secret, spoken, &budget)?;
-        let workers = opened
-            .workers
-            .into_iter()
-            .zip(measures)
-            .zip(desks)
-            .enumerate()
-            .filter_map(|(number, ((mut ports, measures), desk))| {
-                if let Some(tcp) = &tcp {
-                    ports
-                        .transmitters
-                        .set_tcp(tcp.transmitter(worker_id(number)));
-                }
-                let proxy = cores.core(number, &shared.location, &measures.counters);
-                Worker::new(worker_id(number), proxy, ports, desk, &shared, measures)
-            })
-            .collect();
+        let cores = Cores::new(config, secret, spoken, &budget, epoch);
+        let mut workers = Vec::with_capacity(count);
+        let equipped = opened.workers.into_iter().zip(measures).zip(desks);
+        for (number, ((mut ports, measures), desk)) in equipped.enumerate() {
+            if let Some(tcp) = &tcp {
+                ports
+                    .transmitters
+                    .set_tcp(tcp.transmitter(worker_id(number)));
+            }
+            let store_desk = store.as_ref().and_then(|store| store.desk(number));
+            let clerk = |desk| shared.clerk(desk, number, count, config.store.flush);
+            let proxy = cores.core(number, &shared.location, &measures.counters);
+            let worker = Worker::new(worker_id(number), proxy, ports, desk, &shared, measures);
+            workers.extend(worker.map(|worker| worker.with_clerk(store_desk.map(clerk))));
+        }
         let postman = |tcp| {
             let control = Arc::clone(&shared.control);
             (tcp, Postman::new(control, shared.clock, &cores.settings))
@@ -107,12 +107,62 @@ impl Assembly {
         Ok(Self {
             workers,
             tcp,
+            store,
             control: shared.control,
             state,
             resolver,
         })
     }
 }
+
+/// The bindings, empty yet, and kept for the store where there is one.
+fn location(
+    config: &Config,
+    secret: &Secret,
+    budget: &Budget,
+    store: Option<&Store>,
+    epoch: u64,
+) -> Location {
+    let location = Location::new(&LocationSettings {
+        hash_key: secret.derive("location").current,
+        bindings_max: usize::try_from(budget.bindings.count).unwrap_or(usize::MAX),
+        contacts_max: config.registrar.contacts_max,
+    });
+    match store {
+        Some(_) => location.with_store(ruid_beginning(SERVER_ID, epoch).as_bytes(), true),
+        None => location,
+    }
+}
+
+/// Opens the store, where one is wanted.
+fn open_store(
+    config: &Config,
+    listeners: &[(ListenerSpec, bool)],
+    workers: usize,
+) -> Result<Option<Store>, ServeError> {
+    let database = match &config.store.url {
+        StoreUrl::None => return Ok(None),
+        StoreUrl::Sqlite(path) => Database::Sqlite(path.clone()),
+        StoreUrl::Postgres(url) => Database::Postgres(url.clone()),
+    };
+    let frame = Frame {
+        listeners: listeners
+            .iter()
+            .map(|(spec, _)| (spec.id, spec.address))
+            .collect(),
+        use_domain: config.registrar.use_domain,
+        server_id: SERVER_ID,
+    };
+    Ok(Some(Store::open(&database, frame, workers)?))
+}
+
+/// What the names of this start's rows begin with, in Kamailio's form.
+fn ruid_beginning(server_id: u16, epoch: u64) -> String {
+    format!("uloc-{server_id:x}-{epoch:016x}-")
+}
+
+/// The node's number, while there are no clusters.
+const SERVER_ID: u16 = 0;
 
 /// The listeners as the core knows them.
 fn spoken(
@@ -165,14 +215,15 @@ impl Cores {
         secret: &Secret,
         listeners: Vec<Listener>,
         budget: &Budget,
-    ) -> Result<Self, ServeError> {
+        epoch: u64,
+    ) -> Self {
         let workers = budget.workers;
         let all = |label| secret.derive(label).iter().collect::<Vec<_>>();
         let settings = Settings {
             worker: worker_id(0),
             workers: u8::try_from(workers).unwrap_or(u8::MAX),
-            server_id: 0,
-            epoch: random()?,
+            server_id: SERVER_ID,
+            epoch,
             keys: Keys {
                 steering: secret.derive("steer").current,
                 transactions: secret.derive("transactions").current,
@@ -204,7 +255,7 @@ impl Cores {
             .map(|listener| listener.address.ip());
         let domains = config.sip.domains.iter().map(String::as_str);
         let domains = Arc::new(Domains::new(domains, addresses));
-        Ok(Self {
+        Self {
             settings,
             domains,
             registrar: RegistrarSettings {
@@ -213,7 +264,7 @@ impl Cores {
                 expires_max_s: config.registrar.expires_max_s,
                 use_domain: config.registrar.use_domain,
             },
-        })
+        }
     }
 
     fn core(&self, number: usize, location: &Arc<Location>, counters: &Arc<Counters>) -> Proxy {
@@ -396,6 +447,7 @@ fn state(
     reports: &[ListenerReport],
     attachments: Attachments,
     tcp: Arc<Counters>,
+    store: Option<&Store>,
 ) -> Arc<State> {
     let kernel = Arc::new(Counters::new());
     let mut counters: Vec<Arc<Counters>> = measures
@@ -403,13 +455,23 @@ fn state(
         .map(|measures| Arc::clone(&measures.counters))
         .collect();
     counters.extend([Arc::clone(&kernel), tcp, resolver.counters()]);
+    counters.extend(store.map(Store::counters));
     let latency = measures
         .iter()
         .map(|measures| Arc::clone(&measures.latency))
         .collect();
     let location = Arc::clone(location);
-    let bindings = Box::new(move || location.bindings() as u64);
+    let held = Arc::clone(&location);
+    let bindings = Box::new(move || held.bindings() as u64);
     let mut state = State::new(counters, latency, bindings);
+    state.store = store.map(|store| {
+        let status = store.status();
+        let report = move || admin::StoreReport {
+            up: status.is_up(),
+            backlog: (location.waiting(None) + status.in_flight()) as u64,
+        };
+        Box::new(report) as admin::Gauge<admin::StoreReport>
+    });
     state.dns = Some(resolver.times());
     state.refresh = Box::new(move || attachments.publish(&kernel));
     // Set once, here: nobody else has the state yet.

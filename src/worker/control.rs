@@ -76,6 +76,13 @@ impl Control {
         })
     }
 
+    /// Wakes one worker, if it sleeps.
+    pub(super) fn wake_one(&self, worker: usize) {
+        if let Some(mailbox) = self.mailboxes.get(worker) {
+            mailbox.rouse();
+        }
+    }
+
     fn wake(&self) {
         for mailbox in &self.mailboxes {
             mailbox.wake();

@@ -2,9 +2,10 @@
 //!
 //! This is the shell around [`crate::proxy`]: it opens the ports, reads the clock, pins the threads and heeds signals. A file
 //! a noun: `run` is the loop of a worker, `exit` where its core's messages go, `mailbox` what other workers hand it,
-//! `postman` what the TCP thread does, `control` the signs between threads, `assembly` how all of it is put together from the configuration.
+//! `postman` what the TCP thread does, `clerk` what a worker does for the store, `control` the signs between threads, `assembly` how all of it is put together from the configuration.
 
 mod assembly;
+mod clerk;
 mod clock;
 mod control;
 mod descriptors;
@@ -31,6 +32,7 @@ use crate::net::tcp::TcpThread;
 use crate::net::{self, NetError};
 use crate::resolve::{Resolver, ResolverError};
 use crate::secret::Secret;
+use crate::store::{StoreError, StoreThread};
 
 /// Why the server does not start, or does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +66,12 @@ pub enum ServeError {
     /// A worker's thread has died: a bug, after which calls would be lost in silence.
     #[error("worker {0} has died; the process ends so that its supervisor starts it anew")]
     WorkerDied(usize),
+    /// The store does not open.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store's thread has died: as above.
+    #[error("the store's thread has died; the process ends so that its supervisor starts it anew")]
+    StoreDied,
     /// The TCP thread has died: as above.
     #[error("the TCP thread has died; the process ends so that its supervisor starts it anew")]
     TcpDied,
@@ -82,6 +90,7 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         workers,
         control,
         tcp,
+        store,
         state,
         resolver,
     } = assembly;
@@ -92,6 +101,10 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         )?),
         None => None,
     };
+    let wake = Arc::clone(&control);
+    let store = store
+        .map(|store| store.start(Box::new(move |worker| wake.wake_one(worker))))
+        .transpose()?;
     let threads = spawn(workers, &config.workers.cpus)?;
     let tcp = tcp.map(|(tcp, postman)| tcp.start(postman)).transpose()?;
     state.phase.set(Phase::Serving);
@@ -101,6 +114,7 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         control,
         threads,
         tcp,
+        store,
         resolver,
         drain_until: None,
     };
@@ -128,6 +142,7 @@ struct Life {
     control: Arc<Control>,
     threads: Vec<thread::JoinHandle<()>>,
     tcp: Option<TcpThread>,
+    store: Option<StoreThread>,
     resolver: Resolver,
     drain_until: Option<Instant>,
 }
@@ -145,6 +160,9 @@ impl Life {
         if self.tcp.as_ref().is_some_and(TcpThread::is_dead) {
             return Err(ServeError::TcpDied);
         }
+        if self.store.as_ref().is_some_and(StoreThread::is_dead) {
+            return Err(ServeError::StoreDied);
+        }
         let Some(until) = self.drain_until else {
             return Ok(false);
         };
@@ -155,7 +173,8 @@ impl Life {
         Ok(is_late || self.control.is_drained())
     }
 
-    /// Stops the workers and waits for them; then TCP, so that what they sent last leaves.
+    /// Stops the workers and waits for them; then TCP, so that what they sent last leaves, and the store, so that what they
+    /// handed over last is written.
     fn end(self) -> Result<(), ServeError> {
         self.control.stop();
         for (number, thread) in self.threads.into_iter().enumerate() {
@@ -165,6 +184,9 @@ impl Life {
         }
         if let Some(tcp) = self.tcp {
             tcp.stop();
+        }
+        if let Some(store) = self.store {
+            store.stop(STORE_PATIENCE);
         }
         drop(self.resolver);
         info!("ended");
@@ -213,5 +235,7 @@ fn worker_id(number: usize) -> WorkerId {
     WorkerId(u8::try_from(number).expect("workers are at most limits::WORKERS_MAX"))
 }
 
+/// How long the store may take to end when every batch has been settled.
+const STORE_PATIENCE: Duration = Duration::from_secs(1);
 /// How often the main thread looks after things.
 const LOOK: Duration = Duration::from_millis(50);

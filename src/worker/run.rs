@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::clerk::Clerk;
 use super::clock::Clock;
 use super::control::Control;
 use super::exit::Exit;
@@ -18,6 +19,7 @@ use crate::net::{Backend, Link, Receiver, Transmitters, Unreachable, WorkerPorts
 use crate::proxy::{Notice, Proxy};
 use crate::resolve::Desk;
 use crate::sip::method::Method;
+use crate::store;
 use crate::time::{Duration, Instant};
 
 /// A worker: a core, its ports, its mailbox.
@@ -32,6 +34,7 @@ pub(super) struct Worker {
     control: Arc<Control>,
     location: Arc<Location>,
     sweep: SweepCursor,
+    clerk: Option<Clerk>,
     clock: Clock,
     counters: Arc<Counters>,
     latency: Arc<Latency>,
@@ -47,6 +50,19 @@ pub(super) struct Shared {
     pub(super) location: Arc<Location>,
     /// The clock.
     pub(super) clock: Clock,
+}
+
+impl Shared {
+    /// The clerk of worker `number` of `workers`.
+    pub(super) fn clerk(
+        &self,
+        desk: Arc<store::Desk>,
+        number: usize,
+        workers: usize,
+        flush: Duration,
+    ) -> Clerk {
+        Clerk::new(desk, Arc::clone(&self.location), number, workers, flush)
+    }
 }
 
 /// What a worker counts into.
@@ -80,6 +96,7 @@ impl Worker {
             control: Arc::clone(&shared.control),
             location: Arc::clone(&shared.location),
             sweep: SweepCursor::new(number, mailboxes.len()),
+            clerk: None,
             clock: shared.clock,
             counters: measures.counters,
             latency: measures.latency,
@@ -88,7 +105,14 @@ impl Worker {
         })
     }
 
-    /// Works until it is told to stop; what waits in its transmitters is sent before it returns.
+    /// Keeps the location's changes in a store, too.
+    pub(super) fn with_clerk(mut self, clerk: Option<Clerk>) -> Self {
+        self.clerk = clerk;
+        self
+    }
+
+    /// Works until it is told to stop; what waits in its transmitters is sent, and what waits for the store is stored, before it
+    /// returns.
     pub(super) fn run(mut self) {
         while !self.control.is_stopping() {
             if !self.turn() && !self.is_busy_polling {
@@ -97,12 +121,15 @@ impl Worker {
         }
         self.transmitters.flush();
         self.housekeep(self.clock.now());
+        if let Some(clerk) = &mut self.clerk {
+            clerk.finish(&self.clock);
+        }
     }
 
     /// One turn; says whether there was anything to do.
     ///
     /// 1. What the ports received, a batch a port. 2. What other workers handed over. 3. What the resolver answered. 4. Timers
-    ///    that are due. 5. What all this sent leaves. 6. Housekeeping, now and then.
+    ///    that are due. 5. What all this sent leaves. 6. A slice for the store. 7. Housekeeping, now and then.
     fn turn(&mut self) -> bool {
         let now = self.clock.now();
         let mut worked = self.receive(now);
@@ -118,6 +145,9 @@ impl Worker {
             worked = true;
         }
         self.flush(now);
+        if let Some(clerk) = &mut self.clerk {
+            worked |= clerk.turn(now);
+        }
         if now >= self.next_housekeeping {
             self.housekeep(now);
         }

@@ -1,0 +1,150 @@
+//! Rows of the store on their way into the location, after a start: while phones register, and memory is newer than any row.
+
+use super::binding::{Binding, Stored};
+use super::contact::same_contact;
+use super::contact_index::{ContactRef, Place};
+use super::rows::Row;
+use super::ruid::{Origins, Ruid};
+use super::shard::{AorKey, Moved, Shard};
+use super::tally::Tally;
+use crate::time::Instant;
+
+/// What became of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is a binding now.
+    Admitted,
+    /// Memory has this contact already, and newer; the row will be brought up to date, or taken out.
+    Superseded,
+    /// It was there before.
+    Known,
+    /// It has expired.
+    Expired,
+    /// The location holds all the bindings that it may.
+    Full,
+}
+
+impl Shard {
+    /// Makes a row a binding, unless memory has its contact already.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a row, whose it is, and what the shard works with"
+    )]
+    pub(super) fn admit(
+        &mut self,
+        now: Instant,
+        key: AorKey<'_>,
+        row: &Row<'_>,
+        hash: u32,
+        origins: &Origins,
+        tally: &Tally,
+        moved: &mut Moved,
+    ) -> Admission {
+        if row.expires <= now {
+            return Admission::Expired;
+        }
+        let ruid = origins.pack(row.ruid);
+        let aor = self.find(key);
+        let is_its_own = |binding: &Binding| {
+            binding.ruid == ruid && (!ruid.is_text() || binding.name() == row.ruid)
+        };
+        if self
+            .bindings_of(aor)
+            .any(|(_, binding)| is_its_own(binding))
+        {
+            return Admission::Known;
+        }
+        let is_alike = |binding: &Binding| {
+            binding.contact_hash == hash && same_contact(binding.contact(), row.contact)
+        };
+        let held = self.bindings_of(aor).find(|(_, binding)| is_alike(binding));
+        let Some((index, binding)) = held else {
+            return self.enter(key, row, hash, ruid, tally, moved);
+        };
+        if binding.is_forgettable() {
+            self.adopt(index, row, ruid);
+            return Admission::Superseded;
+        }
+        // Two rows of one contact, as Kamailio keeps them where it tells contacts apart by Call-ID: the newer one stays.
+        self.enter_duplicate(index, key, row, hash, ruid, tally, moved)
+    }
+
+    fn enter(
+        &mut self,
+        key: AorKey<'_>,
+        row: &Row<'_>,
+        hash: u32,
+        ruid: Ruid,
+        tally: &Tally,
+        moved: &mut Moved,
+    ) -> Admission {
+        if self.bindings.room() == 0 || !tally.reserve(1) {
+            return Admission::Full;
+        }
+        let aor = self.find(key).unwrap_or_else(|| self.insert_aor(key));
+        let binding = Binding::restore(row, hash, aor, ruid);
+        self.text_bytes += binding.text_bytes();
+        let index = self.bindings.insert(binding);
+        self.append(aor, index);
+        moved.added.push(ContactRef {
+            hash,
+            place: Place::new(self.number(), index),
+        });
+        tally.note(false, true);
+        Admission::Admitted
+    }
+
+    /// What memory has, and the store has not, becomes the newer state of the row.
+    fn adopt(&mut self, index: u32, row: &Row<'_>, ruid: Ruid) {
+        if let Some(binding) = self.bindings.value_mut(index) {
+            let before = binding.text_bytes();
+            binding.rename(row.ruid, ruid);
+            self.text_bytes = self.text_bytes + binding.text_bytes() - before;
+            self.changed.list(&mut self.bindings, index);
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "as admit(), of which it is the last case"
+    )]
+    fn enter_duplicate(
+        &mut self,
+        index: u32,
+        key: AorKey<'_>,
+        row: &Row<'_>,
+        hash: u32,
+        ruid: Ruid,
+        tally: &Tally,
+        moved: &mut Moved,
+    ) -> Admission {
+        let slot = self.bindings.slots();
+        let entered = self.enter(key, row, hash, ruid, tally, moved);
+        if entered != Admission::Admitted {
+            return entered;
+        }
+        let added = moved
+            .added
+            .iter()
+            .last()
+            .map_or(slot, |added| added.place.index());
+        let is_newer = self.bindings.value(index).is_some_and(|held| {
+            held.modified < row.modified
+                && !held.removed
+                && held.stored == Stored::Known
+                && !held.link.is_listed()
+        });
+        let loser = if is_newer { index } else { added };
+        if let Some(binding) = self.bindings.value_mut(loser) {
+            tally.note(!binding.removed, false);
+            // It guards against nothing: only its row is to go.
+            (binding.removed, binding.expires) = (true, Instant::EPOCH);
+        }
+        self.changed.list(&mut self.bindings, loser);
+        if is_newer {
+            Admission::Admitted
+        } else {
+            Admission::Superseded
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The location's side of the store: what has changed is copied out in batches, what was committed is noted, and what the
+//! store held at the start comes in. Like every access it is a worker's, within its own share of the shards.
+
+use std::sync::atomic::Ordering;
+
+use super::change::Access;
+use super::contact::contact_hash;
+use super::restore::Admission;
+use super::rows::{Row, Rows};
+use super::ruid::Origins;
+use super::shard::Moved;
+use super::{Location, SweepCursor};
+use crate::limits::LOCATION_SHARDS;
+use crate::time::Instant;
+
+/// The shards whose rows are in a batch.
+#[derive(Debug, Default)]
+pub struct Taken {
+    shards: Vec<u16>,
+}
+
+impl Taken {
+    /// Makes room for all shards, so that it never grows.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            shards: Vec::with_capacity(LOCATION_SHARDS),
+        }
+    }
+}
+
+impl Location {
+    /// Begins to keep what changes for a store; names of rows begin with `ruid_beginning`, which no other start of any server has.
+    ///
+    /// With `is_loading` its rows are still to come, and nobody is known to be unknown until [`Location::all_is_loaded`].
+    #[must_use]
+    pub fn with_store(mut self, ruid_beginning: &[u8], is_loading: bool) -> Self {
+        self.origins = Origins::new(ruid_beginning);
+        self.is_loading.store(is_loading, Ordering::Release);
+        for shard in &self.shards {
+            shard.0.lock().changed.keep();
+        }
+        self
+    }
+
+    /// Copies what has changed in the cursor's shard into `rows`, up to `len_max` of them, and moves the cursor on. Gives false
+    /// where there is no room for the whole shard beside what is in `rows` already; then the cursor stays.
+    pub fn collect(
+        &self,
+        now: Instant,
+        cursor: &mut SweepCursor,
+        rows: &mut Rows,
+        taken: &mut Taken,
+        len_max: usize,
+    ) -> bool {
+        let number = cursor.shard;
+        let Some(shard) = self.shards.get(number) else {
+            return true;
+        };
+        let waiting = shard.0.changed.load(Ordering::Relaxed) as usize;
+        if waiting > 0 {
+            if !rows.is_empty() && rows.len() + waiting > len_max {
+                return false;
+            }
+            if shard.0.lock().collect(now, &self.origins, rows, len_max) {
+                taken.shards.push(u16::try_from(number).unwrap_or(u16::MAX));
+            }
+        }
+        cursor.go_on(None);
+        true
+    }
+
+    /// Notes what became of the rows of a batch from `from` on, `budget` of them; gives where to go on, or `None` when all of it is
+    /// noted.
+    pub fn settle(
+        &self,
+        rows: &Rows,
+        taken: &mut Taken,
+        is_committed: bool,
+        from: usize,
+        budget: usize,
+    ) -> Option<usize> {
+        let stop = from.saturating_add(budget).min(rows.len());
+        for index in from..stop {
+            let Some((place, work)) = rows.place(index) else {
+                continue;
+            };
+            if let Some(shard) = self.shards.get(place.shard()) {
+                shard.0.lock().settle(place.index(), work, is_committed);
+            }
+        }
+        if stop < rows.len() {
+            return Some(stop);
+        }
+        for number in taken.shards.drain(..) {
+            if let Some(shard) = self.shards.get(usize::from(number)) {
+                shard.0.lock().land(is_committed);
+            }
+        }
+        self.settled.fetch_add(1, Ordering::Release);
+        None
+    }
+
+    /// Lets a row of the store in.
+    pub fn admit(&self, now: Instant, row: &Row<'_>) -> Admission {
+        let hash = contact_hash(&self.hasher, row.contact);
+        let (number, key) = self.key(row.aor);
+        let mut moved = Moved::new();
+        let mut shard = self.shards[number].0.lock();
+        let admission = shard.admit(now, key, row, hash, &self.origins, &self.tally, &mut moved);
+        drop(shard);
+        self.insert(&moved.added);
+        admission
+    }
+
+    /// Lists every binding that the store should have within `budget` places of the cursor's shard, since its table has lost rows;
+    /// says whether a round of the cursor's share is complete.
+    pub fn relist(&self, cursor: &mut SweepCursor, budget: u32) -> bool {
+        let Some(shard) = self.shards.get(cursor.shard) else {
+            return true;
+        };
+        let next = shard.0.lock().relist(cursor.place, budget);
+        cursor.go_on(next);
+        cursor.is_at_start()
+    }
+
+    /// Whether the change that gave this access, and all before it in its shard, are in the store.
+    #[must_use]
+    pub fn is_committed(&self, access: Access) -> bool {
+        let shard = self.shards.get(usize::from(access.shard));
+        shard.is_some_and(|shard| shard.0.committed.load(Ordering::Acquire) >= access.sequence)
+    }
+
+    /// Batches settled so far: while it stands, no change has come to be committed.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    /// Changes that wait to be copied out, all shards together or those of a cursor's share.
+    #[must_use]
+    pub fn waiting(&self, share: Option<&SweepCursor>) -> usize {
+        let shards = share.map_or(0..self.shards.len(), |cursor| cursor.shards.clone());
+        let shards = self.shards.get(shards).unwrap_or_default();
+        shards
+            .iter()
+            .map(|shard| shard.0.changed.load(Ordering::Relaxed) as usize)
+            .sum()
+    }
+
+    /// Notes that no further row is to come.
+    pub fn all_is_loaded(&self) {
+        self.is_loading.store(false, Ordering::Release);
+    }
+
+    /// Whether rows of the store are still to come.
+    #[must_use]
+    pub fn is_loading(&self) -> bool {
+        self.is_loading.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,232 @@
+//! Postgres: one connection of the store's thread, several hosts in the URL, one statement a kind and batch.
+//!
+//! A batch goes out whole, in one round trip: BEGIN, new rows, known rows, deletions, the batch's number, COMMIT. Rows that are known to
+//! be stored are updated, not inserted again: an upsert takes an id of the table's 31-bit sequence for each row that it sees. Should one of
+//! them not be there, it is inserted, and the caller is told that the table has lost rows.
+//!
+//! An advisory lock per node keeps the session of a connection that broke from writing after a newer one has begun: as long as the
+//! server still works for it, nothing is written. The number of the last batch, which each transaction counts up, tells after a
+//! failover or a restore whether what was committed is there.
+
+mod arrays;
+mod problem;
+mod session;
+mod statements;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, pin_mut};
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::Config;
+use tokio_postgres::binary_copy::BinaryCopyOutStream;
+use tokio_postgres::types::Type;
+
+use self::arrays::{Arrays, Moment};
+use self::problem::{engine_error, is_about_data};
+use self::session::Session;
+use super::calendar::from_local;
+use super::columns::{Columns, Frame};
+use super::engine::{Engine, EngineError, Loaded, Written};
+use crate::limits::{STORE_ANSWER_TIME, STORE_LOAD_SILENCE};
+use crate::location::{Row, Rows};
+
+/// A database on a server.
+pub(super) struct Postgres {
+    config: Config,
+    frame: Frame,
+    runtime: Runtime,
+    session: Option<Session>,
+    /// The server's process for our last session, which may still be at work.
+    last_process: Option<i32>,
+    /// Batches of this process that are committed.
+    batches: i64,
+    last_answer: Instant,
+}
+
+impl Postgres {
+    /// The database that `config` names, connected to when it is needed. `epoch` tells this start from every other.
+    pub(super) fn new(config: Config, frame: Frame) -> std::io::Result<Self> {
+        Ok(Self {
+            config: session::configure(config),
+            frame,
+            runtime: Builder::new_current_thread().enable_all().build()?,
+            session: None,
+            last_process: None,
+            batches: 0,
+            last_answer: Instant::now(),
+        })
+    }
+
+    /// Waits for an answer, but not for ever: a server that was stopped says nothing at all.
+    fn within<T>(
+        runtime: &Runtime,
+        patience: Duration,
+        work: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        runtime.block_on(async {
+            tokio::time::timeout(patience, work)
+                .await
+                .unwrap_or_else(|_| {
+                    Err(EngineError::Unreachable(format!(
+                        "no answer within {} s",
+                        patience.as_secs()
+                    )))
+                })
+        })
+    }
+
+    fn session(&self) -> Result<&Session, EngineError> {
+        let lost = || EngineError::Unreachable("not connected".to_owned());
+        self.session.as_ref().ok_or_else(lost)
+    }
+}
+
+impl Engine for Postgres {
+    fn connect(&mut self) -> Result<bool, EngineError> {
+        if let Some(session) = &self.session {
+            if self.last_answer.elapsed() < PROBE_AFTER {
+                return Ok(false);
+            }
+            Self::within(&self.runtime, ANSWER_TIME, session.probe())?;
+            self.last_answer = Instant::now();
+            return Ok(false);
+        }
+        let open = Session::open(&self.config, &self.frame, self.last_process);
+        let session = Self::within(&self.runtime, ANSWER_TIME, open)?;
+        let committed = Self::within(
+            &self.runtime,
+            ANSWER_TIME,
+            session.batches(self.frame.server_id),
+        )?;
+        self.last_process = Some(session.process);
+        self.session = Some(session);
+        self.last_answer = Instant::now();
+        // One more than we know of: the batch whose answer was lost has arrived.
+        let has_lost = self.batches > 0 && committed < self.batches;
+        self.batches = committed;
+        Ok(has_lost)
+    }
+
+    fn write(&mut self, rows: &Rows) -> Result<Written, EngineError> {
+        let arrays = Arrays::of(rows, &self.frame);
+        let session = self.session()?;
+        let result = Self::within(&self.runtime, ANSWER_TIME, async {
+            match session.write(&arrays, self.frame.server_id).await {
+                Err(error) if is_about_data(&error) => {
+                    // One row that the server refuses must not keep the others out.
+                    let refused = session.write_one_by_one(rows, &self.frame).await?;
+                    Ok(Written {
+                        missed: 0,
+                        unstorable: refused,
+                    })
+                }
+                Err(error) => Err(engine_error(&error)),
+                Ok(missed) => Ok(Written {
+                    missed,
+                    unstorable: arrays.unstorable,
+                }),
+            }
+        });
+        if result.is_ok() {
+            self.batches += 1;
+            self.last_answer = Instant::now();
+        }
+        result
+    }
+
+    fn load(&mut self, now_s: i64, each: &mut dyn FnMut(&Row<'_>)) -> Result<Loaded, EngineError> {
+        let session = self.session()?;
+        let (frame, runtime) = (&self.frame, &self.runtime);
+        let mut loaded = Loaded::default();
+        let mut aor = Vec::new();
+        let open = async {
+            session
+                .copy_out(statements::COPY)
+                .await
+                .map_err(|error| engine_error(&error))
+        };
+        let stream = BinaryCopyOutStream::new(Self::within(runtime, ANSWER_TIME, open)?, COLUMNS);
+        pin_mut!(stream);
+        loop {
+            let next = async {
+                stream
+                    .next()
+                    .await
+                    .transpose()
+                    .map_err(|error| engine_error(&error))
+            };
+            let Some(row) = Self::within(runtime, LOAD_SILENCE, next)? else {
+                break;
+            };
+            let columns = columns(&row).map_err(|error| engine_error(&error))?;
+            if columns.expires_s > 0 && columns.expires_s <= now_s {
+                loaded.expired += 1;
+                continue;
+            }
+            loaded.rows += 1;
+            each(&frame.row(&columns, &mut aor));
+        }
+        self.last_answer = Instant::now();
+        Ok(loaded)
+    }
+
+    fn purge(&mut self, before_s: i64, len_max: usize) -> Result<usize, EngineError> {
+        let session = self.session()?;
+        let purge = session.purge(before_s, self.frame.server_id, len_max);
+        let purged = Self::within(&self.runtime, ANSWER_TIME, purge)?;
+        self.last_answer = Instant::now();
+        Ok(purged)
+    }
+
+    fn disconnect(&mut self) {
+        self.session = None;
+    }
+}
+
+/// The columns of a row, in the order of [`statements::COPY`].
+fn columns<'a>(
+    row: &'a tokio_postgres::binary_copy::BinaryCopyOutRow,
+) -> Result<Columns<'a>, tokio_postgres::Error> {
+    let local = |index: usize| row.try_get::<Moment>(index).map(Moment::local_s);
+    Ok(Columns {
+        ruid: row.try_get(0)?,
+        username: row.try_get(1)?,
+        domain: row.try_get(2)?,
+        contact: row.try_get(3)?,
+        received: row.try_get(4)?,
+        path: row.try_get(5)?,
+        expires_s: from_local(local(6)?),
+        q: row.try_get(7)?,
+        call_id: row.try_get(8)?,
+        cseq: row.try_get(9)?,
+        modified_s: from_local(local(10)?),
+        user_agent: row.try_get(11)?,
+        socket: row.try_get(12)?,
+        instance: row.try_get(13)?,
+        reg_id: row.try_get(14)?,
+    })
+}
+
+const COLUMNS: &[Type] = &[
+    Type::VARCHAR,
+    Type::VARCHAR,
+    Type::VARCHAR,
+    Type::VARCHAR,
+    Type::VARCHAR,
+    Type::VARCHAR,
+    Type::TIMESTAMP,
+    Type::FLOAT4,
+    Type::VARCHAR,
+    Type::INT4,
+    Type::TIMESTAMP,
+    Type::VARCHAR,
+    Type::VARCHAR,
+    Type::VARCHAR,
+    Type::INT4,
+];
+
+const ANSWER_TIME: Duration = Duration::from_micros(STORE_ANSWER_TIME.as_micros());
+const LOAD_SILENCE: Duration = Duration::from_micros(STORE_LOAD_SILENCE.as_micros());
+/// How long the connection may be silent before it is asked whether it still is one.
+const PROBE_AFTER: Duration = Duration::from_secs(1);

@@ -1,0 +1,347 @@
+//! SQLite: the embedded engine, a file in WAL mode, synced at each commit.
+//!
+//! Times are what Kamailio's db_sqlite writes: Julian days as floating-point numbers, in UTC.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::{ToSql, ValueRef};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension, Row as SqlRow, Transaction, named_params,
+};
+
+use super::columns::{Columns, Frame};
+use super::engine::{Engine, EngineError, Loaded, Written};
+use super::schema::{Dialect, TABLES, mismatch};
+use crate::location::{Row, Rows, Work};
+
+/// A database in a file.
+#[derive(Debug)]
+pub(super) struct Sqlite {
+    path: PathBuf,
+    frame: Frame,
+    open: Option<Open>,
+    /// Batches that are committed, as the database counts them.
+    batches: i64,
+}
+
+#[derive(Debug)]
+struct Open {
+    connection: Connection,
+    /// The file that was opened: another one at its path means that the table is lost.
+    inode: Option<(u64, u64)>,
+}
+
+impl Sqlite {
+    /// The database in the file at `path`, opened when it is needed.
+    pub(super) fn new(path: &Path, frame: Frame) -> Self {
+        Self {
+            path: path.to_owned(),
+            frame,
+            open: None,
+            batches: 0,
+        }
+    }
+
+    fn connection(&mut self) -> Result<&mut Connection, EngineError> {
+        let open = self.open.as_mut();
+        open.map(|open| &mut open.connection)
+            .ok_or_else(|| EngineError::Unreachable("not open".to_owned()))
+    }
+
+    /// What went wrong, with the file's name.
+    fn error(&self) -> impl Fn(rusqlite::Error) -> EngineError + use<> {
+        let path = self.path.display().to_string();
+        move |error| {
+            let text = format!("{path}: {error}");
+            match error.sqlite_error_code() {
+                Some(
+                    ErrorCode::CannotOpen
+                    | ErrorCode::PermissionDenied
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::DiskFull,
+                ) => EngineError::Refused(text),
+                Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                    EngineError::Unfit(text)
+                }
+                Some(_) | None => EngineError::Unreachable(text),
+            }
+        }
+    }
+}
+
+impl Engine for Sqlite {
+    fn connect(&mut self) -> Result<bool, EngineError> {
+        let is_there = |open: &Open| open.inode.is_some() && open.inode == inode(&self.path);
+        if self.open.as_ref().is_some_and(is_there) {
+            return Ok(false);
+        }
+        self.open = None;
+        let error = self.error();
+        let connection = Connection::open(&self.path).map_err(&error)?;
+        prepare(&connection).map_err(&error)?;
+        make_tables(&connection).map_err(&error)?;
+        check_tables(&connection)
+            .map_err(&error)?
+            .map_or(Ok(()), |text| Err(EngineError::Unfit(text)))?;
+        let committed = batches(&connection, self.frame.server_id).map_err(&error)?;
+        let has_lost = self.batches > 0 && committed < self.batches;
+        self.batches = committed;
+        self.open = Some(Open {
+            connection,
+            inode: inode(&self.path),
+        });
+        Ok(has_lost)
+    }
+
+    fn write(&mut self, rows: &Rows) -> Result<Written, EngineError> {
+        let frame = self.frame.clone();
+        let error = self.error();
+        let connection = self.connection()?;
+        let transaction = connection.transaction().map_err(&error)?;
+        let written = write_rows(&transaction, &frame, rows).map_err(&error)?;
+        transaction
+            .execute(COUNT, [frame.server_id])
+            .map_err(&error)?;
+        transaction.commit().map_err(&error)?;
+        self.batches += 1;
+        Ok(written)
+    }
+
+    fn load(&mut self, now_s: i64, each: &mut dyn FnMut(&Row<'_>)) -> Result<Loaded, EngineError> {
+        let frame = self.frame.clone();
+        let error = self.error();
+        let connection = self.connection()?;
+        let mut statement = connection.prepare(SELECT).map_err(&error)?;
+        let mut found = statement.query([]).map_err(&error)?;
+        let mut loaded = Loaded::default();
+        let mut aor = Vec::new();
+        while let Some(row) = found.next().map_err(&error)? {
+            let columns = columns(row).map_err(&error)?;
+            if columns.expires_s > 0 && columns.expires_s <= now_s {
+                loaded.expired += 1;
+                continue;
+            }
+            loaded.rows += 1;
+            each(&frame.row(&columns, &mut aor));
+        }
+        Ok(loaded)
+    }
+
+    fn purge(&mut self, before_s: i64, len_max: usize) -> Result<usize, EngineError> {
+        let server_id = self.frame.server_id;
+        let error = self.error();
+        let connection = self.connection()?;
+        let mut statement = connection.prepare_cached(PURGE).map_err(&error)?;
+        let len_max = i64::try_from(len_max).unwrap_or(i64::MAX);
+        statement
+            .execute((julian(before_s), server_id, len_max))
+            .map_err(&error)
+    }
+
+    fn disconnect(&mut self) {
+        self.open = None;
+    }
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Readers (the operator's sqlite3, Kamailio) do not wait for the writer. A file system without shared memory keeps its own mode.
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    // What a commit says is on the disk is on the disk; in WAL mode that is one sync a batch.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "cache_size", CACHE_KIB)?;
+    connection.set_prepared_statement_cache_capacity(16);
+    Ok(())
+}
+
+fn make_tables(connection: &Connection) -> rusqlite::Result<()> {
+    for table in TABLES {
+        if !is_there(connection, table.name)? {
+            let transaction = connection.unchecked_transaction()?;
+            for statement in table.statements(Dialect::Sqlite) {
+                transaction.execute_batch(&statement)?;
+            }
+            transaction.commit()?;
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with the tables that are there.
+fn check_tables(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    for table in TABLES.iter().filter(|table| table.version.is_some()) {
+        let found = connection
+            .query_row(
+                "SELECT table_version FROM version WHERE table_name = ?",
+                [table.name],
+                |row| row.get(0),
+            )
+            .optional()?;
+        if let Some(text) = mismatch(table.name, found) {
+            return Ok(Some(text));
+        }
+    }
+    Ok(None)
+}
+
+/// The batches of a node so far; counting begins where it has not.
+fn batches(connection: &Connection, server_id: u16) -> rusqlite::Result<i64> {
+    connection.execute(
+        "INSERT INTO strowger_node (server_id, batches) VALUES (?, 0) ON CONFLICT DO NOTHING",
+        [server_id],
+    )?;
+    connection.query_row(
+        "SELECT batches FROM strowger_node WHERE server_id = ?",
+        [server_id],
+        |row| row.get(0),
+    )
+}
+
+fn is_there(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
+    let found = "SELECT 1 FROM sqlite_master WHERE type IN ('table', 'view') AND name = ?";
+    connection
+        .query_row(found, [table], |_| Ok(()))
+        .optional()
+        .map(|found| found.is_some())
+}
+
+fn write_rows(
+    transaction: &Transaction<'_>,
+    frame: &Frame,
+    rows: &Rows,
+) -> rusqlite::Result<Written> {
+    let mut insert = transaction.prepare_cached(INSERT)?;
+    let mut update = transaction.prepare_cached(UPDATE)?;
+    let mut delete = transaction.prepare_cached(DELETE)?;
+    let mut written = Written::default();
+    for row in rows.iter() {
+        if row.work == Work::Delete {
+            if let Ok(ruid) = std::str::from_utf8(row.ruid) {
+                delete.execute([ruid])?;
+            }
+            continue;
+        }
+        let Ok(columns) = frame.columns(&row) else {
+            written.unstorable += 1;
+            continue;
+        };
+        let known: &[(&str, &dyn ToSql)] = named_params! {
+            ":ruid": columns.ruid,
+            ":contact": columns.contact,
+            ":received": columns.received,
+            ":path": columns.path,
+            ":expires": julian(columns.expires_s),
+            ":q": columns.q,
+            ":callid": columns.call_id,
+            ":cseq": columns.cseq,
+            ":last_modified": julian(columns.modified_s),
+            ":user_agent": columns.user_agent,
+            ":socket": columns.socket,
+            ":instance": columns.instance,
+            ":reg_id": columns.reg_id,
+            ":server_id": frame.server_id,
+        };
+        if row.work == Work::Update {
+            if update.execute(known)? > 0 {
+                continue;
+            }
+            written.missed += 1;
+        }
+        let whole: Vec<(&str, &dyn ToSql)> = known
+            .iter()
+            .copied()
+            .chain([
+                (":username", &columns.username as &dyn ToSql),
+                (":domain", &columns.domain),
+            ])
+            .collect();
+        insert.execute(whole.as_slice())?;
+    }
+    Ok(written)
+}
+
+/// The columns of a row, in the order of [`SELECT`].
+fn columns<'a>(row: &'a SqlRow<'_>) -> rusqlite::Result<Columns<'a>> {
+    let text = |index: usize| {
+        row.get_ref(index)
+            .map(|value| value.as_str().unwrap_or_default())
+    };
+    let optional = |index: usize| row.get_ref(index).map(|value| value.as_str().ok());
+    Ok(Columns {
+        ruid: text(0)?,
+        username: text(1)?,
+        domain: optional(2)?,
+        contact: text(3)?,
+        received: optional(4)?.map(str::to_owned),
+        path: optional(5)?,
+        expires_s: moment(row.get_ref(6)?),
+        q: row.get(7)?,
+        call_id: text(8)?,
+        cseq: row.get(9)?,
+        modified_s: moment(row.get_ref(10)?),
+        user_agent: text(11)?,
+        socket: optional(12)?.map(str::to_owned),
+        instance: optional(13)?,
+        reg_id: row.get(14)?,
+    })
+}
+
+/// Seconds since 1970 as a Julian day, which is how Kamailio keeps a time.
+fn julian(seconds: i64) -> f64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "seconds of this age need 31 bits of the 53"
+    )]
+    let days = seconds as f64 / 86_400.0;
+    days + JULIAN_1970
+}
+
+/// What the column holds as seconds since 1970: a Julian day; text was made one by the query.
+fn moment(value: ValueRef<'_>) -> i64 {
+    let days = match value {
+        ValueRef::Real(days) => days,
+        ValueRef::Integer(_) | ValueRef::Null | ValueRef::Text(_) | ValueRef::Blob(_) => return 0,
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a float becomes the nearest integer that there is"
+    )]
+    let seconds = ((days - JULIAN_1970) * 86_400.0).round() as i64;
+    seconds
+}
+
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path)
+        .ok()
+        .map(|file| (file.dev(), file.ino()))
+}
+
+const JULIAN_1970: f64 = 2_440_587.5;
+/// How long another writer is waited for.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Memory for pages, in KiB, negative as SQLite wants it.
+const CACHE_KIB: i64 = -65_536;
+
+const INSERT: &str = "INSERT INTO location (ruid, username, domain, contact, received, path, expires, q, callid, cseq, \
+    last_modified, user_agent, socket, instance, reg_id, server_id, connection_id) \
+    VALUES (:ruid, :username, :domain, :contact, :received, :path, :expires, :q, :callid, :cseq, :last_modified, :user_agent, \
+    :socket, :instance, :reg_id, :server_id, -1) \
+    ON CONFLICT (ruid) DO UPDATE SET contact = excluded.contact, received = excluded.received, path = excluded.path, \
+    expires = excluded.expires, q = excluded.q, callid = excluded.callid, cseq = excluded.cseq, \
+    last_modified = excluded.last_modified, user_agent = excluded.user_agent, socket = excluded.socket, \
+    instance = excluded.instance, reg_id = excluded.reg_id, server_id = excluded.server_id \
+    WHERE location.last_modified <= excluded.last_modified";
+const UPDATE: &str = "UPDATE location SET contact = :contact, received = :received, path = :path, expires = :expires, q = :q, \
+    callid = :callid, cseq = :cseq, last_modified = :last_modified, user_agent = :user_agent, socket = :socket, \
+    instance = :instance, reg_id = :reg_id, server_id = :server_id WHERE ruid = :ruid";
+const COUNT: &str = "UPDATE strowger_node SET batches = batches + 1 WHERE server_id = ?";
+const DELETE: &str = "DELETE FROM location WHERE ruid = ?";
+const SELECT: &str = "SELECT ruid, username, domain, contact, received, path, \
+    CASE typeof(expires) WHEN 'text' THEN julianday(expires) ELSE expires END, q, callid, cseq, \
+    CASE typeof(last_modified) WHEN 'text' THEN julianday(last_modified) ELSE last_modified END, \
+    user_agent, socket, instance, reg_id FROM location";
+/// A contact that never ends is not past its end.
+const PURGE: &str = "DELETE FROM location WHERE id IN \
+    (SELECT id FROM location WHERE expires < ? AND expires > 2440588.0 AND server_id = ? LIMIT ?)";
