@@ -147,6 +147,7 @@ counters! {
         RefusedMaxBreadth "cause" "max_breadth",
         RefusedIdentity "cause" "speaks_for_another",
         RefusedWaiting "cause" "slow_path",
+        RefusedLoading "cause" "loading",
         RefusedUnresolvable "cause" "unresolvable",
     }
     counter "store_rows" "rows in committed batches, by what was done" {
@@ -182,6 +183,14 @@ counters! {
         AuthenticationFailed "outcome" "wrong",
         NonceReplayed "outcome" "replayed",
         Challenged "outcome" "challenged",
+    }
+    counter "subscriber_queries" "queries for users: many who ask at the same time are one" {
+        SubscriberQueries "" "",
+    }
+    counter "subscriber_answers" "answers of the users' tables, by result" {
+        SubscriberFound "result" "found",
+        SubscriberAbsent "result" "absent",
+        SubscriberSilent "result" "silent",
     }
     gauge "requests_waiting" "requests that wait for the slow path" {
         RequestsWaiting "" "",

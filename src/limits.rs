@@ -61,6 +61,13 @@ pub const SECRETS_TIME: Duration = Duration::from_secs(300);
 /// How long it is believed that there is no such user, and that the store cannot say.
 pub const SECRETS_TIME_ABSENT: Duration = Duration::from_secs(30);
 
+/// Questions for users that one worker may have out. One more: the request is answered 503 with Retry-After.
+pub const SUBSCRIBER_QUESTIONS_MAX: usize = 4_096;
+/// Users asked for in one query. More: in the next.
+pub const SUBSCRIBER_BATCH_MAX: usize = 1_024;
+/// The longest user name of the table. A longer one is nobody's.
+pub const SUBSCRIBER_NAME_LEN_MAX: usize = 64;
+
 // --- timers (timer.rs) -------------------------------------------------------------------------------------------
 
 /// Timers that one call may move down the levels of the wheel. More: the next call goes on; until then they wait.

@@ -14,6 +14,7 @@ mod postgres;
 mod schema;
 mod sqlite;
 mod status;
+pub mod subscriber;
 mod writer;
 
 use std::path::PathBuf;

@@ -8,11 +8,14 @@ mod assembly;
 mod clerk;
 mod clock;
 mod control;
+mod cores;
 mod descriptors;
 mod exit;
+mod listeners;
 mod mailbox;
 mod postman;
 mod run;
+mod storage;
 
 use std::sync::Arc;
 use std::thread;
@@ -32,6 +35,7 @@ use crate::net::tcp::TcpThread;
 use crate::net::{self, NetError};
 use crate::resolve::{Resolver, ResolverError};
 use crate::secret::Secret;
+use crate::store::subscriber::Subscribers;
 use crate::store::{StoreError, StoreThread};
 
 /// Why the server does not start, or does not go on.
@@ -91,6 +95,7 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         control,
         tcp,
         store,
+        subscribers,
         state,
         resolver,
     } = assembly;
@@ -115,6 +120,7 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         threads,
         tcp,
         store,
+        subscribers,
         resolver,
         drain_until: None,
     };
@@ -143,6 +149,7 @@ struct Life {
     threads: Vec<thread::JoinHandle<()>>,
     tcp: Option<TcpThread>,
     store: Option<StoreThread>,
+    subscribers: Option<Subscribers>,
     resolver: Resolver,
     drain_until: Option<Instant>,
 }
@@ -185,6 +192,7 @@ impl Life {
         if let Some(tcp) = self.tcp {
             tcp.stop();
         }
+        drop(self.subscribers);
         if let Some(store) = self.store {
             store.stop(STORE_PATIENCE);
         }
