@@ -148,6 +148,14 @@ impl Binding {
         self.texts.call_id()
     }
 
+    pub(super) fn user_agent(&self) -> &[u8] {
+        self.texts.user_agent()
+    }
+
+    pub(super) fn instance(&self) -> &[u8] {
+        self.texts.instance()
+    }
+
     pub(super) fn flow(&self) -> PackedFlow {
         self.flow
     }
@@ -214,6 +222,19 @@ impl Texts {
             usize::from(self.contact) + usize::from(self.path),
             usize::from(self.call_id),
         )
+    }
+
+    fn user_agent(&self) -> &[u8] {
+        let before = [self.contact, self.path, u16::from(self.call_id)];
+        let start = before.map(usize::from).iter().sum();
+        self.part(start, usize::from(self.user_agent))
+    }
+
+    fn instance(&self) -> &[u8] {
+        let before = [self.contact, self.path].map(usize::from);
+        let texts = [self.call_id, self.user_agent].map(usize::from);
+        let start = before.iter().chain(&texts).sum();
+        self.part(start, usize::from(self.instance))
     }
 
     fn part(&self, start: usize, len: usize) -> &[u8] {
