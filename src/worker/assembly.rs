@@ -11,14 +11,17 @@ use super::mailbox::Mailbox;
 use super::postman::Postman;
 use super::run::{Measures, Shared, Worker};
 use super::{ServeError, worker_id};
-use crate::admin::{self, State};
+use crate::admin::{self, Errands, Registry, State, Way};
 use crate::config::budget::Budget;
 use crate::config::host::Host;
 use crate::config::{self, Config, HopHost};
 use crate::counters::Counters;
 use crate::datagram::{ListenerId, Transport};
 use crate::latency::Latency;
-use crate::limits::{LISTENERS_MAX, UDP_REQUEST_LEN_MAX};
+use crate::limits::{
+    LISTENERS_MAX, MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN,
+    TCP_OUTBOX_LARGE_LEN, TCP_OUTBOX_LEN, UDP_REQUEST_LEN_MAX,
+};
 use crate::location::{Location, LocationSettings};
 use crate::net::tcp::{Tcp, TcpSettings};
 use crate::net::{self, Attachments, BackendChoice, Got, ListenerReport, ListenerSpec};
@@ -70,9 +73,12 @@ impl Assembly {
         let shared = Shared {
             control: Arc::new(Control::new(mailboxes(count)?)),
             location,
+            trays: (0..count).map(|_| Arc::default()).collect(),
             clock: Clock::start(),
         };
         let (resolver, desks) = resolver(config, &specs, shared.control.mailboxes(), &counters)?;
+        let spoken = spoken(&listeners, tcp.is_some())?;
+        let cores = Cores::new(config, secret, spoken, &budget)?;
         let state = state(
             &measures,
             &resolver,
@@ -80,9 +86,8 @@ impl Assembly {
             &opened.reports,
             opened.attachments,
             tcp_counters,
+            registry(&shared, &cores),
         );
-        let spoken = spoken(&listeners, tcp.is_some())?;
-        let cores = Cores::new(config, secret, spoken, &budget)?;
         let workers = opened
             .workers
             .into_iter()
@@ -217,16 +222,19 @@ impl Cores {
     fn core(&self, number: usize, location: &Arc<Location>, counters: &Arc<Counters>) -> Proxy {
         let mut settings = self.settings.clone();
         settings.worker = worker_id(number);
-        let registrar = Registrar::new(
-            Arc::clone(location),
-            Arc::clone(&self.domains),
-            self.registrar,
-        );
         Proxy::new(
             settings,
             Arc::clone(location),
-            registrar,
+            self.registrar(location),
             Arc::clone(counters),
+        )
+    }
+
+    fn registrar(&self, location: &Arc<Location>) -> Registrar {
+        Registrar::new(
+            Arc::clone(location),
+            Arc::clone(&self.domains),
+            self.registrar,
         )
     }
 }
@@ -394,13 +402,15 @@ fn state(
     reports: &[ListenerReport],
     attachments: Attachments,
     tcp: Arc<Counters>,
+    registry: Registry,
 ) -> Arc<State> {
     let kernel = Arc::new(Counters::new());
     let mut counters: Vec<Arc<Counters>> = measures
         .iter()
         .map(|measures| Arc::clone(&measures.counters))
         .collect();
-    counters.extend([Arc::clone(&kernel), tcp, resolver.counters()]);
+    let others = [tcp, resolver.counters(), registry.errands.counters()];
+    counters.extend(others.into_iter().chain([Arc::clone(&kernel)]));
     let latency = measures
         .iter()
         .map(|measures| Arc::clone(&measures.latency))
@@ -409,10 +419,40 @@ fn state(
     let bindings = Box::new(move || location.bindings() as u64);
     let mut state = State::new(counters, latency, bindings);
     state.dns = Some(resolver.times());
+    state.registry = Some(registry);
+    state.buffers = buffers(measures.len());
     state.refresh = Box::new(move || attachments.publish(&kernel));
     // Set once, here: nobody else has the state yet.
     let _ = state.listeners.set(reports.iter().map(shown).collect());
     Arc::new(state)
+}
+
+/// The admin server's way to the location: errands to the workers.
+fn registry(shared: &Shared, cores: &Cores) -> Registry {
+    let mailboxes = shared.control.mailboxes().iter();
+    let ways = mailboxes.zip(&shared.trays).map(|(mailbox, tray)| -> Way {
+        let mailbox = Arc::clone(mailbox);
+        (Arc::clone(tray), Box::new(move || mailbox.rouse()))
+    });
+    let listeners = cores.settings.listeners.iter();
+    Registry {
+        errands: Errands::new(ways.collect()),
+        registrar: cores.registrar(&shared.location),
+        use_domain: cores.registrar.use_domain,
+        expires_default_s: cores.registrar.expires_default_s,
+        listeners: listeners.map(|own| (own.id, own.address)).collect(),
+    }
+}
+
+/// The buffers of the mailboxes and of the TCP thread's outbox.
+fn buffers(workers: usize) -> admin::Buffers {
+    let bytes = |len: usize, large: usize| {
+        (large * MESSAGE_LEN_MAX + (len - large) * SMALL_BUFFER_LEN) as u64
+    };
+    admin::Buffers {
+        mailboxes: workers as u64 * bytes(MAILBOX_LEN, MAILBOX_LARGE_LEN),
+        tcp_outbox: bytes(TCP_OUTBOX_LEN, TCP_OUTBOX_LARGE_LEN),
+    }
 }
 
 /// A listener's report as the admin server shows it.

@@ -9,6 +9,7 @@ use super::clock::Clock;
 use super::control::Control;
 use super::exit::Exit;
 use super::mailbox::{Kind, Letter, Mailbox};
+use crate::admin::Tray;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
 use crate::latency::{self, Latency};
@@ -29,6 +30,7 @@ pub(super) struct Worker {
     is_busy_polling: bool,
     mailbox: Arc<Mailbox>,
     desk: Desk,
+    errands: Arc<Tray>,
     control: Arc<Control>,
     location: Arc<Location>,
     sweep: SweepCursor,
@@ -45,6 +47,8 @@ pub(super) struct Shared {
     pub(super) control: Arc<Control>,
     /// The bindings.
     pub(super) location: Arc<Location>,
+    /// Where the admin server's errands wait, for each worker.
+    pub(super) trays: Vec<Arc<Tray>>,
     /// The clock.
     pub(super) clock: Clock,
 }
@@ -77,6 +81,7 @@ impl Worker {
             is_busy_polling: ports.busy_poll,
             mailbox: Arc::clone(mailboxes.get(number)?),
             desk,
+            errands: Arc::clone(shared.trays.get(number)?),
             control: Arc::clone(&shared.control),
             location: Arc::clone(&shared.location),
             sweep: SweepCursor::new(number, mailboxes.len()),
@@ -102,7 +107,7 @@ impl Worker {
     /// One turn; says whether there was anything to do.
     ///
     /// 1. What the ports received, a batch a port. 2. What other workers handed over. 3. What the resolver answered. 4. Timers
-    ///    that are due. 5. What all this sent leaves. 6. Housekeeping, now and then.
+    ///    that are due. 5. What all this sent leaves. 6. One errand of the admin server. 7. Housekeeping, now and then.
     fn turn(&mut self) -> bool {
         let now = self.clock.now();
         let mut worked = self.receive(now);
@@ -118,6 +123,7 @@ impl Worker {
             worked = true;
         }
         self.flush(now);
+        worked |= self.errands.run_one(now, &self.location, &self.counters);
         if now >= self.next_housekeeping {
             self.housekeep(now);
         }
@@ -260,6 +266,8 @@ impl Worker {
         let (_, timers, messages) = self.proxy.held();
         self.counters.set(Counter::TimersRunning, timers as u64);
         self.counters.set(Counter::MessagesStored, messages as u64);
+        let bytes = self.proxy.footprint() as u64;
+        self.counters.set(Counter::TransactionBytes, bytes);
         self.control
             .report(self.id, self.is_draining, self.proxy.pending());
     }
@@ -298,8 +306,8 @@ impl Worker {
         if !self.transmitters.is_idle() || !self.mailbox.may_sleep() {
             return;
         }
-        // Only now: who leaves an answer from here on sees that we sleep.
-        if !self.desk.is_empty() {
+        // Only now: who leaves an answer or an errand from here on sees that we sleep.
+        if !self.desk.is_empty() || !self.errands.is_empty() {
             return self.mailbox.awake(false);
         }
         let now = self.clock.now();
