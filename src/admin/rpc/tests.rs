@@ -193,7 +193,9 @@ fn a_contact_is_added_within_the_bounds_of_a_registration() {
         assert_eq!(added, Ok(json!({"aor": "alice", "expires": 3_600})));
     }
     let again = bed.call("ul.add", json!(["alice", "sip:a@192.0.2.1", 60]));
-    assert!(again.is_ok(), "a contact that is there is refreshed");
+    assert!(again.is_ok());
+    let found = bed.call("ul.lookup", json!(["alice"])).expect("registered");
+    assert_eq!(found["contacts"][0]["expires"], 60, "it is refreshed");
     assert_eq!(
         bed.call("ul.add", json!(["alice", "sip:a@192.0.2.4"])),
         Err(FORBIDDEN)

@@ -1,6 +1,7 @@
 //! `ul.*`: the bindings, read and changed by errands to the workers.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ use crate::limits::{
 use crate::location::{
     Change, Lookup, Page, PageCursor, PagedAor, PagedContact, Refusal, Registration, Targets,
 };
-use crate::sip::{Address, Span, Uri};
+use crate::sip::{Address, Scheme, Span, Uri};
 use crate::time::{Duration, Instant};
 
 /// The way to the location.
@@ -106,7 +107,9 @@ pub(super) async fn add(state: &State, params: &Params<'_>) -> Result<Value, Fau
     let (aor, expires_s) = (added.aor.clone(), added.expires.as_secs());
     let mut targets = Targets::new();
     let work = move |now: Instant, location: &crate::location::Location| {
-        let call_id = format!("ctl-{:x}@strowger", now.as_micros());
+        // Never the same twice, or it would be taken for a retransmission.
+        let number = ADDED.fetch_add(1, Ordering::Relaxed);
+        let call_id = format!("ctl-{:x}-{number:x}@strowger", now.as_micros());
         let registration = Registration {
             call_id: call_id.as_bytes(),
             cseq: 1,
@@ -191,11 +194,11 @@ struct Added {
 impl Added {
     fn read(registry: &Registry, params: &Params<'_>) -> Result<Self, Fault> {
         let contact = params.required("contact")?;
-        let host = contact_uri(&contact)?;
+        let named = contact_uri(&contact)?;
         let received = params.text("received")?;
         let seen = received.as_deref().map(received_from).transpose()?;
-        let ip = host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let (transport, peer) = seen.unwrap_or((Transport::Udp, SocketAddr::new(ip, 0)));
+        // Where it was seen; else the flow tells no more than by which listener to reach it.
+        let (transport, peer) = seen.unwrap_or((Transport::Udp, named.unwrap_or(NOWHERE)));
         let listener = registry.listener_of(peer.ip());
         let expires_s = params.number("expires", 1..=EXPIRES_S_MAX)?;
         Ok(Self {
@@ -219,12 +222,12 @@ impl Added {
     }
 }
 
-/// Checks a contact; gives its host, where that is an address.
-fn contact_uri(text: &str) -> Result<Option<IpAddr>, Fault> {
+/// Checks a contact; gives its host and port, where that is an address.
+fn contact_uri(text: &str) -> Result<Option<SocketAddr>, Fault> {
     let uri = Uri::parse(text.as_bytes()).ok().filter(Uri::is_sip);
     let is_short = text.len() <= CONTACT_LEN_MAX;
     match uri.filter(|uri| is_short && uri.headers.is_none()) {
-        Some(uri) => Ok(uri.host.ip()),
+        Some(uri) => Ok(uri.host.ip().map(|ip| SocketAddr::new(ip, port_of(&uri)))),
         None => Err(Fault::params(format!(
             "contact is a SIP URI of at most {CONTACT_LEN_MAX} bytes"
         ))),
@@ -241,7 +244,17 @@ fn received_from(text: &str) -> Result<(Transport, SocketAddr), Fault> {
         Some(name) if !name.eq_ignore_ascii_case(b"udp") => return Err(wrong()),
         Some(_) | None => Transport::Udp,
     };
-    Ok((transport, SocketAddr::new(ip, uri.port.unwrap_or(5_060))))
+    Ok((transport, SocketAddr::new(ip, port_of(&uri))))
+}
+
+/// RFC 3261 19.1.2: a port that is not written is the scheme's.
+fn port_of(uri: &Uri<'_>) -> u16 {
+    let usual = if uri.scheme == Scheme::Sips {
+        5_061
+    } else {
+        5_060
+    };
+    uri.port.unwrap_or(usual)
 }
 
 /// The values of Path, each an address in brackets, comma-separated.
@@ -326,6 +339,10 @@ fn no_aor() -> Fault {
     Fault::new(NOT_FOUND, "AOR not found")
 }
 
+/// The peer of a contact whose host is a name.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// Contacts added so far.
+static ADDED: AtomicU64 = AtomicU64::new(0);
 /// What bindings show that were made by `ul.add`.
 const USER_AGENT: &[u8] = b"strowger ctl";
 /// The longest that a contact may be added for: ten years.
