@@ -89,6 +89,9 @@ counters! {
     gauge "messages_stored" "stored copies of messages" {
         MessagesStored "" "",
     }
+    gauge "transaction_bytes" "memory that transactions and their stored messages have taken from the system" {
+        TransactionBytes "" "",
+    }
     gauge "frames_outstanding" "UMEM frames that are on their way through the kernel, or missing" {
         FramesOutstanding "" "",
     }
@@ -252,6 +255,14 @@ counters! {
     }
     gauge "dns_names_known" "next hops whose answers are remembered" {
         DnsNamesKnown "" "",
+    }
+    counter "errands" "slices of work that workers did for the admin server between two batches of messages, by outcome" {
+        ErrandsDone "outcome" "done",
+        ErrandsStale "outcome" "stale",
+    }
+    counter "errand_refusals" "errands of the admin server that got no answer, by cause" {
+        ErrandsFull "cause" "full",
+        ErrandsLate "cause" "late",
     }
     counter "xdp_verdicts" "packets the XDP program saw, by verdict" {
         XdpRedirected "verdict" "redirect",

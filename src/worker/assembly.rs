@@ -12,13 +12,17 @@ use super::mailbox::Mailbox;
 use super::postman::Postman;
 use super::run::{Measures, Shared, Worker};
 use super::{ServeError, listeners, storage, worker_id};
-use crate::admin::{self, State};
+use crate::admin::{self, Errands, Registry, State, Way};
 use crate::config::Config;
 use crate::config::budget::Budget;
 use crate::config::host::Host;
 use crate::counters::Counters;
 use crate::datagram::{ListenerId, Transport};
 use crate::latency::Latency;
+use crate::limits::{
+    MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN, TCP_OUTBOX_LARGE_LEN,
+    TCP_OUTBOX_LEN,
+};
 use crate::location::Location;
 use crate::net::tcp::{Tcp, TcpSettings};
 use crate::net::{self, Attachments, ListenerReport, ListenerSpec, WorkerPorts};
@@ -55,14 +59,9 @@ impl Assembly {
         let listeners = listeners::listeners(config)?;
         let specs: Vec<ListenerSpec> = listeners.iter().map(|(spec, _)| spec.clone()).collect();
         let measures: Vec<Measures> = (0..count).map(|_| Measures::new()).collect();
-        let counters: Vec<Arc<Counters>> = measures
-            .iter()
-            .map(|measures| Arc::clone(&measures.counters))
-            .collect();
+        let counters = counters(&measures);
         let opened = net::open(&specs, count, &counters)?;
-        for report in &opened.reports {
-            listeners::announce(report);
-        }
+        opened.reports.iter().for_each(listeners::announce);
         let tcp_counters = Arc::new(Counters::new());
         let tcp = open_tcp(config, &budget, &listeners, &tcp_counters)?;
         let epoch = random()?;
@@ -77,21 +76,27 @@ impl Assembly {
         let shared = Shared {
             control: Arc::new(Control::new(mailboxes(count)?)),
             location,
+            trays: (0..count).map(|_| Arc::default()).collect(),
             clock: Clock::start(),
         };
         let (resolver, desks) = resolver(config, &specs, shared.control.mailboxes(), &counters)?;
-        let state = state(
-            &measures,
-            &resolver,
-            &shared.location,
-            &opened.reports,
-            opened.attachments,
-            tcp_counters,
-            store.as_ref(),
-        );
         let spoken = listeners::spoken(&listeners, tcp.is_some())?;
         let cores = Cores::new(config, secret, spoken, &budget, epoch);
         let (subscribers, users) = storage::subscribers(config, shared.control.mailboxes())?;
+        let beside = Beside {
+            resolver: &resolver,
+            store: store.as_ref(),
+            subscribers: subscribers.as_ref(),
+            tcp: tcp_counters,
+            registry: registry(&shared, &cores),
+        };
+        let state = state(
+            &measures,
+            &shared.location,
+            &opened.reports,
+            opened.attachments,
+            beside,
+        );
         let equipped = Equipment {
             ports: opened.workers,
             measures,
@@ -226,23 +231,42 @@ fn resolver(
     Ok(Resolver::start(&settings, workers.collect())?)
 }
 
+/// What each worker counts.
+fn counters(measures: &[Measures]) -> Vec<Arc<Counters>> {
+    let of_one = |measures: &Measures| Arc::clone(&measures.counters);
+    measures.iter().map(of_one).collect()
+}
+
+/// What is shown beside the workers, the location and the listeners.
+struct Beside<'a> {
+    resolver: &'a Resolver,
+    store: Option<&'a Store>,
+    subscribers: Option<&'a Subscribers>,
+    tcp: Arc<Counters>,
+    registry: Registry,
+}
+
 /// What the admin server shows. What the kernel counts is read when it is asked for; so the state holds the attachments.
 fn state(
     measures: &[Measures],
-    resolver: &Resolver,
     location: &Arc<Location>,
     reports: &[ListenerReport],
     attachments: Attachments,
-    tcp: Arc<Counters>,
-    store: Option<&Store>,
+    beside: Beside<'_>,
 ) -> Arc<State> {
+    let Beside {
+        resolver,
+        store,
+        subscribers,
+        tcp,
+        registry,
+    } = beside;
     let kernel = Arc::new(Counters::new());
-    let mut counters: Vec<Arc<Counters>> = measures
-        .iter()
-        .map(|measures| Arc::clone(&measures.counters))
-        .collect();
-    counters.extend([Arc::clone(&kernel), tcp, resolver.counters()]);
+    let mut counters = counters(measures);
+    let others = [tcp, resolver.counters(), registry.errands.counters()];
+    counters.extend(others.into_iter().chain([Arc::clone(&kernel)]));
     counters.extend(store.map(Store::counters));
+    counters.extend(subscribers.map(Subscribers::counters));
     let latency = measures
         .iter()
         .map(|measures| Arc::clone(&measures.latency))
@@ -260,12 +284,42 @@ fn state(
         Box::new(report) as admin::Gauge<admin::StoreReport>
     });
     state.dns = Some(resolver.times());
+    state.registry = Some(registry);
+    state.buffers = buffers(measures.len());
     state.refresh = Box::new(move || attachments.publish(&kernel));
     // Set once, here: nobody else has the state yet.
     let _ = state
         .listeners
         .set(reports.iter().map(listeners::shown).collect());
     Arc::new(state)
+}
+
+/// The admin server's way to the location: errands to the workers.
+fn registry(shared: &Shared, cores: &Cores) -> Registry {
+    let mailboxes = shared.control.mailboxes().iter();
+    let ways = mailboxes.zip(&shared.trays).map(|(mailbox, tray)| -> Way {
+        let mailbox = Arc::clone(mailbox);
+        (Arc::clone(tray), Box::new(move || mailbox.rouse()))
+    });
+    let listeners = cores.settings.listeners.iter();
+    Registry {
+        errands: Errands::new(ways.collect()),
+        registrar: cores.registrar(&shared.location),
+        use_domain: cores.registrar.use_domain,
+        expires_default_s: cores.registrar.expires_default_s,
+        listeners: listeners.map(|own| (own.id, own.address)).collect(),
+    }
+}
+
+/// The buffers of the mailboxes and of the TCP thread's outbox.
+fn buffers(workers: usize) -> admin::Buffers {
+    let bytes = |len: usize, large: usize| {
+        (large * MESSAGE_LEN_MAX + (len - large) * SMALL_BUFFER_LEN) as u64
+    };
+    admin::Buffers {
+        mailboxes: workers as u64 * bytes(MAILBOX_LEN, MAILBOX_LARGE_LEN),
+        tcp_outbox: bytes(TCP_OUTBOX_LEN, TCP_OUTBOX_LARGE_LEN),
+    }
 }
 
 /// 64 random bits, as those that tell this start of the process from every other.

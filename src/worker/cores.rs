@@ -19,7 +19,7 @@ use crate::secret::Secret;
 pub(super) struct Cores {
     pub(super) settings: Settings,
     domains: Arc<Domains>,
-    registrar: RegistrarSettings,
+    pub(super) registrar: RegistrarSettings,
 }
 
 impl Cores {
@@ -88,16 +88,20 @@ impl Cores {
     ) -> Proxy {
         let mut settings = self.settings.clone();
         settings.worker = worker_id(number);
-        let registrar = Registrar::new(
-            Arc::clone(location),
-            Arc::clone(&self.domains),
-            self.registrar,
-        );
         Proxy::new(
             settings,
             Arc::clone(location),
-            registrar,
+            self.registrar(location),
             Arc::clone(counters),
+        )
+    }
+
+    /// The registrar over a location.
+    pub(super) fn registrar(&self, location: &Arc<Location>) -> Registrar {
+        Registrar::new(
+            Arc::clone(location),
+            Arc::clone(&self.domains),
+            self.registrar,
         )
     }
 }

@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::control::Control;
 use super::exit::Outlets;
 use super::mailbox::{Kind, Letter, Mailbox};
+use crate::admin::Tray;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
 use crate::latency::{self, Latency};
@@ -31,6 +32,7 @@ pub(super) struct Worker {
     outlets: Outlets,
     is_busy_polling: bool,
     mailbox: Arc<Mailbox>,
+    errands: Arc<Tray>,
     control: Arc<Control>,
     location: Arc<Location>,
     sweep: SweepCursor,
@@ -48,6 +50,8 @@ pub(super) struct Shared {
     pub(super) control: Arc<Control>,
     /// The bindings.
     pub(super) location: Arc<Location>,
+    /// Where the admin server's errands wait, for each worker.
+    pub(super) trays: Vec<Arc<Tray>>,
     /// The clock.
     pub(super) clock: Clock,
 }
@@ -97,6 +101,7 @@ impl Worker {
             },
             is_busy_polling: ports.busy_poll,
             mailbox: Arc::clone(mailboxes.get(number)?),
+            errands: Arc::clone(shared.trays.get(number)?),
             control: Arc::clone(&shared.control),
             location: Arc::clone(&shared.location),
             sweep: SweepCursor::new(number, mailboxes.len()),
@@ -139,7 +144,8 @@ impl Worker {
     /// One turn; says whether there was anything to do.
     ///
     /// 1. What the ports received, a batch a port. 2. What other workers handed over. 3. What the resolver and the users' tables answered. 4. Timers
-    ///    that are due. 5. What all this sent leaves. 6. A slice for the store. 7. Housekeeping, now and then.
+    ///    that are due. 5. What all this sent leaves. 6. A slice for the store, one errand of
+    ///    the admin server. 7. Housekeeping, now and then.
     fn turn(&mut self) -> bool {
         let now = self.clock.now();
         let mut worked = self.receive(now);
@@ -155,6 +161,7 @@ impl Worker {
         if let Some(clerk) = &mut self.clerk {
             worked |= clerk.turn(now);
         }
+        worked |= self.errands.run_one(now, &self.location, &self.counters);
         if now >= self.next_housekeeping {
             self.housekeep(now);
         }
@@ -291,8 +298,12 @@ impl Worker {
             self.mailbox.buffers_out() as u64,
         );
         let (_, timers, messages) = self.proxy.held();
+        self.counters
+            .set(Counter::RequestsWaiting, self.proxy.waiting() as u64);
         self.counters.set(Counter::TimersRunning, timers as u64);
         self.counters.set(Counter::MessagesStored, messages as u64);
+        let bytes = self.proxy.footprint() as u64;
+        self.counters.set(Counter::TransactionBytes, bytes);
         self.control
             .report(self.id, self.is_draining, self.proxy.pending());
     }
@@ -330,9 +341,11 @@ impl Worker {
         if !self.outlets.transmitters.is_idle() || !self.mailbox.may_sleep() {
             return;
         }
-        // Only now: who leaves an answer from here on sees that we sleep.
+        // Only now: who leaves an answer or an errand from here on sees that we sleep.
         let has_users = |desk: &SubscriberDesk| !desk.is_empty();
-        if !self.outlets.desk.is_empty() || self.outlets.subscribers.as_ref().is_some_and(has_users)
+        if !self.outlets.desk.is_empty()
+            || !self.errands.is_empty()
+            || self.outlets.subscribers.as_ref().is_some_and(has_users)
         {
             return self.mailbox.awake(false);
         }
