@@ -187,14 +187,6 @@ counters! {
         NonceReplayed "outcome" "replayed",
         Challenged "outcome" "challenged",
     }
-    counter "subscriber_queries" "queries for users: many who ask at the same time are one" {
-        SubscriberQueries "" "",
-    }
-    counter "subscriber_answers" "answers of the users' tables, by result" {
-        SubscriberFound "result" "found",
-        SubscriberAbsent "result" "absent",
-        SubscriberSilent "result" "silent",
-    }
     gauge "requests_waiting" "requests that wait for the slow path" {
         RequestsWaiting "" "",
     }

@@ -61,13 +61,6 @@ pub const SECRETS_TIME: Duration = Duration::from_secs(300);
 /// How long it is believed that there is no such user, and that the store cannot say.
 pub const SECRETS_TIME_ABSENT: Duration = Duration::from_secs(30);
 
-/// Questions for users that one worker may have out. One more: the request is answered 503 with Retry-After.
-pub const SUBSCRIBER_QUESTIONS_MAX: usize = 4_096;
-/// Users asked for in one query. More: in the next.
-pub const SUBSCRIBER_BATCH_MAX: usize = 1_024;
-/// The longest user name of the table. A longer one is nobody's.
-pub const SUBSCRIBER_NAME_LEN_MAX: usize = 64;
-
 // --- timers (timer.rs) -------------------------------------------------------------------------------------------
 
 /// Timers that one call may move down the levels of the wheel. More: the next call goes on; until then they wait.
@@ -118,6 +111,10 @@ pub const STORE_BATCH_ROWS: usize = 2_048;
 pub const STORE_BATCHES: usize = 2;
 /// Batches of rows on their way into the location, for each worker. None free: reading waits.
 pub const STORE_LOADS: usize = 2;
+/// AoRs of one worker whose rows are wanted before their turn. One more: refused, and the request with it.
+pub const STORE_WANTED_MAX: usize = 1_024;
+/// Batches with such rows on their way to one worker. More: what is wanted waits.
+pub const STORE_ANSWERS: usize = 4;
 /// Rows that a worker copies out, settles or lets in between two turns, so that no message waits for a batch.
 pub const STORE_SLICE_ROWS: usize = 128;
 /// Rows that had expired before the start and are deleted at one time, so that no batch waits long.
@@ -128,6 +125,16 @@ pub const STORE_RELIST_INTERVAL: Duration = Duration::from_secs(60);
 pub const STORE_ANSWER_TIME: Duration = Duration::from_secs(10);
 /// How long the database may say nothing while its rows are read. Longer: reading begins anew.
 pub const STORE_LOAD_SILENCE: Duration = Duration::from_secs(30);
+/// Questions of one worker for users that are out at one time. One more: 503 to whoever needs it, as `StoreFull` says.
+pub const SUBSCRIBER_QUESTIONS_MAX: usize = 4_096;
+/// Questions that one look into the directory answers. More: the next look.
+pub const SUBSCRIBER_BATCH: usize = 512;
+/// The longest user name and realm that are asked for, in bytes. Longer: there is no such user.
+pub const SUBSCRIBER_TEXT_LEN_MAX: usize = 256;
+/// Accounts that wait to be changed for the operator. One more: refused.
+pub const SUBSCRIBER_ORDERS_MAX: usize = 16;
+/// How long the directory may take for an answer: shorter than a request waits. Longer: it cannot say.
+pub const SUBSCRIBER_ANSWER_TIME: Duration = Duration::from_secs(3);
 /// How long the last changes may take to be written when the process ends. Longer: they are lost, and the log says so.
 pub const STORE_STOP_TIME: Duration = Duration::from_secs(10);
 

@@ -105,6 +105,8 @@ pub struct State {
     pub bindings: Gauge<u64>,
     /// The store; `None` where none is configured: then its metrics are 0, and `/healthz` says null.
     pub store: Option<Gauge<StoreReport>>,
+    /// The operator's hand on the accounts; `None` where there is no store.
+    pub accounts: Option<Accounts>,
     /// How long the resolver's answers took; `None` where there is no resolver.
     pub dns: Option<Arc<Histogram>>,
     /// The way to the location; `None` where there are no workers: then its methods fail.
@@ -118,6 +120,39 @@ pub struct State {
     started: Instant,
     started_unix_s: f64,
 }
+
+/// What the operator wants of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountOrder {
+    /// A new one.
+    Add {
+        /// The user.
+        user: String,
+        /// The user's domain, which is also the realm of the hashes.
+        domain: String,
+        /// The password, of which hashes are kept.
+        password: String,
+    },
+    /// Another password.
+    Change {
+        /// The user.
+        user: String,
+        /// The user's domain.
+        domain: String,
+        /// The password.
+        password: String,
+    },
+    /// One less.
+    Remove {
+        /// The user.
+        user: String,
+        /// The user's domain.
+        domain: String,
+    },
+}
+
+/// Carries such an order out; it waits for the database. The error is a sentence.
+pub type Accounts = Arc<dyn Fn(&AccountOrder) -> Result<(), String> + Send + Sync>;
 
 /// The running admin server; dropping it ends the thread.
 #[derive(Debug)]
@@ -215,6 +250,7 @@ impl State {
             refresh: Box::new(|| {}),
             bindings,
             store: None,
+            accounts: None,
             dns: None,
             registry: None,
             buffers: Buffers::default(),

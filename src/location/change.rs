@@ -67,6 +67,8 @@ pub enum Lookup {
     NoContacts,
     /// The AoR is not known: 404.
     Unknown,
+    /// There is no live contact here, but rows of the store are still to come: nobody can say yet.
+    NotLoaded,
 }
 
 /// Which shard an operation touched, and the number of the last change there that it saw or made: with these the

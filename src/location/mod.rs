@@ -10,6 +10,7 @@
 mod binding;
 mod change;
 mod changed;
+mod complete;
 mod contact;
 mod contact_index;
 mod evict;
@@ -152,7 +153,10 @@ impl Location {
         targets.clear();
         let (number, key) = self.key(aor);
         let shard = self.shards[number].0.lock();
-        (shard.contacts(now, key, targets), access(number, &shard))
+        let found = shard.contacts(now, key, targets);
+        let is_open = found != Lookup::Found && self.is_loading() && !shard.complete.has(key.hash);
+        let found = if is_open { Lookup::NotLoaded } else { found };
+        (found, access(number, &shard))
     }
 
     /// Does all that a REGISTER's contacts ask, or nothing of it, and gives what the AoR has then (RFC 3261 10.3 step 7).

@@ -69,6 +69,55 @@ impl Shard {
         self.enter_duplicate(index, key, row, hash, ruid, tally, moved)
     }
 
+    /// Sees whether memory has the binding of a row. A row without one, that the table should have lost and has got back, is taken out.
+    pub(super) fn verify(
+        &mut self,
+        key: AorKey<'_>,
+        row: &Row<'_>,
+        hash: u32,
+        origins: &Origins,
+        tally: &Tally,
+        moved: &mut Moved,
+    ) {
+        let ruid = origins.pack(row.ruid);
+        let is_its_own = |binding: &Binding| {
+            binding.ruid == ruid && (!ruid.is_text() || binding.name() == row.ruid)
+        };
+        let aor = self.find(key);
+        if !self
+            .bindings_of(aor)
+            .any(|(_, binding)| is_its_own(binding))
+        {
+            self.enter_dead(key, row, hash, ruid, tally, moved);
+        }
+    }
+
+    /// Enters a row only to take it out of the table.
+    fn enter_dead(
+        &mut self,
+        key: AorKey<'_>,
+        row: &Row<'_>,
+        hash: u32,
+        ruid: Ruid,
+        tally: &Tally,
+        moved: &mut Moved,
+    ) {
+        if self.enter(key, row, hash, ruid, tally, moved) == Admission::Admitted
+            && let Some(added) = moved.added.iter().last()
+        {
+            self.condemn(added.place.index(), tally);
+        }
+    }
+
+    fn condemn(&mut self, index: u32, tally: &Tally) {
+        if let Some(binding) = self.bindings.value_mut(index) {
+            tally.note(!binding.removed, false);
+            // It guards against nothing: only its row is to go.
+            (binding.removed, binding.expires) = (true, Instant::EPOCH);
+        }
+        self.changed.list(&mut self.bindings, index);
+    }
+
     fn enter(
         &mut self,
         key: AorKey<'_>,
@@ -135,12 +184,7 @@ impl Shard {
                 && !held.link.is_listed()
         });
         let loser = if is_newer { index } else { added };
-        if let Some(binding) = self.bindings.value_mut(loser) {
-            tally.note(!binding.removed, false);
-            // It guards against nothing: only its row is to go.
-            (binding.removed, binding.expires) = (true, Instant::EPOCH);
-        }
-        self.changed.list(&mut self.bindings, loser);
+        self.condemn(loser, tally);
         if is_newer {
             Admission::Admitted
         } else {

@@ -1,11 +1,13 @@
 //! Bindings copied out of the location for the store, and rows of the store on their way into it: a buffer that is used again and
 //! again, so that once it has grown it allocates nothing.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use super::binding::Binding;
 use super::contact_index::Place;
 use super::packed_flow::PackedFlow;
 use super::ruid::Origins;
-use crate::datagram::Flow;
+use crate::datagram::{Flow, ListenerId, Transport};
 use crate::time::Instant;
 
 /// What is to be done with a row.
@@ -56,6 +58,30 @@ pub struct Row<'a> {
     pub cseq: u32,
     /// `reg-id`, 0 without one.
     pub reg_id: u32,
+}
+
+impl<'a> Row<'a> {
+    /// The note that all rows of an AoR have been told of.
+    #[must_use]
+    pub const fn complete(aor: &'a [u8]) -> Self {
+        Self {
+            work: Work::Complete,
+            ruid: b"",
+            aor,
+            contact: b"",
+            path: b"",
+            call_id: b"",
+            user_agent: b"",
+            instance: b"",
+            flow: NO_FLOW,
+            received: false,
+            expires: Instant::EPOCH,
+            modified: Instant::EPOCH,
+            q: None,
+            cseq: 0,
+            reg_id: 0,
+        }
+    }
 }
 
 /// A buffer of rows.
@@ -234,6 +260,12 @@ fn length(text: &[u8]) -> u16 {
     u16::try_from(text.len()).unwrap_or(u16::MAX)
 }
 
+/// The flow of what came by none.
+const NO_FLOW: Flow = Flow {
+    listener: ListenerId(0),
+    transport: Transport::Udp,
+    peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+};
 const TEXTS: usize = 7;
 /// What a row's texts usually take.
 const ROW_LEN: usize = 256;

@@ -56,6 +56,19 @@ impl Origins {
         Ruid(place << NUMBER_BITS | if place == TEXT { 0 } else { number })
     }
 
+    /// Whether rows with the beginning of this name are ours: made by this process, or loaded by it.
+    pub(super) fn knows(&self, name: &[u8]) -> bool {
+        let split = name
+            .iter()
+            .rposition(|byte| *byte == b'-')
+            .map_or(0, |dash| dash + 1);
+        let beginning = name.get(..split).unwrap_or_default();
+        self.beginnings
+            .read()
+            .iter()
+            .any(|held| **held == *beginning)
+    }
+
     /// Appends a name in full; `text` is what the binding keeps of it.
     pub(super) fn write(&self, ruid: Ruid, text: &[u8], out: &mut Vec<u8>) {
         if ruid.is_text() {

@@ -7,6 +7,7 @@ use hashbrown::HashTable;
 use super::binding::Binding;
 use super::change::{Lookup, Refusal};
 use super::changed::Changed;
+use super::complete::Complete;
 use super::contact_index::{ContactRef, ContactRefs, Place, SHARD_BITS};
 use super::plan::{Plan, Request, Step};
 use super::ruid::Ruid;
@@ -27,6 +28,8 @@ pub(super) struct Shard {
     pub(super) bindings: Slab<Binding>,
     /// What the store is to be told.
     pub(super) changed: Changed,
+    /// AoRs whose rows are all in.
+    pub(super) complete: Complete,
     /// Bindings named so far; with the shard's number the name of the next.
     named: u64,
     /// Bytes of the bindings' texts and of the AoRs'.
@@ -81,6 +84,7 @@ impl Shard {
             index: HashTable::new(),
             bindings: Slab::new(),
             changed: Changed::new(),
+            complete: Complete::new(),
             named: 0,
             text_bytes: 0,
             reclaim_from: 0,

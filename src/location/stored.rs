@@ -113,6 +113,26 @@ impl Location {
         admission
     }
 
+    /// Sees whether a row that the table has is still a binding, where it is one of ours; if not, it is taken out.
+    pub fn verify(&self, row: &Row<'_>) {
+        if !self.origins.knows(row.ruid) {
+            return;
+        }
+        let hash = contact_hash(&self.hasher, row.contact);
+        let (number, key) = self.key(row.aor);
+        let mut moved = Moved::new();
+        let mut shard = self.shards[number].0.lock();
+        shard.verify(key, row, hash, &self.origins, &self.tally, &mut moved);
+        drop(shard);
+        self.insert(&moved.added);
+    }
+
+    /// Notes that all rows of an AoR are in.
+    pub fn complete(&self, aor: &[u8]) {
+        let (number, key) = self.key(aor);
+        self.shards[number].0.lock().complete.add(key.hash);
+    }
+
     /// Lists every binding that the store should have within `budget` places of the cursor's shard, since its table has lost rows;
     /// says whether a round of the cursor's share is complete.
     pub fn relist(&self, cursor: &mut SweepCursor, budget: u32) -> bool {
@@ -151,6 +171,9 @@ impl Location {
     /// Notes that no further row is to come.
     pub fn all_is_loaded(&self) {
         self.is_loading.store(false, Ordering::Release);
+        for shard in &self.shards {
+            shard.0.lock().complete.end();
+        }
     }
 
     /// Whether rows of the store are still to come.

@@ -284,6 +284,58 @@ fn a_row_becomes_a_binding_under_its_own_name() {
 }
 
 #[test]
+fn a_row_that_comes_back_from_the_dead_is_taken_out_and_others_rows_are_not() {
+    let (location, mut database) = (location(), Database::default());
+    register(&location, START, "alice", "sip:a@h", 1, 60);
+    flush(&location, START, &mut database);
+    let before = database.rows.clone();
+    let name = before.keys().next().expect("one row");
+    location.verify(&row(name, "sip:a@h", 1, 0));
+    assert_eq!(location.waiting(None), 0);
+    register(&location, after(1), "alice", "sip:a@h", 2, 0);
+    flush(&location, after(1), &mut database);
+    sweep(&location, after(1) + TOMBSTONE);
+    database.rows = before.clone();
+    location.verify(&row(name, "sip:a@h", 1, 0));
+    location.verify(&row("uloc-another-1", "sip:a@h", 1, 0));
+    flush(&location, after(50), &mut database);
+    assert_eq!(
+        (database.rows.len(), database.works.last()),
+        (0, Some(&Work::Delete))
+    );
+    sweep(&location, after(50));
+    assert_eq!((location.held(), location.bindings()), (0, 0));
+}
+
+#[test]
+fn nobody_is_unknown_while_rows_are_still_to_come() {
+    let settings = LocationSettings {
+        hash_key: [7; 16],
+        bindings_max: 10,
+        contacts_max: 3,
+    };
+    let location = Location::new(&settings).with_store(b"uloc-1-abc-", true);
+    let found = |aor: &str| {
+        location
+            .lookup(START, aor.as_bytes(), &mut Targets::new())
+            .0
+    };
+    register(&location, START, "bob", "sip:b@h", 1, 60);
+    assert_eq!(
+        (found("alice"), found("bob"), found("carol")),
+        (Lookup::NotLoaded, Lookup::Found, Lookup::NotLoaded)
+    );
+    location.admit(START, &row("uloc-6b-1-1", "sip:a@h", 1, 0));
+    location.complete(b"carol");
+    assert_eq!(
+        (found("alice"), found("carol"), found("dave")),
+        (Lookup::Found, Lookup::Unknown, Lookup::NotLoaded)
+    );
+    location.all_is_loaded();
+    assert_eq!(found("dave"), Lookup::Unknown);
+}
+
+#[test]
 fn what_registered_before_its_row_came_is_newer() {
     let (location, mut database) = (location(), Database::default());
     register(&location, START, "alice", "sip:a@h", 7, 60);

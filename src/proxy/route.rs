@@ -195,14 +195,14 @@ impl Proxy {
             .map_err(|_| Refusal::new(404))?;
         match self.location.lookup(now, aor, targets).0 {
             Lookup::Found => Ok(()),
-            // Whoever is not there may be on the way from the store.
-            Lookup::NoContacts | Lookup::Unknown if self.location.is_loading() => {
-                Err(Refusal::counted(503, Counter::RefusedLoading)
-                    .with_headers(b"Retry-After: 2\r\n"))
-            }
             // RFC 3261 16.5: a user that we know, with no contact now.
             Lookup::NoContacts => Err(Refusal::new(480)),
             Lookup::Unknown => Err(Refusal::new(404)),
+            // Its row may come in a moment: whoever asks again then gets an answer.
+            Lookup::NotLoaded => {
+                let refusal = Refusal::counted(503, Counter::RefusedLoading);
+                Err(refusal.with_headers(b"Retry-After: 1\r\n"))
+            }
         }
     }
 

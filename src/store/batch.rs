@@ -27,6 +27,10 @@ pub enum Errand {
     Failed,
     /// To the worker: let these rows into the location. Back to the store: done.
     Load,
+    /// To the worker: see whether the location still has these rows. Back to the store: done.
+    Verify,
+    /// To the worker: let these rows in, which it asked for. Back to the store: it has served.
+    Answer,
 }
 
 impl Batch {

@@ -11,7 +11,9 @@ use crossbeam_queue::ArrayQueue;
 use parking_lot::Mutex;
 
 use super::batch::{Batch, Errand};
-use crate::limits::{STORE_BATCHES, STORE_LOADS};
+use super::text::Text;
+use crate::limits::{AOR_LEN_MAX, STORE_ANSWERS, STORE_BATCHES, STORE_LOADS, STORE_WANTED_MAX};
+use crate::proxy::StoreFull;
 
 /// One worker's desk.
 #[derive(Debug)]
@@ -24,8 +26,12 @@ pub struct Desk {
     is_to_relist: AtomicBool,
     /// Whether all rows of the store have been handed over.
     is_loaded: Arc<AtomicBool>,
+    /// AoRs whose rows a request waits for.
+    wanted: ArrayQueue<Text<AOR_LEN_MAX>>,
     /// The store's thread.
-    clerk: Arc<Waker>,
+    writer: Arc<Waker>,
+    /// The thread that answers questions.
+    registrar: Arc<Waker>,
 }
 
 /// Wakes the store's thread, once it runs.
@@ -46,14 +52,20 @@ impl Waker {
 }
 
 impl Desk {
-    pub(super) fn new(clerk: Arc<Waker>, is_loaded: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(
+        writer: Arc<Waker>,
+        registrar: Arc<Waker>,
+        is_loaded: Arc<AtomicBool>,
+    ) -> Self {
         let desk = Self {
-            to_worker: ArrayQueue::new(STORE_BATCHES + STORE_LOADS),
-            to_store: ArrayQueue::new(STORE_BATCHES + STORE_LOADS),
+            to_worker: ArrayQueue::new(BATCHES_MAX),
+            to_store: ArrayQueue::new(BATCHES_MAX),
             is_open: AtomicBool::new(false),
             is_to_relist: AtomicBool::new(false),
             is_loaded,
-            clerk,
+            wanted: ArrayQueue::new(STORE_WANTED_MAX),
+            writer,
+            registrar,
         };
         for _ in 0..STORE_BATCHES {
             let _ = desk.to_worker.push(Batch::new(Errand::Fill));
@@ -71,7 +83,18 @@ impl Desk {
     pub fn post(&self, batch: Batch) {
         // There is room for every batch that there is.
         let _ = self.to_store.push(batch);
-        self.clerk.wake();
+        self.writer.wake();
+    }
+
+    /// Asks for the rows of an AoR before its turn, while the store is still read at the start. They come as any rows do, and behind
+    /// them the note that they are all.
+    ///
+    /// # Errors
+    /// [`StoreFull`]: as many are asked for as may be.
+    pub fn want(&self, aor: &[u8]) -> Result<(), StoreFull> {
+        self.wanted.push(Text::cut(aor).0).map_err(|_| StoreFull)?;
+        self.registrar.wake();
+        Ok(())
     }
 
     /// Whether a batch would be taken now; while not, what changes waits in the location.
@@ -102,6 +125,15 @@ impl Desk {
         let _ = self.to_worker.push(batch);
     }
 
+    /// What is wanted, where there is room for an answer.
+    pub(super) fn wanted(&self, len_max: usize) -> Vec<Vec<u8>> {
+        if self.to_worker.len() + STORE_BATCHES + STORE_LOADS >= BATCHES_MAX {
+            return Vec::new();
+        }
+        let wanted = std::iter::from_fn(|| self.wanted.pop()).take(len_max);
+        wanted.map(|aor| aor.as_bytes().to_vec()).collect()
+    }
+
     pub(super) fn set_open(&self, is_open: bool) {
         self.is_open.store(is_open, Ordering::Release);
     }
@@ -114,3 +146,6 @@ impl Desk {
         !self.to_store.is_empty()
     }
 }
+
+/// Batches that may lie on one side of a desk.
+const BATCHES_MAX: usize = STORE_BATCHES + STORE_LOADS + STORE_ANSWERS;

@@ -20,6 +20,8 @@ pub(super) struct Lender {
     wake: Wake,
     /// Empty batches for rows.
     spare: Vec<Batch>,
+    /// What the rows are for.
+    pub(super) errand: Errand,
     /// The one that is being filled.
     filling: Option<Batch>,
     /// Batches of rows that are with workers.
@@ -37,6 +39,7 @@ impl Lender {
             desks,
             status,
             wake,
+            errand: Errand::Load,
             filling: None,
             lent: 0,
             next: 0,
@@ -81,19 +84,23 @@ impl Lender {
 
     /// Takes a batch that worker `n` handed over: a batch of rows stays, another is given out.
     pub(super) fn take_back(&mut self, mut batch: Batch) -> Option<Batch> {
-        if batch.errand != Errand::Load {
-            return Some(batch);
+        match batch.errand {
+            Errand::Load | Errand::Verify => {
+                batch.rows.clear();
+                self.spare.push(batch);
+                self.lent = self.lent.saturating_sub(1);
+                None
+            }
+            Errand::Answer => None,
+            Errand::Fill | Errand::Write | Errand::Committed | Errand::Failed => Some(batch),
         }
-        batch.rows.clear();
-        self.spare.push(batch);
-        self.lent = self.lent.saturating_sub(1);
-        None
     }
 
     fn send(&mut self) {
-        let Some(batch) = self.filling.take() else {
+        let Some(mut batch) = self.filling.take() else {
             return;
         };
+        batch.errand = self.errand;
         if batch.rows.is_empty() {
             self.spare.push(batch);
             return;

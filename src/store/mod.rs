@@ -2,24 +2,30 @@
 //!
 //! One thread, `store`, owns the database and never touches the location. What has changed is copied out by the workers, each from its
 //! own share of the shards, into batches that it lends them over their [`Desk`]s; a batch is one transaction. No message waits for any of
-//! it, and a database that is away costs nothing but the rows that wait, which are the bindings themselves.
+//! it, and a database that is away costs nothing but the rows that wait, which are the bindings themselves. A second thread,
+//! `subscriber`, has a connection of its own: each worker asks it by its [`Inquiries`] who a user is, and the operator changes
+//! [`Accounts`] by it.
 
 mod batch;
 mod calendar;
 mod columns;
 mod desk;
+mod directory;
 mod engine;
 mod lender;
 mod postgres;
+mod registry;
 mod schema;
 mod sqlite;
 mod status;
-pub mod subscriber;
+mod subscriber;
+mod text;
 mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -27,13 +33,18 @@ pub use self::batch::{Batch, Errand};
 pub use self::columns::Frame;
 pub use self::desk::Desk;
 pub use self::lender::Wake;
+pub use self::registry::{AccountError, Accounts};
 pub use self::status::Status;
+pub use self::subscriber::{Answer, Bell, Inquiries};
 
 use self::desk::Waker;
-use self::engine::{Engine, EngineError};
+use self::directory::Directory;
+use self::engine::Engine;
 use self::lender::Lender;
-use self::postgres::Postgres;
-use self::sqlite::Sqlite;
+use self::postgres::{Postgres, PostgresDirectory};
+use self::registry::{Order, Registry};
+use self::sqlite::{Sqlite, SqliteDirectory};
+use self::subscriber::Booth;
 use self::writer::{Backoff, Writer};
 use crate::counters::Counters;
 
@@ -62,7 +73,7 @@ pub enum StoreError {
     Thread(std::io::Error),
 }
 
-/// A store that is open, and whose thread does not run yet.
+/// A store that is open, and whose threads do not run yet.
 pub struct Store {
     desks: Vec<Arc<Desk>>,
     status: Arc<Status>,
@@ -70,14 +81,22 @@ pub struct Store {
     waker: Arc<Waker>,
     is_loaded: Arc<AtomicBool>,
     engine: Box<dyn Engine>,
+    directory: Box<dyn Directory>,
+    booths: Vec<Arc<Booth>>,
+    accounts: Accounts,
+    orders: Receiver<Order>,
+    registrar: Arc<Waker>,
+    use_domain: bool,
 }
 
-/// The store's thread.
+/// The store's threads.
 #[derive(Debug)]
 pub struct StoreThread {
-    thread: JoinHandle<()>,
+    writer: JoinHandle<()>,
+    registry: JoinHandle<()>,
     status: Arc<Status>,
     waker: Arc<Waker>,
+    registrar: Arc<Waker>,
 }
 
 impl Store {
@@ -86,22 +105,36 @@ impl Store {
     /// # Errors
     /// A file that cannot be opened or is no database of ours: that is a mistake of the configuration.
     pub fn open(database: &Database, frame: Frame, workers: usize) -> Result<Self, StoreError> {
-        let engine: Box<dyn Engine> = match database {
+        let use_domain = frame.use_domain;
+        let (engine, directory): (Box<dyn Engine>, Box<dyn Directory>) = match database {
             Database::Sqlite(path) => {
-                let mut engine = Sqlite::new(path, frame);
+                let mut engine = Sqlite::new(path, frame.clone());
                 engine
                     .connect()
-                    .map_err(|error: EngineError| StoreError::File(error.to_string()))?;
-                Box::new(engine)
+                    .map_err(|error| StoreError::File(error.to_string()))?;
+                (
+                    Box::new(engine),
+                    Box::new(SqliteDirectory::new(path, frame)),
+                )
             }
             Database::Postgres(url) => {
-                let config = url.parse().map_err(StoreError::Url)?;
-                Box::new(Postgres::new(config, frame).map_err(StoreError::Thread)?)
+                let config: tokio_postgres::Config = url.parse().map_err(StoreError::Url)?;
+                let directory = PostgresDirectory::new(config.clone(), frame.clone())
+                    .map_err(StoreError::Thread)?;
+                let engine = Postgres::new(config, frame).map_err(StoreError::Thread)?;
+                (Box::new(engine), Box::new(directory))
             }
         };
-        let waker = Arc::new(Waker::default());
+        let (waker, registrar) = (Arc::new(Waker::default()), Arc::new(Waker::default()));
         let is_loaded = Arc::new(AtomicBool::new(false));
-        let desk = |_| Arc::new(Desk::new(Arc::clone(&waker), Arc::clone(&is_loaded)));
+        let desk = |_| {
+            Arc::new(Desk::new(
+                Arc::clone(&waker),
+                Arc::clone(&registrar),
+                Arc::clone(&is_loaded),
+            ))
+        };
+        let (accounts, orders) = Accounts::new(Arc::clone(&registrar));
         Ok(Self {
             desks: (0..workers).map(desk).collect(),
             status: Arc::new(Status::default()),
@@ -109,7 +142,26 @@ impl Store {
             waker,
             is_loaded,
             engine,
+            directory,
+            booths: Vec::new(),
+            accounts,
+            orders,
+            registrar,
+            use_domain,
         })
+    }
+
+    /// A place where one worker asks who a user is; `bell` wakes it for the answer.
+    pub fn inquiries(&mut self, bell: Bell) -> Inquiries {
+        let booth = Arc::new(Booth::new(bell, Arc::clone(&self.registrar)));
+        self.booths.push(Arc::clone(&booth));
+        Inquiries::new(booth)
+    }
+
+    /// The operator's hand on the accounts; it works once the threads run.
+    #[must_use]
+    pub fn accounts(&self) -> Accounts {
+        self.accounts.clone()
     }
 
     /// The desk of worker `n`.
@@ -130,11 +182,19 @@ impl Store {
         Arc::clone(&self.counters)
     }
 
-    /// Starts the thread; `wake` wakes a worker.
+    /// Starts the threads; `wake` wakes a worker.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn start(self, wake: Wake) -> Result<StoreThread, StoreError> {
+        let registry = Registry::new(
+            self.directory,
+            self.booths,
+            self.desks.clone(),
+            self.orders,
+            Arc::clone(&self.status),
+            self.use_domain,
+        );
         let writer = Writer {
             engine: self.engine,
             lender: Lender::new(self.desks, Arc::clone(&self.status), wake),
@@ -147,38 +207,48 @@ impl Store {
             is_open: false,
             has_failed: false,
             last_relist: None,
+            must_verify: false,
         };
-        let thread = thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || writer.run())
-            .map_err(StoreError::Thread)?;
-        self.waker.set(thread.thread().clone());
+        let writer = spawn("store", move || writer.run())?;
+        self.waker.set(writer.thread().clone());
+        let registry = spawn("subscriber", move || registry.run())?;
+        self.registrar.set(registry.thread().clone());
         Ok(StoreThread {
-            thread,
+            writer,
+            registry,
             status: self.status,
             waker: self.waker,
+            registrar: self.registrar,
         })
     }
 }
 
 impl StoreThread {
-    /// Whether the thread has died.
+    /// Whether one of the threads has died.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.thread.is_finished()
+        self.writer.is_finished() || self.registry.is_finished()
     }
 
-    /// Ends it, once the workers have: what they handed over is written first. A database that does not answer is left
+    /// Ends them, once the workers have: what they handed over is written first. A database that does not answer is left
     /// behind after `patience`.
     pub fn stop(self, patience: Duration) {
         self.status.stop();
         self.waker.wake();
+        self.registrar.wake();
         let deadline = Instant::now() + patience;
-        while !self.thread.is_finished() && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(5));
-        }
-        if self.thread.is_finished() {
-            let _ = self.thread.join();
+        for thread in [self.writer, self.registry] {
+            while !thread.is_finished() && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(5));
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
         }
     }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    let builder = thread::Builder::new().name(name.to_owned());
+    builder.spawn(body).map_err(StoreError::Thread)
 }

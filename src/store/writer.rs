@@ -36,6 +36,8 @@ pub(super) struct Writer {
     /// Whether it refused the last batch.
     pub(super) has_failed: bool,
     pub(super) last_relist: Option<Instant>,
+    /// Whether the table may have rows again that had been deleted.
+    pub(super) must_verify: bool,
 }
 
 /// How long to wait before the next attempt: twice as long each time, and never two servers in step.
@@ -73,7 +75,11 @@ impl Writer {
         }
         match self.engine.connect() {
             Ok(false) => {}
-            Ok(true) => self.relist("it has lost what it had committed"),
+            Ok(true) => {
+                self.must_verify = true;
+                self.last_relist = None;
+                self.relist("it has lost what it had committed");
+            }
             Err(error) => {
                 self.fail(&error);
                 return false;
@@ -89,6 +95,12 @@ impl Writer {
                 }
             }
         }
+        if self.must_verify
+            && let Err(error) = self.verify()
+        {
+            self.fail(&error);
+            return false;
+        }
         if !self.is_open {
             self.set_open(true);
             self.status.set_up(!self.has_failed);
@@ -103,11 +115,23 @@ impl Writer {
         until.unwrap_or(IDLE).min(IDLE)
     }
 
+    /// Has the workers see whether the rows that came back with an older state of the table are still bindings.
+    fn verify(&mut self) -> Result<(), EngineError> {
+        let Self { engine, lender, .. } = self;
+        lender.errand = Errand::Verify;
+        engine.load(0, &mut |row| lender.put(row))?;
+        if self.lender.finish() {
+            self.must_verify = false;
+        }
+        Ok(())
+    }
+
     /// Hands all rows over; false where the server ends meanwhile.
     fn load(&mut self) -> Result<bool, EngineError> {
         let start = Instant::now();
         let now_s = unix_s();
         let Self { engine, lender, .. } = self;
+        lender.errand = Errand::Load;
         let loaded = engine.load(now_s, &mut |row| lender.put(row))?;
         if !self.lender.finish() {
             return Ok(false);
@@ -256,7 +280,7 @@ impl Writer {
 }
 
 impl Backoff {
-    fn next(&mut self) -> Duration {
+    pub(super) fn next(&mut self) -> Duration {
         let span_ms = (BACKOFF_MIN_MS << self.failures.min(16)).min(BACKOFF_MAX_MS);
         self.failures += 1;
         let mut byte = [0];
@@ -265,12 +289,12 @@ impl Backoff {
         Duration::from_millis(span_ms / 2 + span_ms * u64::from(byte[0]) / 512)
     }
 
-    fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// Whether nothing has failed since all was well.
-    fn is_fresh(&self) -> bool {
+    pub(super) fn is_fresh(&self) -> bool {
         self.failures == 0
     }
 }

@@ -28,8 +28,7 @@ use crate::net::tcp::{Tcp, TcpSettings};
 use crate::net::{self, Attachments, ListenerReport, ListenerSpec, WorkerPorts};
 use crate::resolve::{self, Bell, Desk, Resolver};
 use crate::secret::Secret;
-use crate::store::Store;
-use crate::store::subscriber::{SubscriberDesk, Subscribers};
+use crate::store::{Inquiries, Store};
 
 /// Everything that is to run.
 pub(super) struct Assembly {
@@ -39,8 +38,6 @@ pub(super) struct Assembly {
     pub(super) tcp: Option<(Tcp, Postman)>,
     /// Where bindings outlive the process.
     pub(super) store: Option<Store>,
-    /// The users' tables, where there is authentication; ends with the workers.
-    pub(super) subscribers: Option<Subscribers>,
     /// What the admin server shows; it also keeps the XDP programs attached.
     pub(super) state: Arc<State>,
     /// Ends with the workers.
@@ -65,7 +62,7 @@ impl Assembly {
         let tcp_counters = Arc::new(Counters::new());
         let tcp = open_tcp(config, &budget, &listeners, &tcp_counters)?;
         let epoch = random()?;
-        let store = storage::open_store(config, &listeners, count)?;
+        let mut store = storage::open_store(config, &listeners, count)?;
         let location = Arc::new(storage::location(
             config,
             secret,
@@ -82,11 +79,11 @@ impl Assembly {
         let (resolver, desks) = resolver(config, &specs, shared.control.mailboxes(), &counters)?;
         let spoken = listeners::spoken(&listeners, tcp.is_some())?;
         let cores = Cores::new(config, secret, spoken, &budget, epoch);
-        let (subscribers, users) = storage::subscribers(config, shared.control.mailboxes())?;
+        let mailboxes = shared.control.mailboxes();
+        let users = storage::inquiries(config, store.as_mut(), mailboxes).into_iter();
         let beside = Beside {
             resolver: &resolver,
             store: store.as_ref(),
-            subscribers: subscribers.as_ref(),
             tcp: tcp_counters,
             registry: registry(&shared, &cores),
         };
@@ -113,7 +110,6 @@ impl Assembly {
             workers,
             tcp,
             store,
-            subscribers,
             control: shared.control,
             state,
             resolver,
@@ -126,7 +122,7 @@ struct Equipment {
     ports: Vec<WorkerPorts>,
     measures: Vec<Measures>,
     desks: Vec<Desk>,
-    users: std::vec::IntoIter<SubscriberDesk>,
+    users: std::vec::IntoIter<Inquiries>,
 }
 
 impl Equipment {
@@ -241,7 +237,6 @@ fn counters(measures: &[Measures]) -> Vec<Arc<Counters>> {
 struct Beside<'a> {
     resolver: &'a Resolver,
     store: Option<&'a Store>,
-    subscribers: Option<&'a Subscribers>,
     tcp: Arc<Counters>,
     registry: Registry,
 }
@@ -257,7 +252,6 @@ fn state(
     let Beside {
         resolver,
         store,
-        subscribers,
         tcp,
         registry,
     } = beside;
@@ -266,7 +260,6 @@ fn state(
     let others = [tcp, resolver.counters(), registry.errands.counters()];
     counters.extend(others.into_iter().chain([Arc::clone(&kernel)]));
     counters.extend(store.map(Store::counters));
-    counters.extend(subscribers.map(Subscribers::counters));
     let latency = measures
         .iter()
         .map(|measures| Arc::clone(&measures.latency))
@@ -283,6 +276,7 @@ fn state(
         };
         Box::new(report) as admin::Gauge<admin::StoreReport>
     });
+    state.accounts = store.map(storage::accounts);
     state.dns = Some(resolver.times());
     state.registry = Some(registry);
     state.buffers = buffers(measures.len());

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::clock::Clock;
 use crate::limits::{STORE_BATCH_ROWS, STORE_BATCHES, STORE_SLICE_ROWS, STORE_STOP_TIME};
-use crate::location::{Location, SweepCursor};
+use crate::location::{Location, SweepCursor, Work};
 use crate::store::{Batch, Desk, Errand};
 use crate::time::{Duration, Instant};
 
@@ -108,7 +108,7 @@ impl Clerk {
             return false;
         };
         let next = match batch.errand {
-            Errand::Load => self.admit(now, &batch, from),
+            Errand::Load | Errand::Answer | Errand::Verify => self.admit(now, &batch, from),
             Errand::Committed | Errand::Failed | Errand::Fill | Errand::Write => {
                 let is_committed = batch.errand == Errand::Committed;
                 self.location.settle(
@@ -122,7 +122,9 @@ impl Clerk {
         };
         match next {
             Some(next) => self.current = Some((batch, next)),
-            None if batch.errand == Errand::Load => self.desk.post(batch),
+            None if matches!(batch.errand, Errand::Load | Errand::Answer | Errand::Verify) => {
+                self.desk.post(batch)
+            }
             None => {
                 batch.rows.clear();
                 self.blank.push(batch);
@@ -134,8 +136,13 @@ impl Clerk {
     fn admit(&self, now: Instant, batch: &Batch, from: usize) -> Option<usize> {
         let stop = (from + STORE_SLICE_ROWS).min(batch.rows.len());
         for index in from..stop {
-            if let Some(row) = batch.rows.row(index) {
-                self.location.admit(now, &row);
+            match batch.rows.row(index) {
+                Some(row) if batch.errand == Errand::Verify => self.location.verify(&row),
+                Some(row) if row.work == Work::Complete => self.location.complete(row.aor),
+                Some(row) => {
+                    self.location.admit(now, &row);
+                }
+                None => {}
             }
         }
         (stop < batch.rows.len()).then_some(stop)

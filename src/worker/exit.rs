@@ -10,7 +10,7 @@ use crate::proxy::{
     MailboxFull, Output, Question, ResolverFull, SendError, StoreFull, SubscriberQuestion,
 };
 use crate::resolve::Desk;
-use crate::store::subscriber::SubscriberDesk;
+use crate::store::Inquiries;
 
 /// Everything by which a worker reaches the world.
 pub(super) struct Outlets {
@@ -21,7 +21,7 @@ pub(super) struct Outlets {
     /// The resolver.
     pub(super) desk: Desk,
     /// The users' tables, where there is authentication.
-    pub(super) subscribers: Option<SubscriberDesk>,
+    pub(super) subscribers: Option<Inquiries>,
 }
 
 /// A worker's exit while one datagram is at work.

@@ -35,7 +35,6 @@ use crate::net::tcp::TcpThread;
 use crate::net::{self, NetError};
 use crate::resolve::{Resolver, ResolverError};
 use crate::secret::Secret;
-use crate::store::subscriber::Subscribers;
 use crate::store::{StoreError, StoreThread};
 
 /// Why the server does not start, or does not go on.
@@ -95,7 +94,6 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         control,
         tcp,
         store,
-        subscribers,
         state,
         resolver,
     } = assembly;
@@ -120,7 +118,6 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         threads,
         tcp,
         store,
-        subscribers,
         resolver,
         drain_until: None,
     };
@@ -149,7 +146,6 @@ struct Life {
     threads: Vec<thread::JoinHandle<()>>,
     tcp: Option<TcpThread>,
     store: Option<StoreThread>,
-    subscribers: Option<Subscribers>,
     resolver: Resolver,
     drain_until: Option<Instant>,
 }
@@ -192,7 +188,6 @@ impl Life {
         if let Some(tcp) = self.tcp {
             tcp.stop();
         }
-        drop(self.subscribers);
         if let Some(store) = self.store {
             store.stop(STORE_PATIENCE);
         }

@@ -21,7 +21,7 @@ use crate::proxy::{Notice, Proxy};
 use crate::resolve::Desk;
 use crate::sip::method::Method;
 use crate::store;
-use crate::store::subscriber::SubscriberDesk;
+use crate::store::Inquiries;
 use crate::time::{Duration, Instant};
 
 /// A worker: a core, its ports, its mailbox.
@@ -115,7 +115,7 @@ impl Worker {
     }
 
     /// Asks for users at this desk, where there is authentication.
-    pub(super) fn with_subscribers(mut self, desk: Option<SubscriberDesk>) -> Self {
+    pub(super) fn with_subscribers(mut self, desk: Option<Inquiries>) -> Self {
         self.outlets.subscribers = desk;
         self
     }
@@ -218,7 +218,7 @@ impl Worker {
     fn take_users(&mut self, now: Instant) -> bool {
         for taken in 0..BATCH {
             let desk = self.outlets.subscribers.as_mut();
-            let Some(answer) = desk.and_then(SubscriberDesk::take) else {
+            let Some(answer) = desk.and_then(Inquiries::take) else {
                 return taken > 0;
             };
             let notice = Notice::Subscriber {
@@ -342,7 +342,7 @@ impl Worker {
             return;
         }
         // Only now: who leaves an answer or an errand from here on sees that we sleep.
-        let has_users = |desk: &SubscriberDesk| !desk.is_empty();
+        let has_users = |desk: &Inquiries| !desk.is_empty();
         if !self.outlets.desk.is_empty()
             || !self.errands.is_empty()
             || self.outlets.subscribers.as_ref().is_some_and(has_users)

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::ServeError;
 use super::mailbox::Mailbox;
+use crate::admin::{self, AccountOrder};
 use crate::config::budget::Budget;
 use crate::config::{Config, StoreUrl};
 use crate::location::{Location, LocationSettings};
 use crate::net::ListenerSpec;
 use crate::secret::Secret;
-use crate::store::subscriber::{Bell, Directions, SubscriberDesk, Subscribers};
-use crate::store::{Database, Frame, Store};
+use crate::store::{Database, Frame, Inquiries, Store};
 
 /// The bindings, empty yet, and kept for the store where there is one.
 pub(super) fn location(
@@ -51,25 +51,41 @@ pub(super) fn open_store(
     Ok(Some(Store::open(&database, frame, workers)?))
 }
 
-/// The users' tables and a desk for each worker, where there is authentication.
-pub(super) fn subscribers(
+/// Where each worker asks who a user is, where there is authentication.
+pub(super) fn inquiries(
     config: &Config,
+    store: Option<&mut Store>,
     mailboxes: &[Arc<Mailbox>],
-) -> Result<(Option<Subscribers>, std::vec::IntoIter<SubscriberDesk>), ServeError> {
-    let (Some(auth), Some(database)) = (&config.auth, database(config)) else {
-        return Ok((None, Vec::new().into_iter()));
+) -> Vec<Inquiries> {
+    let Some(store) = store.filter(|_| config.auth.is_some()) else {
+        return Vec::new();
     };
-    let directions = Directions {
-        realm: auth.realm.clone(),
-        use_domain: config.registrar.use_domain,
-    };
-    let bell = |mailbox: &Arc<Mailbox>| -> Bell {
+    let ask = |mailbox: &Arc<Mailbox>| {
         let mailbox = Arc::clone(mailbox);
-        Box::new(move || mailbox.rouse())
+        store.inquiries(Box::new(move || mailbox.rouse()))
     };
-    let bells = mailboxes.iter().map(bell).collect();
-    let (subscribers, desks) = Subscribers::start(&database, directions, bells)?;
-    Ok((Some(subscribers), desks.into_iter()))
+    mailboxes.iter().map(ask).collect()
+}
+
+/// The operator's hand on the accounts, as the admin server knows it.
+pub(super) fn accounts(store: &Store) -> admin::Accounts {
+    let accounts = store.accounts();
+    Arc::new(move |order: &AccountOrder| {
+        let done = match order {
+            AccountOrder::Add {
+                user,
+                domain,
+                password,
+            } => accounts.add(user, domain, password),
+            AccountOrder::Change {
+                user,
+                domain,
+                password,
+            } => accounts.change(user, domain, password),
+            AccountOrder::Remove { user, domain } => accounts.remove(user, domain),
+        };
+        done.map_err(|error| error.to_string())
+    })
 }
 
 /// The database of the configuration, if there is one.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::params::Params;
-use super::{Fault, report, usrloc};
+use super::{Fault, report, subscriber, usrloc};
 use crate::admin::State;
 
 /// A method.
@@ -23,6 +23,9 @@ pub struct Method {
 /// What a method does.
 #[derive(Clone, Copy, Debug)]
 enum Work {
+    AccountAdd,
+    AccountChange,
+    AccountRemove,
     Uptime,
     Version,
     Memory,
@@ -86,6 +89,27 @@ pub const METHODS: &[Method] = &[
         required: 0,
         about: "whether there is a durable store, whether it is up, and what waits for it",
         work: Work::Store,
+    },
+    Method {
+        name: "subscriber.add",
+        params: &["user", "password"],
+        required: 2,
+        about: "a new account, USER@DOMAIN; of the password only hashes are kept",
+        work: Work::AccountAdd,
+    },
+    Method {
+        name: "subscriber.passwd",
+        params: &["user", "password"],
+        required: 2,
+        about: "another password for an account; it holds at once",
+        work: Work::AccountChange,
+    },
+    Method {
+        name: "subscriber.rm",
+        params: &["user"],
+        required: 1,
+        about: "remove an account; its bindings stay until they expire, or ul.rm",
+        work: Work::AccountRemove,
     },
     Method {
         name: "ul.add",
@@ -154,6 +178,9 @@ impl Method {
             Work::Counters => Ok(report::counters(state)),
             Work::Latency => Ok(report::latency(state)),
             Work::Store => Ok(report::store(state)),
+            Work::AccountAdd => subscriber::add(state, &params).await,
+            Work::AccountChange => subscriber::change(state, &params).await,
+            Work::AccountRemove => subscriber::remove(state, &params).await,
             Work::Add => usrloc::add(state, &params).await,
             Work::Dump => usrloc::dump(state, &params).await,
             Work::Lookup => usrloc::lookup(state, &params).await,

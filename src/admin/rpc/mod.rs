@@ -6,6 +6,7 @@
 pub mod method;
 mod params;
 mod report;
+mod subscriber;
 mod usrloc;
 
 use serde_json::{Value, json};

@@ -94,7 +94,7 @@ pub(super) async fn remove(state: &State, params: &Params<'_>) -> Result<Value, 
         found
     };
     match registry.errands.run(work).await? {
-        (Lookup::Unknown | Lookup::NoContacts, _) => Err(no_aor()),
+        (Lookup::Unknown | Lookup::NoContacts | Lookup::NotLoaded, _) => Err(no_aor()),
         (Lookup::Found, 0) => Err(Fault::new(NOT_FOUND, "Contact not found")),
         (Lookup::Found, removed) => Ok(json!({ "removed": removed })),
     }

@@ -9,6 +9,7 @@
 //! failover or a restore whether what was committed is there.
 
 mod arrays;
+mod directory;
 mod problem;
 mod session;
 mod statements;
@@ -18,9 +19,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, pin_mut};
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::Config;
-use tokio_postgres::binary_copy::BinaryCopyOutStream;
-use tokio_postgres::types::Type;
+use tokio_postgres::binary_copy::{BinaryCopyOutRow, BinaryCopyOutStream};
+use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::{Config, Error};
+
+pub(super) use self::directory::PostgresDirectory;
 
 use self::arrays::{Arrays, Moment};
 use self::problem::{engine_error, is_about_data};
@@ -58,24 +61,6 @@ impl Postgres {
         })
     }
 
-    /// Waits for an answer, but not for ever: a server that was stopped says nothing at all.
-    fn within<T>(
-        runtime: &Runtime,
-        patience: Duration,
-        work: impl Future<Output = Result<T, EngineError>>,
-    ) -> Result<T, EngineError> {
-        runtime.block_on(async {
-            tokio::time::timeout(patience, work)
-                .await
-                .unwrap_or_else(|_| {
-                    Err(EngineError::Unreachable(format!(
-                        "no answer within {} s",
-                        patience.as_secs()
-                    )))
-                })
-        })
-    }
-
     fn session(&self) -> Result<&Session, EngineError> {
         let lost = || EngineError::Unreachable("not connected".to_owned());
         self.session.as_ref().ok_or_else(lost)
@@ -88,13 +73,13 @@ impl Engine for Postgres {
             if self.last_answer.elapsed() < PROBE_AFTER {
                 return Ok(false);
             }
-            Self::within(&self.runtime, ANSWER_TIME, session.probe())?;
+            within(&self.runtime, ANSWER_TIME, session.probe())?;
             self.last_answer = Instant::now();
             return Ok(false);
         }
         let open = Session::open(&self.config, &self.frame, self.last_process);
-        let session = Self::within(&self.runtime, ANSWER_TIME, open)?;
-        let committed = Self::within(
+        let session = within(&self.runtime, ANSWER_TIME, open)?;
+        let committed = within(
             &self.runtime,
             ANSWER_TIME,
             session.batches(self.frame.server_id),
@@ -111,7 +96,7 @@ impl Engine for Postgres {
     fn write(&mut self, rows: &Rows) -> Result<Written, EngineError> {
         let arrays = Arrays::of(rows, &self.frame);
         let session = self.session()?;
-        let result = Self::within(&self.runtime, ANSWER_TIME, async {
+        let result = within(&self.runtime, ANSWER_TIME, async {
             match session.write(&arrays, self.frame.server_id).await {
                 Err(error) if is_about_data(&error) => {
                     // One row that the server refuses must not keep the others out.
@@ -146,7 +131,7 @@ impl Engine for Postgres {
                 .await
                 .map_err(|error| engine_error(&error))
         };
-        let stream = BinaryCopyOutStream::new(Self::within(runtime, ANSWER_TIME, open)?, COLUMNS);
+        let stream = BinaryCopyOutStream::new(within(runtime, ANSWER_TIME, open)?, COLUMNS);
         pin_mut!(stream);
         loop {
             let next = async {
@@ -156,7 +141,7 @@ impl Engine for Postgres {
                     .transpose()
                     .map_err(|error| engine_error(&error))
             };
-            let Some(row) = Self::within(runtime, LOAD_SILENCE, next)? else {
+            let Some(row) = within(runtime, LOAD_SILENCE, next)? else {
                 break;
             };
             let columns = columns(&row).map_err(|error| engine_error(&error))?;
@@ -174,7 +159,7 @@ impl Engine for Postgres {
     fn purge(&mut self, before_s: i64, len_max: usize) -> Result<usize, EngineError> {
         let session = self.session()?;
         let purge = session.purge(before_s, self.frame.server_id, len_max);
-        let purged = Self::within(&self.runtime, ANSWER_TIME, purge)?;
+        let purged = within(&self.runtime, ANSWER_TIME, purge)?;
         self.last_answer = Instant::now();
         Ok(purged)
     }
@@ -184,27 +169,55 @@ impl Engine for Postgres {
     }
 }
 
+/// Waits for an answer, but not for ever: a server that was stopped says nothing at all.
+fn within<T>(
+    runtime: &Runtime,
+    patience: Duration,
+    work: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    let silent = || EngineError::Unreachable(format!("no answer within {} s", patience.as_secs()));
+    runtime.block_on(async {
+        let answer = tokio::time::timeout(patience, work).await;
+        answer.unwrap_or_else(|_| Err(silent()))
+    })
+}
+
+/// A row, whichever way it came.
+trait Cells {
+    fn cell<'a, T: FromSql<'a>>(&'a self, index: usize) -> Result<T, Error>;
+}
+
+impl Cells for BinaryCopyOutRow {
+    fn cell<'a, T: FromSql<'a>>(&'a self, index: usize) -> Result<T, Error> {
+        self.try_get(index)
+    }
+}
+
+impl Cells for tokio_postgres::Row {
+    fn cell<'a, T: FromSql<'a>>(&'a self, index: usize) -> Result<T, Error> {
+        self.try_get(index)
+    }
+}
+
 /// The columns of a row, in the order of [`statements::COPY`].
-fn columns<'a>(
-    row: &'a tokio_postgres::binary_copy::BinaryCopyOutRow,
-) -> Result<Columns<'a>, tokio_postgres::Error> {
-    let local = |index: usize| row.try_get::<Moment>(index).map(Moment::local_s);
+fn columns(row: &impl Cells) -> Result<Columns<'_>, Error> {
+    let local = |index: usize| row.cell::<Moment>(index).map(Moment::local_s);
     Ok(Columns {
-        ruid: row.try_get(0)?,
-        username: row.try_get(1)?,
-        domain: row.try_get(2)?,
-        contact: row.try_get(3)?,
-        received: row.try_get(4)?,
-        path: row.try_get(5)?,
+        ruid: row.cell(0)?,
+        username: row.cell(1)?,
+        domain: row.cell(2)?,
+        contact: row.cell(3)?,
+        received: row.cell(4)?,
+        path: row.cell(5)?,
         expires_s: from_local(local(6)?),
-        q: row.try_get(7)?,
-        call_id: row.try_get(8)?,
-        cseq: row.try_get(9)?,
+        q: row.cell(7)?,
+        call_id: row.cell(8)?,
+        cseq: row.cell(9)?,
         modified_s: from_local(local(10)?),
-        user_agent: row.try_get(11)?,
-        socket: row.try_get(12)?,
-        instance: row.try_get(13)?,
-        reg_id: row.try_get(14)?,
+        user_agent: row.cell(11)?,
+        socket: row.cell(12)?,
+        instance: row.cell(13)?,
+        reg_id: row.cell(14)?,
     })
 }
 

@@ -51,12 +51,7 @@ impl Session {
         last_process: Option<i32>,
     ) -> Result<Self, EngineError> {
         let fails = |error: Error| engine_error(&error);
-        let (client, connection) = config.connect(NoTls).await.map_err(fails)?;
-        let driver = tokio::spawn(async move {
-            // What breaks it is seen by whoever waits for an answer.
-            let _ = connection.await;
-        });
-        let link = Link { client, driver };
+        let link = Link::open(config).await.map_err(fails)?;
         let client = &link.client;
         client
             .batch_execute(statements::SETTINGS)
@@ -225,9 +220,21 @@ impl Session {
 }
 
 /// A client, and the task that reads and writes for it: they end together.
-struct Link {
-    client: Client,
+pub(super) struct Link {
+    pub(super) client: Client,
     driver: JoinHandle<()>,
+}
+
+impl Link {
+    /// Connects to the first host that takes writes.
+    pub(super) async fn open(config: &Config) -> Result<Self, Error> {
+        let (client, connection) = config.connect(NoTls).await?;
+        let driver = tokio::spawn(async move {
+            // What breaks it is seen by whoever waits for an answer.
+            let _ = connection.await;
+        });
+        Ok(Self { client, driver })
+    }
 }
 
 impl Drop for Link {

@@ -2,6 +2,8 @@
 //!
 //! Times are what Kamailio's db_sqlite writes: Julian days as floating-point numbers, in UTC.
 
+mod directory;
+
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +13,7 @@ use rusqlite::{
     Connection, ErrorCode, OptionalExtension, Row as SqlRow, Transaction, named_params,
 };
 
+pub(super) use self::directory::SqliteDirectory;
 use super::columns::{Columns, Frame};
 use super::engine::{Engine, EngineError, Loaded, Written};
 use super::schema::{Dialect, TABLES, mismatch};
@@ -50,23 +53,25 @@ impl Sqlite {
             .ok_or_else(|| EngineError::Unreachable("not open".to_owned()))
     }
 
-    /// What went wrong, with the file's name.
     fn error(&self) -> impl Fn(rusqlite::Error) -> EngineError + use<> {
-        let path = self.path.display().to_string();
-        move |error| {
-            let text = format!("{path}: {error}");
-            match error.sqlite_error_code() {
-                Some(
-                    ErrorCode::CannotOpen
-                    | ErrorCode::PermissionDenied
-                    | ErrorCode::ReadOnly
-                    | ErrorCode::DiskFull,
-                ) => EngineError::Refused(text),
-                Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-                    EngineError::Unfit(text)
-                }
-                Some(_) | None => EngineError::Unreachable(text),
-            }
+        error_at(&self.path)
+    }
+}
+
+/// What went wrong, with the file's name.
+fn error_at(path: &Path) -> impl Fn(rusqlite::Error) -> EngineError + use<> {
+    let path = path.display().to_string();
+    move |error| {
+        let text = format!("{path}: {error}");
+        match error.sqlite_error_code() {
+            Some(
+                ErrorCode::CannotOpen
+                | ErrorCode::PermissionDenied
+                | ErrorCode::ReadOnly
+                | ErrorCode::DiskFull,
+            ) => EngineError::Refused(text),
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => EngineError::Unfit(text),
+            Some(_) | None => EngineError::Unreachable(text),
         }
     }
 }
