@@ -104,6 +104,7 @@ impl Monitor {
             answered: None,
             acked: None,
             is_cancelled: false,
+            has_asked: call.questions > 0,
             branches: Vec::new(),
         };
         servers.insert(key.to_owned(), server);
@@ -232,13 +233,15 @@ impl Monitor {
         let is_fork = server.branches.len() > 1;
         let wants_cancel = server.is_cancelled;
         let addresses = view.addresses.clone();
-        for other in others.iter().filter(|_| method == "INVITE") {
+        for other in &others {
             // The contacts of the next q, or another destination: these have had their time.
             let wait = view.ring.min(view.failover);
             if let Some(other) = view.branches.get_mut(other)
                 && call.now + Duration::from_millis(1) >= other.opened + wait
             {
                 other.may_cancel = true;
+                // A request other than INVITE cannot be cancelled: it may have been given up.
+                other.is_broken |= method != "INVITE" && !other.has_provisional;
             }
         }
         view.branches.insert(
