@@ -195,6 +195,12 @@ impl Monitor {
             let what = top.sent_by.to_owned();
             self.fail("our Via is on top of what we send on", Some(number), what);
         }
+        let view = &mut self.nodes[call.node];
+        let known = view.branches.get(&branch);
+        if known.is_some_and(|known| known.is_broken && known.opened == call.now) {
+            // What could not be sent to one destination at all goes to the next with the same name.
+            view.branches.remove(&branch);
+        }
         match request.method() {
             "ACK" => self.ack_sent(call, cause, request, sent, &branch, number),
             "CANCEL" => self.cancel_sent(call, request, sent, &branch, number),
@@ -227,7 +233,9 @@ impl Monitor {
             server.finals.clear();
         }
         let others = server.branches.clone();
-        server.branches.push(branch.clone());
+        if !others.contains(&branch) {
+            server.branches.push(branch.clone());
+        }
         let (stored, source) = (Rc::clone(&server.request), server.flow.peer);
         let is_answered = !server.finals.is_empty();
         let is_fork = server.branches.len() > 1;
