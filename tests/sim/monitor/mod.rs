@@ -260,6 +260,11 @@ impl Monitor {
             return;
         }
         let known = ledger.call_of(&packet.bytes);
+        // That holds of a corrupt one, too.
+        let is_answer = |sent: &Sent| sent.bytes.starts_with(b"SIP/2.0 ");
+        if packet.bytes.starts_with(b"ACK ") && call.sent.iter().any(is_answer) {
+            self.fail("an ACK is not answered", known, String::new());
+        }
         let is_trusted = known.is_some_and(|call| !ledger.record(call).is_tainted);
         let message = Message::parse(&packet.bytes).filter(|_| is_trusted && !packet.is_corrupt);
         let (Some(message), Some(number)) = (message, known) else {

@@ -26,13 +26,6 @@ impl Monitor {
         let invite = server_key(request, 0, "INVITE").unwrap_or_default();
         match method {
             "ACK" => {
-                if call
-                    .sent
-                    .iter()
-                    .any(|sent| sent.bytes.starts_with(b"SIP/2.0"))
-                {
-                    self.fail("an ACK is not answered", Some(number), String::new());
-                }
                 if call.sent.len() > 1 {
                     self.fail(
                         "a datagram is sent on once a branch",
