@@ -103,6 +103,8 @@ fn settle_known_differences(bytes: &[u8], ours: &mut Reading, theirs: &mut Readi
     if theirs.body.starts_with(&ours.body) {
         theirs.body.truncate(ours.body.len());
     }
+    // rsip leaves the whitespace behind a value (RFC 3261 7.3.1: it is none of it).
+    theirs.call_id.truncate(theirs.call_id.trim_end().len());
     // rsip writes schemes in lower case; they are the same in any (RFC 3261 19.1.4), and we leave what came as it is.
     for (own, other) in [
         (&mut ours.uri, &theirs.uri),

@@ -91,8 +91,11 @@ fn where_the_end_cannot_be_known_the_answer_leaves_before_the_end() {
     assert!(received[1].text.contains("l: x"));
     // What is still unread when the answer leaves must not make the kernel reset the connection.
     write(&mut peer, message(3, 60_000));
-    stand.send(local(&peer), "SIP/2.0 400 Bad").expect("room");
-    assert_eq!(read(&mut peer, 15), "SIP/2.0 400 Bad");
+    // Nor is the first response that leaves the last: the message before it is owed its answer, too.
+    for response in ["SIP/2.0 100 Trying", "SIP/2.0 400 Bad", "SIP/2.0 200 OK"] {
+        stand.send(local(&peer), response).expect("room");
+        assert_eq!(read(&mut peer, response.len()), response);
+    }
     assert!(is_closed_orderly(&mut peer));
     assert_eq!(stand.received(2).len(), 2, "nothing behind it is believed");
     drop(peer);

@@ -65,7 +65,7 @@ enum Phase {
     Open,
     /// The peer sends no more; what is still to be answered may go until then.
     HalfClosed(Instant),
-    /// Nothing that comes has a known place; it ends when the answer has left, or then.
+    /// Nothing that comes has a known place; it ends when all that came is answered, or then.
     Closing {
         until: Instant,
         is_answered: bool,
@@ -447,7 +447,8 @@ impl Connection {
         if matches!(self.phase, Phase::HalfClosed(_)) && self.unanswered == 0 {
             return Err(self.end());
         }
-        if !self.is_closing() {
+        // What came before the place was lost is answered, too, as far as it may take.
+        if !self.is_closing() || self.unanswered > 0 {
             return Ok(());
         }
         if self.has_ended {
