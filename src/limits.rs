@@ -137,6 +137,8 @@ pub const SUBSCRIBER_ORDERS_MAX: usize = 16;
 pub const SUBSCRIBER_ANSWER_TIME: Duration = Duration::from_secs(3);
 /// How long the last changes may take to be written when the process ends. Longer: they are lost, and the log says so.
 pub const STORE_STOP_TIME: Duration = Duration::from_secs(10);
+/// How long a database that does not answer is waited for then.
+pub const STORE_SILENT_STOP_TIME: Duration = Duration::from_secs(3);
 
 // --- workers (worker/) -------------------------------------------------------------------------------------------
 

@@ -140,6 +140,7 @@ fn check(path: &Path) -> ExitCode {
     let secret_file = config.sip.secret_file.display();
     let mut text = format!("{}: good\n\n{budget}\n", path.display());
     text += &format!("secret            {secret_file} {secret}\n");
+    text += &format!("store             {}\n", config.store.url);
     let warnings = config
         .warnings
         .iter()

@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tuning/debian.sh
 
-test_packages=(sipsak kamailio baresip-core tshark bind9)
+test_packages=(sipsak kamailio baresip-core tshark bind9 postgresql kamailio-postgres-modules kamailio-sqlite-modules)
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/strowger-run.XXXXXX")
 jobs_begun=()
 

@@ -84,11 +84,19 @@ impl Shard {
             binding.ruid == ruid && (!ruid.is_text() || binding.name() == row.ruid)
         };
         let aor = self.find(key);
-        if !self
+        let held = self
             .bindings_of(aor)
-            .any(|(_, binding)| is_its_own(binding))
-        {
+            .find(|(_, binding)| is_its_own(binding));
+        let Some(index) = held.map(|(index, _)| index) else {
             self.enter_dead(key, row, hash, ruid, tally, moved);
+            return;
+        };
+        // A binding that was removed, and its row with it, may still guard against late duplicates.
+        if let Some(binding) = self.bindings.value_mut(index)
+            && binding.is_forgettable()
+        {
+            binding.stored = Stored::Known;
+            self.changed.list(&mut self.bindings, index);
         }
     }
 

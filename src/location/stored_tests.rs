@@ -294,6 +294,12 @@ fn a_row_that_comes_back_from_the_dead_is_taken_out_and_others_rows_are_not() {
     assert_eq!(location.waiting(None), 0);
     register(&location, after(1), "alice", "sip:a@h", 2, 0);
     flush(&location, after(1), &mut database);
+    for _ in 0..2 {
+        database.rows = before.clone();
+        location.verify(&row(name, "sip:a@h", 1, 0));
+        flush(&location, after(2), &mut database);
+        assert_eq!(database.rows.len(), 0);
+    }
     sweep(&location, after(1) + TOMBSTONE);
     database.rows = before.clone();
     location.verify(&row(name, "sip:a@h", 1, 0));

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::clock::Clock;
-use crate::limits::{STORE_BATCH_ROWS, STORE_BATCHES, STORE_SLICE_ROWS, STORE_STOP_TIME};
+use crate::limits::{
+    STORE_BATCH_ROWS, STORE_BATCHES, STORE_SILENT_STOP_TIME, STORE_SLICE_ROWS, STORE_STOP_TIME,
+};
 use crate::location::{Location, SweepCursor, Work};
 use crate::store::{Batch, Desk, Errand};
 use crate::time::{Duration, Instant};
@@ -62,7 +64,7 @@ impl Clerk {
 
     /// Brings everything that waits to the store, as long as it takes it and there is time.
     pub(super) fn finish(&mut self, clock: &Clock) {
-        let deadline = clock.now() + STORE_STOP_TIME;
+        let start = clock.now();
         loop {
             let now = clock.now();
             self.next_flush = now;
@@ -73,7 +75,12 @@ impl Clerk {
             if is_done {
                 return;
             }
-            if now >= deadline || !self.desk.is_open() && self.is_idle() {
+            let patience = if self.desk.is_open() {
+                STORE_STOP_TIME
+            } else {
+                STORE_SILENT_STOP_TIME
+            };
+            if now >= start + patience {
                 let changes = self.location.waiting(Some(&self.share));
                 warn!(
                     changes,

@@ -4,7 +4,8 @@
 
 mod directory;
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -84,6 +85,7 @@ impl Engine for Sqlite {
         }
         self.open = None;
         let error = self.error();
+        create(&self.path);
         let connection = Connection::open(&self.path).map_err(&error)?;
         prepare(&connection).map_err(&error)?;
         make_tables(&connection).map_err(&error)?;
@@ -148,6 +150,16 @@ impl Engine for Sqlite {
     fn disconnect(&mut self) {
         self.open = None;
     }
+}
+
+/// Makes a file that is not there, for its owner alone: it tells who is registered, and the hashes of passwords. Should that fail,
+/// opening it tells why.
+fn create(path: &Path) {
+    let _ = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {

@@ -1,0 +1,17 @@
+//! The store, with the real thing on the other side: SQLite's files, a Postgres of its own, and Kamailio.
+//!
+//! They need Postgres 15 or later and Kamailio with its database modules (Debian: postgresql, kamailio, kamailio-postgres-modules,
+//! kamailio-sqlite-modules); the server under test is the binary that cargo built, or the one that `STROWGER_BINARY` names.
+
+mod store {
+    mod cluster;
+    mod database;
+    mod http;
+    mod kamailio;
+    mod outages;
+    mod phone;
+    mod restarts;
+    mod scratch;
+    mod server;
+    mod subscribers;
+}
