@@ -138,7 +138,7 @@ fn three_mistakes_are_three_lines_and_nothing_listens() {
              lower it or raise expires_max_s"
         );
         assert!(
-            lines[2].starts_with("strowger.toml:13:11: [auth] enabled: "),
+            lines[2].starts_with("strowger.toml:12:1: [auth]: add realm"),
             "{text}"
         );
     }
