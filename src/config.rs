@@ -30,6 +30,7 @@ use toml::de::DeTable;
 
 pub use address::{HopHost, NextHop};
 pub use admin::Admin;
+pub use auth::{Auth, DigestAlgorithm};
 pub use dns::Dns;
 pub use limits::{Limits, Memory};
 pub use listen::{Backend, Listen, Mode};
@@ -43,8 +44,7 @@ pub use workers::Workers;
 use mistake::Notes;
 use section::Section;
 
-/// A configuration without mistakes. `[auth]` and `[cluster]` are not in it: this version refuses a file that asks for
-/// either.
+/// A configuration without mistakes. `[cluster]` is not in it: this version refuses a file that asks for one.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The file, as the user named it.
@@ -63,6 +63,8 @@ pub struct Config {
     pub registrar: Registrar,
     /// `[store]`.
     pub store: Store,
+    /// `[auth]`; `None`: nobody has to prove who it is.
+    pub auth: Option<Auth>,
     /// `[limits]`.
     pub limits: Limits,
     /// `[admin]`; `None`: nothing is served there.
@@ -139,7 +141,7 @@ impl Config {
         let registrar = registrar::read(&mut root);
         let folder = path.parent().unwrap_or(Path::new(""));
         let store = store::read(&mut root, folder);
-        auth::read(&mut root);
+        let auth = auth::read(&mut root, &sip, &store);
         let limits = limits::read(&mut root);
         cluster::read(&mut root);
         let mut admin = admin::read(&mut root, &listen);
@@ -158,6 +160,7 @@ impl Config {
             dns,
             registrar,
             store,
+            auth,
             limits,
             admin,
             warnings: Vec::new(),

@@ -89,6 +89,9 @@ counters! {
     gauge "messages_stored" "stored copies of messages" {
         MessagesStored "" "",
     }
+    gauge "transaction_bytes" "memory that transactions and their stored messages have taken from the system" {
+        TransactionBytes "" "",
+    }
     gauge "frames_outstanding" "UMEM frames that are on their way through the kernel, or missing" {
         FramesOutstanding "" "",
     }
@@ -147,6 +150,7 @@ counters! {
         RefusedMaxBreadth "cause" "max_breadth",
         RefusedIdentity "cause" "speaks_for_another",
         RefusedWaiting "cause" "slow_path",
+        RefusedLoading "cause" "loading",
         RefusedUnresolvable "cause" "unresolvable",
     }
     counter "store_rows" "rows in committed batches, by what was done" {
@@ -243,6 +247,14 @@ counters! {
     }
     gauge "dns_names_known" "next hops whose answers are remembered" {
         DnsNamesKnown "" "",
+    }
+    counter "errands" "slices of work that workers did for the admin server between two batches of messages, by outcome" {
+        ErrandsDone "outcome" "done",
+        ErrandsStale "outcome" "stale",
+    }
+    counter "errand_refusals" "errands of the admin server that got no answer, by cause" {
+        ErrandsFull "cause" "full",
+        ErrandsLate "cause" "late",
     }
     counter "xdp_verdicts" "packets the XDP program saw, by verdict" {
         XdpRedirected "verdict" "redirect",

@@ -4,7 +4,7 @@
 //!
 //! | layer | modules | may use |
 //! |---|---|---|
-//! | shell | [`worker`], [`net`], [`resolve`], [`admin`], [`doctor`] | everything below |
+//! | shell | [`worker`], [`net`], [`resolve`], [`admin`], [`ctl`], [`doctor`] | everything below |
 //! | core | [`proxy`] | the core below, leaves |
 //! | core | [`transaction`], [`location`], [`auth`] | `sip`, `timer`, leaves; not each other |
 //! | core | [`sip`], [`wire`], [`timer`] | leaves |
@@ -16,6 +16,7 @@ pub mod admin;
 pub mod auth;
 pub mod config;
 pub mod counters;
+pub mod ctl;
 pub mod datagram;
 pub mod doctor;
 pub mod latency;

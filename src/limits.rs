@@ -91,6 +91,15 @@ pub const CONTACT_AORS_MAX: usize = 64;
 pub const SUBSCRIBERS_PER_SHARD_MAX: usize = 256;
 /// Nonces of one user whose counts are remembered. More: the oldest is refused, and its bearer takes a new one.
 pub const NONCES_MAX: usize = 4;
+/// Live contacts of one AoR that can be removed at one time; the configuration allows no more ([`BRANCHES_MAX`]), but its bound may
+/// have been lowered under those that there are. More: they stay, and the answer says how many went.
+pub const LIVE_CONTACTS_MAX: usize = 64;
+/// AoRs and bindings that a slice of a walk over all of them looks at, between two batches of messages. More: in the next slice.
+pub const PAGE_BUDGET: usize = 256;
+/// Bytes of texts at which such a slice ends.
+pub const PAGE_LEN: usize = 64 * 1_024;
+/// Shards whose memory is counted in one slice.
+pub const MEMORY_SHARDS: usize = 128;
 /// How long a removed binding keeps its (Call-ID, CSeq), so that a late duplicate cannot revive it (64*T1).
 pub const TOMBSTONE: Duration = T1_64;
 
@@ -117,7 +126,7 @@ pub const STORE_ANSWER_TIME: Duration = Duration::from_secs(10);
 /// How long the database may say nothing while its rows are read. Longer: reading begins anew.
 pub const STORE_LOAD_SILENCE: Duration = Duration::from_secs(30);
 /// Questions of one worker for users that are out at one time. One more: 503 to whoever needs it, as `StoreFull` says.
-pub const SUBSCRIBER_QUESTIONS_MAX: usize = 1_024;
+pub const SUBSCRIBER_QUESTIONS_MAX: usize = 4_096;
 /// Questions that one look into the directory answers. More: the next look.
 pub const SUBSCRIBER_BATCH: usize = 512;
 /// The longest user name and realm that are asked for, in bytes. Longer: there is no such user.
@@ -271,6 +280,23 @@ pub const TCP_CONNECTION_COST: u64 = 72 * 1_024;
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// The body of a request to the admin server. Longer: 413.
 pub const ADMIN_BODY_LEN_MAX: usize = 64 * 1_024;
+/// Calls of one JSON-RPC batch. More: the whole batch is refused (-32600).
+pub const RPC_BATCH_MAX: usize = 64;
+/// Answer bytes of one batch at which its further calls are refused (503), so that no answer grows without end.
+pub const RPC_ANSWER_LEN: usize = 4 * 1_024 * 1_024;
+/// AoRs of one page of `ul.dump`. More asked for: so many are given.
+pub const DUMP_AORS_MAX: usize = 10_000;
+/// AoRs of a page where none are asked for.
+pub const DUMP_AORS_DEFAULT: usize = 1_000;
+/// Errands that wait for one worker. Full: the next worker is asked; all full: the call is answered 503 and counted.
+pub const ERRANDS_MAX: usize = 16;
+/// How long the admin server waits for a worker to run one errand. Longer: the call is answered 503, and the errand is dropped and
+/// counted when its turn comes.
+pub const ERRAND_TIME: Duration = Duration::from_secs(2);
+/// Bytes that the client of `strowger ctl` takes of an answer. More: it says so and gives up.
+pub const CTL_ANSWER_LEN_MAX: usize = 64 * 1_024 * 1_024;
+/// How long `strowger ctl` waits for the connection, and then for each piece of the answer.
+pub const CTL_TIME: Duration = Duration::from_secs(30);
 
 const _: () = assert!(MESSAGE_LEN_MAX <= u16::MAX as usize, "spans are 16 bits");
 const _: () = assert!(HEADERS_MAX < u8::MAX as usize, "header indexes are 8 bits");

@@ -14,7 +14,7 @@ use strowger::config::budget::Budget;
 use strowger::config::host::Host;
 use strowger::config::{Config, Mistakes};
 use strowger::secret::Secret;
-use strowger::{doctor, worker};
+use strowger::{ctl, doctor, worker};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -54,6 +54,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Ask the running server, or change what it holds: bindings, memory, counters, latency
+    ///
+    /// The call goes to [admin] of FILE; without --config, of strowger.toml where it is here, else to 127.0.0.1:8060.
+    #[command(after_help = ctl::methods())]
+    Ctl {
+        /// The configuration of the server; its [admin] says where it listens, and its token
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// What to call
+        method: String,
+        /// Words, NAME=VALUE, or one JSON array or object
+        params: Vec<String>,
+    },
     /// Write a first configuration: every IPv4 address, no authentication, bindings in a file of SQLite's, metrics on loopback
     ///
     /// A file that is there already is left alone.
@@ -83,6 +96,11 @@ fn main() -> ExitCode {
         Command::Run(file) => run(&file.config),
         Command::Check(file) => check(&file.config),
         Command::Doctor { interface, json } => examine(interface.as_deref(), json),
+        Command::Ctl {
+            config,
+            method,
+            params,
+        } => call(config.as_deref(), &method, &params),
         Command::Init { config, port } => init(&config, port),
     }
 }
@@ -146,6 +164,22 @@ fn examine(interface: Option<&str>, json: bool) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(FAILURE)
+    }
+}
+
+fn call(path: Option<&Path>, method: &str, params: &[String]) -> ExitCode {
+    let path = path.or_else(|| Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists()));
+    let config = match path.map(Config::load).transpose() {
+        Ok(config) => config,
+        Err(mistakes) => return fail(USAGE, mistakes),
+    };
+    let admin = config.as_ref().and_then(|config| config.admin.as_ref());
+    match ctl::Server::of(admin).call(method, params) {
+        Ok(result) => {
+            print(&format!("{result:#}\n"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(if error.is_usage() { USAGE } else { FAILURE }, error),
     }
 }
 

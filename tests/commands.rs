@@ -9,6 +9,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+mod commands {
+    mod ctl;
+}
+
 /// A folder of one test, removed with it.
 struct Folder(PathBuf);
 
@@ -134,7 +138,7 @@ fn three_mistakes_are_three_lines_and_nothing_listens() {
              lower it or raise expires_max_s"
         );
         assert!(
-            lines[2].starts_with("strowger.toml:13:11: [auth] enabled: "),
+            lines[2].starts_with("strowger.toml:12:1: [auth]: add realm"),
             "{text}"
         );
     }
@@ -216,14 +220,14 @@ fn help_offers_what_there_is_and_nothing_else() {
     let output = strowger(&folder.0, &["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let text = stdout(&output);
-    for command in ["run", "check", "doctor", "init"] {
+    for command in ["run", "check", "doctor", "ctl", "init"] {
         assert!(
             text.lines()
                 .any(|line| line.trim_start().starts_with(command)),
             "{command}\n{text}"
         );
     }
-    assert!(!text.contains("load") && !text.contains("ctl"), "{text}");
+    assert!(!text.contains("load"), "{text}");
     assert!(text.contains("Exit status: 0"), "{text}");
     assert_eq!(strowger(&folder.0, &["--no-such"]).status.code(), Some(2));
     assert_eq!(

@@ -87,6 +87,14 @@ async fn call(Shared(desk): Shared<Desk>, headers: HeaderMap, body: Bytes) -> Re
     if !desk.admits(&headers) {
         return unauthorized();
     }
+    // Nor may a page in an operator's browser whose name has come to lead here: a browser says whose page it is.
+    if desk.token.is_none() && headers.contains_key(header::ORIGIN) {
+        return typed(
+            StatusCode::FORBIDDEN,
+            TEXT,
+            "a browser's pages may not call here without a token\n".to_owned(),
+        );
+    }
     // A page in an operator's browser may post plain text to loopback unasked, but not this.
     let kind = headers
         .get(header::CONTENT_TYPE)
@@ -105,7 +113,7 @@ async fn call(Shared(desk): Shared<Desk>, headers: HeaderMap, body: Bytes) -> Re
             "Content-Type must be application/json\n".to_owned(),
         );
     }
-    match rpc::answer(&desk.state, &body) {
+    match rpc::answer(&desk.state, &body).await {
         Some(text) => typed(StatusCode::OK, JSON, text),
         None => StatusCode::NO_CONTENT.into_response(),
     }

@@ -118,10 +118,7 @@ fn encode_family(
     };
     let mut metric = encoder.encode_descriptor(head.family, head.help, None, kind)?;
     for (counter, description) in family {
-        let sum = state
-            .counters
-            .iter()
-            .fold(0_u64, |sum, worker| sum.wrapping_add(worker.read(*counter)));
+        let sum = state.sum(*counter);
         if description.label.0.is_empty() {
             encode_sum(&mut metric, description, sum)?;
         } else {

@@ -7,14 +7,17 @@
 //! | `/latency` | GET | the latency table, as text |
 //! | `/rpc` | POST | JSON-RPC 2.0 |
 //!
-//! It reads what the workers publish (counters, histograms, a phase) and shares no lock with them.
+//! It reads what the workers publish (counters, histograms, a phase) and shares no lock with them; what it wants of the location, whose
+//! locks are theirs, they do for it ([`Errands`]).
 
+mod errand;
 mod gate;
 mod health;
 mod http;
 mod metrics;
 mod process;
-mod rpc;
+mod registry;
+pub mod rpc;
 mod table;
 mod token;
 
@@ -27,9 +30,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
 use crate::config;
-use crate::counters::Counters;
+use crate::counters::{Counter, Counters};
 use crate::latency::{Histogram, Latency};
+pub use errand::{Errands, Tray, Way};
 use gate::Gate;
+pub use registry::Registry;
 pub use token::{Token, TokenError};
 
 /// How far the server's life has come.
@@ -76,6 +81,15 @@ pub struct StoreReport {
     pub backlog: u64,
 }
 
+/// Bytes of buffers that were set aside at the start; the system gives memory for those alone that are used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Buffers {
+    /// Of all workers' mailboxes.
+    pub mailboxes: u64,
+    /// Of the TCP thread's outbox.
+    pub tcp_outbox: u64,
+}
+
 /// A figure that the admin server asks for at each look. It must not block.
 pub type Gauge<T> = Box<dyn Fn() -> T + Send + Sync>;
 
@@ -91,8 +105,14 @@ pub struct State {
     pub bindings: Gauge<u64>,
     /// The store; `None` where none is configured: then its metrics are 0, and `/healthz` says null.
     pub store: Option<Gauge<StoreReport>>,
+    /// The operator's hand on the accounts; `None` where there is no store.
+    pub accounts: Option<Accounts>,
     /// How long the resolver's answers took; `None` where there is no resolver.
     pub dns: Option<Arc<Histogram>>,
+    /// The way to the location; `None` where there are no workers: then its methods fail.
+    pub registry: Option<Registry>,
+    /// What buffers were set aside at the start.
+    pub buffers: Buffers,
     /// How far the server's life has come.
     pub phase: Arc<SharedPhase>,
     /// What became of the listeners, once they are open.
@@ -100,6 +120,39 @@ pub struct State {
     started: Instant,
     started_unix_s: f64,
 }
+
+/// What the operator wants of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountOrder {
+    /// A new one.
+    Add {
+        /// The user.
+        user: String,
+        /// The user's domain, which is also the realm of the hashes.
+        domain: String,
+        /// The password, of which hashes are kept.
+        password: String,
+    },
+    /// Another password.
+    Change {
+        /// The user.
+        user: String,
+        /// The user's domain.
+        domain: String,
+        /// The password.
+        password: String,
+    },
+    /// One less.
+    Remove {
+        /// The user.
+        user: String,
+        /// The user's domain.
+        domain: String,
+    },
+}
+
+/// Carries such an order out; it waits for the database. The error is a sentence.
+pub type Accounts = Arc<dyn Fn(&AccountOrder) -> Result<(), String> + Send + Sync>;
 
 /// The running admin server; dropping it ends the thread.
 #[derive(Debug)]
@@ -197,12 +250,22 @@ impl State {
             refresh: Box::new(|| {}),
             bindings,
             store: None,
+            accounts: None,
             dns: None,
+            registry: None,
+            buffers: Buffers::default(),
             phase: Arc::new(SharedPhase::new()),
             listeners: OnceLock::new(),
             started: Instant::now(),
             started_unix_s: unix.as_secs_f64(),
         }
+    }
+
+    /// A counter, summed over the workers.
+    #[must_use]
+    pub fn sum(&self, counter: Counter) -> u64 {
+        let values = self.counters.iter().map(|worker| worker.read(counter));
+        values.fold(0, u64::wrapping_add)
     }
 
     /// The listeners, none while they are not open yet.
@@ -294,7 +357,10 @@ mod tests {
         let state = Arc::new(state);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let token_file = token.map(|token| {
-            let path = std::env::temp_dir().join(format!("strowger-admin-{}", std::process::id()));
+            static NEXT: AtomicU8 = AtomicU8::new(0);
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("strowger-admin-{}-{number}", std::process::id());
+            let path = std::env::temp_dir().join(name);
             std::fs::write(&path, token).expect("written");
             let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
             std::fs::set_permissions(&path, private).expect("set");
@@ -397,6 +463,26 @@ mod tests {
         assert!(post("application/json", call).contains("\"result\":\"strowger "));
         assert!(post("text/plain", call).starts_with("HTTP/1.1 415"));
         assert!(post("application/json", &" ".repeat(70_000)).starts_with("HTTP/1.1 413"));
+    }
+
+    #[test]
+    fn a_call_needs_the_token_and_a_browser_does_not_get_through_without_one() {
+        let body = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"core.version\"}";
+        let post = |admin: &Admin, more: &str| {
+            let len = body.len();
+            let head = format!("Content-Type: application/json\r\nContent-Length: {len}\r\n{more}");
+            let request =
+                format!("POST /rpc HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{head}\r\n{body}");
+            ask(admin, &request)
+        };
+        let origin = "Origin: http://a\r\n";
+        let (open, _) = start(state(), None);
+        assert!(post(&open, "").starts_with("HTTP/1.1 200"));
+        assert!(post(&open, origin).starts_with("HTTP/1.1 403"));
+        let (closed, _) = start(state(), Some("0123456789abcdef0123"));
+        let bearer = "Authorization: Bearer 0123456789abcdef0123\r\n";
+        assert!(post(&closed, "").starts_with("HTTP/1.1 401"));
+        assert!(post(&closed, &format!("{origin}{bearer}")).starts_with("HTTP/1.1 200"));
     }
 
     #[test]

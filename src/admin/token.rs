@@ -40,11 +40,19 @@ pub enum TokenError {
 }
 
 impl Token {
-    /// Reads the token from `path`: one line.
+    /// Loads the token from `path`: one line.
     ///
     /// # Errors
     /// See [`TokenError`].
     pub fn load(path: &Path) -> Result<Self, TokenError> {
+        Self::read(path).map(|token| Self::new(&token))
+    }
+
+    /// Reads the text of the token, for who has to show it.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub fn read(path: &Path) -> Result<String, TokenError> {
         let unreadable = |error| TokenError::Unreadable {
             path: path.to_owned(),
             error,
@@ -67,7 +75,7 @@ impl Token {
                 path: path.to_owned(),
             });
         }
-        Ok(Self::new(token))
+        Ok(token.to_owned())
     }
 
     fn new(token: &str) -> Self {

@@ -1,71 +1,162 @@
-//! `[auth]`: digest authentication. This version has none, and refuses to run open where it was asked for.
+//! `[auth]`: digest authentication of our users (RFC 7616, RFC 8760).
+
+use std::ops::RangeInclusive;
 
 use super::address;
 use super::section::Section;
+use super::sip::Sip;
+use super::store::{Store, StoreUrl};
+use crate::time::Duration;
 
-/// Reads `[auth]`: present and not `enabled = false` is a mistake, since this version cannot serve it.
-pub(super) fn read(root: &mut Section<'_>) {
+/// How users prove who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// The realm of our challenges; HA1s are made with it.
+    pub realm: String,
+    /// The algorithms that a challenge offers, the one preferred first.
+    pub algorithms: Vec<DigestAlgorithm>,
+    /// How long a nonce may be used.
+    pub nonce_lifetime: Duration,
+}
+
+/// A hash that a challenge offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DigestAlgorithm {
+    /// RFC 8760.
+    Sha512_256,
+    /// RFC 8760.
+    Sha256,
+    /// For old phones.
+    Md5,
+}
+
+/// Reads `[auth]`; none where it is absent or off, which is warned about.
+pub(super) fn read(root: &mut Section<'_>, sip: &Sip, store: &Store) -> Option<Auth> {
     let mut section = root.section("auth");
     let enabled = section.flag("enabled");
-    let _realm = section.parsed("realm", address::domain);
-    let _algorithms = section.parsed_list("algorithms", |text| match text {
-        "SHA-256" | "MD5" => Ok(()),
-        _ => Err(format!("{text:?} is none of \"SHA-256\", \"MD5\"")),
+    let realm = section.parsed("realm", address::domain);
+    let algorithms = section.parsed_list("algorithms", |text| {
+        match text.to_ascii_uppercase().as_str() {
+            "SHA-512-256" => Ok(DigestAlgorithm::Sha512_256),
+            "SHA-256" => Ok(DigestAlgorithm::Sha256),
+            "MD5" => Ok(DigestAlgorithm::Md5),
+            _ => Err(format!(
+                "{text:?} is none of \"SHA-512-256\", \"SHA-256\", \"MD5\""
+            )),
+        }
     });
-    let refusal = "authentication is not in this version, and it will not run open where it was asked for; \
-                   write enabled = false to run without";
-    match enabled {
-        Some(enabled) if enabled.value => section.mistake(enabled.at, "enabled", refusal),
-        Some(_) => {}
-        // The section alone asks for it: enabled is true by default.
-        None if section.is_present() && !section.has("enabled") => section.mistake_here(refusal),
-        None => {}
+    let nonce_s = section.number("nonce_s", NONCE_S);
+    let is_off = enabled.as_ref().is_some_and(|enabled| !enabled.value);
+    if is_off || !section.is_present() {
+        section.notes.warning_about_file(if is_off {
+            "[auth] enabled: off: whoever reaches us may register as any user"
+        } else {
+            "[auth]: there is none, so authentication is off: whoever reaches us may register as any user"
+        });
+        section.finish();
+        return None;
     }
-    let is_off = enabled.is_some_and(|enabled| !enabled.value);
-    section.notes.warning_about_file(if is_off {
-        "[auth] enabled: off: whoever reaches us may register as any user"
-    } else {
-        "[auth]: there is none, so authentication is off: whoever reaches us may register as any user"
-    });
+    if store.url == StoreUrl::None {
+        section.mistake_here(
+            "there is no store to look users up in; give [store] a url, or write enabled = false",
+        );
+    }
+    let realm = realm
+        .map(|realm| realm.value)
+        .or_else(|| sip.domains.first().cloned());
+    if realm.is_none() {
+        section.mistake_here(
+            "add realm = \"example.com\", or domains to [sip], whose first one it is then",
+        );
+    }
+    let mut offered: Vec<DigestAlgorithm> = Vec::new();
+    for algorithm in algorithms.map_or(Vec::new(), |algorithms| algorithms.value) {
+        if offered.contains(&algorithm.value) {
+            section.mistake(
+                algorithm.at,
+                "algorithms",
+                "one stands there twice; keep one",
+            );
+        } else {
+            offered.push(algorithm.value);
+        }
+    }
+    if offered.is_empty() {
+        offered = vec![DigestAlgorithm::Sha256, DigestAlgorithm::Md5];
+    }
     section.finish();
+    Some(Auth {
+        realm: realm?,
+        algorithms: offered,
+        nonce_lifetime: Duration::from_secs(
+            nonce_s.map_or(NONCE_S_DEFAULT, |nonce_s| nonce_s.value),
+        ),
+    })
 }
+
+/// From what a slow phone needs to answer, to a day.
+const NONCE_S: RangeInclusive<u64> = 10..=86_400;
+const NONCE_S_DEFAULT: u64 = 300;
 
 #[cfg(test)]
 mod tests {
     use super::super::Config;
+    use super::*;
 
-    fn parse(auth: &str) -> Result<Config, String> {
-        let text = format!("[[listen]]\naddress = \"192.0.2.1:5060\"\n{auth}");
+    fn parse(rest: &str) -> Result<Config, String> {
+        let text = format!("[[listen]]\naddress = \"192.0.2.1:5060\"\n{rest}");
         Config::parse("t".as_ref(), &text).map_err(|mistakes| mistakes.to_string())
     }
 
     #[test]
-    fn authentication_that_was_asked_for_is_refused() {
-        for auth in [
-            "[auth]\n",
-            "[auth]\nenabled = true\n",
-            "[auth]\nrealm = \"example.com\"\n",
-        ] {
-            assert!(
-                parse(auth)
-                    .expect_err("not in this version")
-                    .contains("will not run open"),
-                "{auth}"
-            );
-        }
+    fn the_section_alone_turns_authentication_on_with_the_first_domain() {
+        let config =
+            parse("[sip]\ndomains = [\"Example.com\", \"b.example\"]\n[auth]\n").expect("good");
+        let auth = config.auth.expect("on");
+        assert_eq!(auth.realm, "example.com");
+        assert_eq!(
+            auth.algorithms,
+            [DigestAlgorithm::Sha256, DigestAlgorithm::Md5]
+        );
+        assert_eq!(auth.nonce_lifetime, Duration::from_secs(300));
     }
 
     #[test]
     fn authentication_off_is_warned_about() {
         for auth in ["", "[auth]\nenabled = false\nalgorithms = [\"MD5\"]\n"] {
             let config = parse(auth).expect("good");
-            assert!(
-                config
-                    .warnings
-                    .iter()
-                    .any(|warning| warning.text.contains("may register as any user")),
-                "{auth}"
-            );
+            assert!(config.auth.is_none());
+            let warned = config
+                .warnings
+                .iter()
+                .any(|warning| warning.text.contains("may register as any user"));
+            assert!(warned, "{auth}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_a_mistake() {
+        for (auth, mistake) in [
+            ("[auth]\n", "add realm"),
+            (
+                "[auth]\nrealm = \"a.example\"\nalgorithms = [\"SHA-1\"]\n",
+                "is none of",
+            ),
+            (
+                "[auth]\nrealm = \"a.example\"\nalgorithms = [\"MD5\", \"md5\"]\n",
+                "twice",
+            ),
+            (
+                "[auth]\nrealm = \"a.example\"\n[store]\nurl = \"none\"\n",
+                "no store to look users up in",
+            ),
+            (
+                "[auth]\nrealm = \"a.example\"\nnonce_s = 5\n",
+                "out of range",
+            ),
+        ] {
+            let error = parse(auth).expect_err(mistake);
+            assert!(error.contains(mistake), "{error}");
         }
     }
 }

@@ -13,7 +13,9 @@ mod changed;
 mod complete;
 mod contact;
 mod contact_index;
+mod evict;
 mod packed_flow;
+mod page;
 mod plan;
 mod restore;
 mod rows;
@@ -31,13 +33,14 @@ mod tests;
 mod users;
 mod window;
 
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::{AddAssign, Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use siphasher::sip::SipHasher13;
 
 pub use self::change::{Access, Change, Lookup, Refusal, Registration};
+pub use self::page::{Page, PageCursor, PagedAor, PagedContact};
 pub use self::restore::Admission;
 pub use self::rows::{Row, Rows, Work};
 pub use self::stored::Taken;
@@ -294,18 +297,22 @@ impl Location {
     /// What the location takes from the allocator. Each lock is held for a moment, one after the other.
     #[must_use]
     pub fn memory(&self) -> Memory {
+        self.memory_of(0..LOCATION_SHARDS)
+    }
+
+    /// What a part of the shards takes from the allocator, as [`Self::memory`].
+    #[must_use]
+    pub fn memory_of(&self, shards: Range<usize>) -> Memory {
         let mut memory = Memory::default();
-        for shard in &self.shards {
+        for shard in self.shards.get(shards.clone()).unwrap_or_default() {
             let bytes = shard.0.lock().bytes();
             memory.aors += bytes.aors;
             memory.bindings += bytes.bindings;
             memory.texts += bytes.texts;
         }
-        memory.contacts = self
-            .contacts
-            .iter()
-            .map(|index| index.0.lock().bytes())
-            .sum();
+        for index in self.contacts.get(shards).unwrap_or_default() {
+            memory.contacts += index.0.lock().bytes();
+        }
         memory
     }
 
@@ -336,6 +343,15 @@ impl Location {
             (hash >> 32) as usize % LOCATION_SHARDS,
             AorKey { text, hash },
         )
+    }
+}
+
+impl AddAssign for Memory {
+    fn add_assign(&mut self, other: Self) {
+        self.aors += other.aors;
+        self.bindings += other.bindings;
+        self.texts += other.texts;
+        self.contacts += other.contacts;
     }
 }
 

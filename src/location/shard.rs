@@ -14,7 +14,7 @@ use super::ruid::Ruid;
 use super::slab::{NIL, Slab};
 use super::tally::Tally;
 use super::targets::Targets;
-use crate::limits::RECLAIM_SCAN_MAX;
+use crate::limits::{BINDING_TEXT_LEN_MAX, RECLAIM_SCAN_MAX};
 use crate::time::Instant;
 
 /// The AoRs of one shard and their bindings.
@@ -58,6 +58,13 @@ pub(super) struct ShardBytes {
     pub(super) aors: usize,
     pub(super) bindings: usize,
     pub(super) texts: usize,
+}
+
+/// An AoR with its bindings, as a slice of the slow path sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AorBindings<'a> {
+    shard: &'a Shard,
+    aor: u32,
 }
 
 #[derive(Debug)]
@@ -230,6 +237,41 @@ impl Shard {
 
     pub(super) fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// Places in the table of AoRs; an AoR keeps its own for as long as it is held.
+    pub(super) fn aor_places(&self) -> u32 {
+        self.aors.slots()
+    }
+
+    /// The AoR at a place of that table.
+    pub(super) fn aor_at(&self, place: u32) -> Option<AorBindings<'_>> {
+        let aor = self.aors.value(place).map(|_| place);
+        aor.map(|aor| AorBindings { shard: self, aor })
+    }
+
+    /// An AoR, where it is held.
+    pub(super) fn aor_bindings(&self, key: AorKey<'_>) -> Option<AorBindings<'_>> {
+        let aor = self.find(key);
+        aor.map(|aor| AorBindings { shard: self, aor })
+    }
+
+    /// Ends a binding without a request that asks for it: what stays remembers the last one that saved it, so that no late duplicate
+    /// of that revives it, while the phone's next refresh binds it anew.
+    pub(super) fn evict(&mut self, now: Instant, index: u32, tally: &Tally) {
+        let Some(binding) = self.bindings.value_mut(index) else {
+            return;
+        };
+        let (was, before) = (!binding.removed, binding.text_bytes());
+        let mut call_id = [0; BINDING_TEXT_LEN_MAX];
+        let len = binding.call_id().len().min(call_id.len());
+        let call_id = &mut call_id[..len];
+        call_id.copy_from_slice(&binding.call_id()[..len]);
+        binding.remove(now, call_id, binding.cseq);
+        self.text_bytes = self.text_bytes + binding.text_bytes() - before;
+        self.sequence += 1;
+        tally.note(was, false);
+        self.note_change(index);
     }
 
     pub(super) fn bytes(&self) -> ShardBytes {
@@ -464,6 +506,18 @@ impl Shard {
             let index = std::mem::replace(&mut next, binding.next);
             Some((index, binding))
         })
+    }
+}
+
+impl<'a> AorBindings<'a> {
+    pub(super) fn text(&self) -> &'a [u8] {
+        let aor = self.shard.aors.value(self.aor);
+        aor.map_or(&[], |aor| &aor.text)
+    }
+
+    /// Its bindings with their indexes, in the order in which they came.
+    pub(super) fn bindings(&self) -> impl Iterator<Item = (u32, &'a Binding)> {
+        self.shard.bindings_of(Some(self.aor))
     }
 }
 

@@ -249,7 +249,7 @@ impl Proxy {
         let stand_in = Hex::of(&[0; 32][..algorithm.hash_len()]);
         let expected = algorithm.response(ha1.as_ref().unwrap_or(&stand_in).as_bytes(), &proof);
         let is_right = is_same_hex(expected.as_bytes(), credentials.response);
-        if !is_right || ha1.is_none() || !is_for(request, credentials.uri) {
+        if !is_right || ha1.is_none() || !self.is_for(request, credentials.uri) {
             return Finding::Wrong;
         }
         if !nonce.is_fresh {
@@ -343,6 +343,15 @@ impl Proxy {
         Some((uri.user?, uri.host))
     }
 
+    /// Whether the digest-uri is that of this request, or ours (RFC 7616 3.4.6): what was meant for elsewhere is no proof here. Ours
+    /// must do, since there are clients who write whom they send to, whatever the Request-URI; each proof is good once anyway.
+    fn is_for(&self, request: &Message<'_>, uri: &[u8]) -> bool {
+        let (Ok(asked), Ok(said)) = (Uri::parse(request.request_uri()), Uri::parse(uri)) else {
+            return request.request_uri() == uri;
+        };
+        equivalent(&asked, &said) || self.identity.is_ours(&said)
+    }
+
     /// What stands for waiting for a user's secrets.
     fn reason(&self, aor: &[u8]) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.settings.keys.transactions);
@@ -415,14 +424,6 @@ fn is_same_hex(expected: &[u8], given: &[u8]) -> bool {
     lower.copy_from_slice(given);
     lower.make_ascii_lowercase();
     expected.ct_eq(lower).into()
-}
-
-/// Whether the digest-uri is that of this request (RFC 7616 3.4.6): what was meant for elsewhere is no proof here.
-fn is_for(request: &Message<'_>, uri: &[u8]) -> bool {
-    let (Ok(asked), Ok(said)) = (Uri::parse(request.request_uri()), Uri::parse(uri)) else {
-        return request.request_uri() == uri;
-    };
-    equivalent(&asked, &said)
 }
 
 /// Whether a username, with `@` and the realm or without, is that of a user.

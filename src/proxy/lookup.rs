@@ -141,6 +141,11 @@ impl Proxy {
         else {
             return;
         };
+        // So is the reason for one whose request was answered by another branch; only an INVITE's is cancelled there and then.
+        let entry = self.table.server(server);
+        if !entry.is_some_and(|server| server.state().is_pending()) {
+            return self.close_leg(slot);
+        }
         self.table.unguard(slot);
         self.recall(server, bench, |proxy, request, bench| {
             proxy.launch(now, slot, found, request, bench, out);

@@ -305,6 +305,12 @@ impl Proxy {
         )
     }
 
+    /// Bytes that transactions and their stored messages have taken from the system.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        self.table.footprint()
+    }
+
     fn on_not_sip(&self, cause: NotSip, datagram: &Datagram<'_>, out: &mut impl Output) {
         let counter = match cause {
             // RFC 5626 3.5.1: a double CRLF is a ping, a single one its pong.

@@ -199,7 +199,10 @@ impl Proxy {
             Lookup::NoContacts => Err(Refusal::new(480)),
             Lookup::Unknown => Err(Refusal::new(404)),
             // Its row may come in a moment: whoever asks again then gets an answer.
-            Lookup::NotLoaded => Err(Refusal::new(503).with_headers(b"Retry-After: 1\r\n")),
+            Lookup::NotLoaded => {
+                let refusal = Refusal::counted(503, Counter::RefusedLoading);
+                Err(refusal.with_headers(b"Retry-After: 1\r\n"))
+            }
         }
     }
 

@@ -107,6 +107,13 @@ impl<T> Slab<T> {
         self.len as usize
     }
 
+    /// Bytes taken from the system.
+    #[must_use]
+    pub const fn footprint(&self) -> usize {
+        self.chunks.len() * CHUNK_LEN as usize * size_of::<Slot<T>>()
+            + self.chunks.capacity() * size_of::<Box<[Slot<T>]>>()
+    }
+
     /// Whether there is none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

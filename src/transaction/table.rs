@@ -534,6 +534,13 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
         self.wheel.len()
     }
 
+    /// Bytes taken from the system, the timers' aside.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        let slots = self.servers.footprint() + self.clients.footprint();
+        slots + self.index.allocation_size() + self.arena.footprint()
+    }
+
     fn server_timer(&mut self, now: Instant, slot: u32, event: ServerEvent) -> Option<Fired> {
         let timers = &mut self.servers.at_mut(slot)?.timers;
         timers.forget(event == ServerEvent::Retransmit);

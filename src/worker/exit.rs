@@ -2,40 +2,48 @@
 
 use std::sync::Arc;
 
-use super::mailbox::{Kind, Mailbox};
+use super::control::Control;
+use super::mailbox::Kind;
 use crate::datagram::{Datagram, Flow, WorkerId};
 use crate::net::{self, Link, Transmitters};
 use crate::proxy::{
     MailboxFull, Output, Question, ResolverFull, SendError, StoreFull, SubscriberQuestion,
 };
 use crate::resolve::Desk;
+use crate::store::Inquiries;
+
+/// Everything by which a worker reaches the world.
+pub(super) struct Outlets {
+    /// Rings and sockets.
+    pub(super) transmitters: Transmitters,
+    /// The other workers' mailboxes, among the signs.
+    pub(super) control: Arc<Control>,
+    /// The resolver.
+    pub(super) desk: Desk,
+    /// The users' tables, where there is authentication.
+    pub(super) subscribers: Option<Inquiries>,
+}
 
 /// A worker's exit while one datagram is at work.
 pub(super) struct Exit<'a> {
-    transmitters: &'a mut Transmitters,
-    mailboxes: &'a [Arc<Mailbox>],
-    desk: &'a mut Desk,
+    outlets: &'a mut Outlets,
     /// Whom a reply may be sent back to by swapping the addresses of the frame that came.
     answering: Option<(Flow, Link)>,
     has_handed_off: bool,
 }
 
-impl<'a> Exit<'a> {
+impl Outlets {
     /// An exit with nothing to answer: for timers.
-    pub(super) fn new(
-        transmitters: &'a mut Transmitters,
-        mailboxes: &'a [Arc<Mailbox>],
-        desk: &'a mut Desk,
-    ) -> Self {
-        Self {
-            transmitters,
-            mailboxes,
-            desk,
+    pub(super) const fn exit(&mut self) -> Exit<'_> {
+        Exit {
+            outlets: self,
             answering: None,
             has_handed_off: false,
         }
     }
+}
 
+impl Exit<'_> {
     /// Whether the datagram was another worker's: then it is that one's to measure.
     pub(super) const fn has_handed_off(&self) -> bool {
         self.has_handed_off
@@ -60,7 +68,8 @@ impl Output for Exit<'_> {
             let is_back = from.listener == flow.listener && from.peer.ip() == flow.peer.ip();
             is_back.then_some(link)
         });
-        self.transmitters
+        self.outlets
+            .transmitters
             .send(flow, link, len, write)
             .map_err(|error| match error {
                 net::SendError::TooLarge => SendError::TooLarge,
@@ -70,21 +79,27 @@ impl Output for Exit<'_> {
     }
 
     fn hand_off(&mut self, to: WorkerId, datagram: &Datagram<'_>) -> Result<(), MailboxFull> {
-        let mailbox = self.mailboxes.get(usize::from(to.0)).ok_or(MailboxFull)?;
+        let mailbox = self
+            .outlets
+            .control
+            .mailboxes()
+            .get(usize::from(to.0))
+            .ok_or(MailboxFull)?;
         self.has_handed_off = true;
         let link = self.answering.map(|(_, link)| link);
         mailbox.post(Kind::Received, datagram, link)
     }
 
     fn resolve(&mut self, question: &Question<'_>) -> Result<(), ResolverFull> {
-        self.desk.ask(question)
+        self.outlets.desk.ask(question)
     }
 
-    fn ask_subscriber(&mut self, _: &SubscriberQuestion<'_>) -> Result<(), StoreFull> {
-        Err(StoreFull)
+    fn ask_subscriber(&mut self, question: &SubscriberQuestion<'_>) -> Result<(), StoreFull> {
+        let desk = self.outlets.subscribers.as_mut().ok_or(StoreFull)?;
+        desk.ask(question)
     }
 
     fn is_connected(&self, flow: &Flow) -> bool {
-        self.transmitters.is_connected(flow)
+        self.outlets.transmitters.is_connected(flow)
     }
 }

@@ -8,11 +8,14 @@ mod assembly;
 mod clerk;
 mod clock;
 mod control;
+mod cores;
 mod descriptors;
 mod exit;
+mod listeners;
 mod mailbox;
 mod postman;
 mod run;
+mod storage;
 
 use std::sync::Arc;
 use std::thread;

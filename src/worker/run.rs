@@ -8,18 +8,20 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::clerk::Clerk;
 use super::clock::Clock;
 use super::control::Control;
-use super::exit::Exit;
+use super::exit::Outlets;
 use super::mailbox::{Kind, Letter, Mailbox};
+use crate::admin::Tray;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
 use crate::latency::{self, Latency};
 use crate::limits::{BATCH, HOUSEKEEPING, IDLE, LISTENERS_MAX, SWEEP_BUDGET};
 use crate::location::{Location, SweepCursor};
-use crate::net::{Backend, Link, Receiver, Transmitters, Unreachable, WorkerPorts};
+use crate::net::{Backend, Link, Receiver, Unreachable, WorkerPorts};
 use crate::proxy::{Notice, Proxy};
 use crate::resolve::Desk;
 use crate::sip::method::Method;
 use crate::store;
+use crate::store::Inquiries;
 use crate::time::{Duration, Instant};
 
 /// A worker: a core, its ports, its mailbox.
@@ -27,10 +29,10 @@ pub(super) struct Worker {
     id: WorkerId,
     proxy: Proxy,
     receivers: Vec<Box<dyn Receiver + Send>>,
-    transmitters: Transmitters,
+    outlets: Outlets,
     is_busy_polling: bool,
     mailbox: Arc<Mailbox>,
-    desk: Desk,
+    errands: Arc<Tray>,
     control: Arc<Control>,
     location: Arc<Location>,
     sweep: SweepCursor,
@@ -48,6 +50,8 @@ pub(super) struct Shared {
     pub(super) control: Arc<Control>,
     /// The bindings.
     pub(super) location: Arc<Location>,
+    /// Where the admin server's errands wait, for each worker.
+    pub(super) trays: Vec<Arc<Tray>>,
     /// The clock.
     pub(super) clock: Clock,
 }
@@ -89,10 +93,15 @@ impl Worker {
             id,
             proxy,
             receivers: ports.receivers,
-            transmitters: ports.transmitters,
+            outlets: Outlets {
+                transmitters: ports.transmitters,
+                control: Arc::clone(&shared.control),
+                desk,
+                subscribers: None,
+            },
             is_busy_polling: ports.busy_poll,
             mailbox: Arc::clone(mailboxes.get(number)?),
-            desk,
+            errands: Arc::clone(shared.trays.get(number)?),
             control: Arc::clone(&shared.control),
             location: Arc::clone(&shared.location),
             sweep: SweepCursor::new(number, mailboxes.len()),
@@ -103,6 +112,12 @@ impl Worker {
             next_housekeeping: Instant::EPOCH,
             is_draining: false,
         })
+    }
+
+    /// Asks for users at this desk, where there is authentication.
+    pub(super) fn with_subscribers(mut self, desk: Option<Inquiries>) -> Self {
+        self.outlets.subscribers = desk;
+        self
     }
 
     /// Keeps the location's changes in a store, too.
@@ -119,7 +134,7 @@ impl Worker {
                 self.sleep();
             }
         }
-        self.transmitters.flush();
+        self.outlets.transmitters.flush();
         self.housekeep(self.clock.now());
         if let Some(clerk) = &mut self.clerk {
             clerk.finish(&self.clock);
@@ -128,19 +143,17 @@ impl Worker {
 
     /// One turn; says whether there was anything to do.
     ///
-    /// 1. What the ports received, a batch a port. 2. What other workers handed over. 3. What the resolver answered. 4. Timers
-    ///    that are due. 5. What all this sent leaves. 6. A slice for the store. 7. Housekeeping, now and then.
+    /// 1. What the ports received, a batch a port. 2. What other workers handed over. 3. What the resolver and the users' tables answered. 4. Timers
+    ///    that are due. 5. What all this sent leaves. 6. A slice for the store, one errand of
+    ///    the admin server. 7. Housekeeping, now and then.
     fn turn(&mut self) -> bool {
         let now = self.clock.now();
         let mut worked = self.receive(now);
         worked |= self.take_mail(now);
         worked |= self.take_answers(now);
+        worked |= self.take_users(now);
         if self.proxy.next_deadline().is_some_and(|due| due <= now) {
-            let mut exit = Exit::new(
-                &mut self.transmitters,
-                self.control.mailboxes(),
-                &mut self.desk,
-            );
+            let mut exit = self.outlets.exit();
             self.proxy.on_timeout(now, &mut exit);
             worked = true;
         }
@@ -148,6 +161,7 @@ impl Worker {
         if let Some(clerk) = &mut self.clerk {
             worked |= clerk.turn(now);
         }
+        worked |= self.errands.run_one(now, &self.location, &self.counters);
         if now >= self.next_housekeeping {
             self.housekeep(now);
         }
@@ -157,9 +171,7 @@ impl Worker {
     fn receive(&mut self, now: Instant) -> bool {
         let Self {
             receivers,
-            transmitters,
-            desk,
-            control,
+            outlets,
             proxy,
             counters,
             latency,
@@ -174,8 +186,7 @@ impl Worker {
             };
             let mut each = |datagram: Datagram<'_>, link: Option<Link>| {
                 counters.increment(received_by);
-                let mut exit = Exit::new(transmitters, control.mailboxes(), desk)
-                    .answering(datagram.flow, link);
+                let mut exit = outlets.exit().answering(datagram.flow, link);
                 if let Some(method) = proxy.on_datagram(now, &datagram, &mut exit)
                     && !exit.has_handed_off()
                 {
@@ -204,20 +215,32 @@ impl Worker {
         true
     }
 
+    fn take_users(&mut self, now: Instant) -> bool {
+        for taken in 0..BATCH {
+            let desk = self.outlets.subscribers.as_mut();
+            let Some(answer) = desk.and_then(Inquiries::take) else {
+                return taken > 0;
+            };
+            let notice = Notice::Subscriber {
+                aor: answer.aor(),
+                found: answer.found,
+            };
+            let mut exit = self.outlets.exit();
+            self.proxy.on_notice(now, notice, &mut exit);
+        }
+        true
+    }
+
     fn take_answers(&mut self, now: Instant) -> bool {
         for taken in 0..BATCH {
-            let Some(answer) = self.desk.take() else {
+            let Some(answer) = self.outlets.desk.take() else {
                 return taken > 0;
             };
             let notice = Notice::Resolved {
                 id: answer.id(),
                 destinations: answer.destinations(),
             };
-            let mut exit = Exit::new(
-                &mut self.transmitters,
-                self.control.mailboxes(),
-                &mut self.desk,
-            );
+            let mut exit = self.outlets.exit();
             self.proxy.on_notice(now, notice, &mut exit);
         }
         true
@@ -228,12 +251,7 @@ impl Worker {
         if datagram.handed_off {
             self.counters.increment(Counter::HandedIn);
         }
-        let mut exit = Exit::new(
-            &mut self.transmitters,
-            self.control.mailboxes(),
-            &mut self.desk,
-        )
-        .answering(datagram.flow, letter.link());
+        let mut exit = self.outlets.exit().answering(datagram.flow, letter.link());
         if let Some(method) = self.proxy.on_datagram(now, &datagram, &mut exit) {
             let span = self.clock.now().since(datagram.received_at);
             self.latency.record(measured(method), span);
@@ -241,20 +259,16 @@ impl Worker {
     }
 
     fn take_undelivered(&mut self, now: Instant, flow: Flow, sent: &[u8]) {
-        let mut exit = Exit::new(
-            &mut self.transmitters,
-            self.control.mailboxes(),
-            &mut self.desk,
-        );
+        let mut exit = self.outlets.exit();
         self.proxy
             .on_notice(now, Notice::Unreachable { flow, sent }, &mut exit);
     }
 
     /// Sends what this turn made, and takes back what the kernel refuses to send for want of a route.
     fn flush(&mut self, now: Instant) {
-        self.transmitters.flush();
+        self.outlets.transmitters.flush();
         let mut refused: Vec<(Flow, Vec<u8>)> = Vec::new();
-        self.transmitters.failures(&mut |unreachable| {
+        self.outlets.transmitters.failures(&mut |unreachable| {
             refused.push((flow_of(&unreachable), unreachable.payload.to_vec()));
         });
         for (flow, sent) in refused {
@@ -266,11 +280,7 @@ impl Worker {
         self.next_housekeeping = now + HOUSEKEEPING;
         if self.control.is_draining() && !self.is_draining {
             self.is_draining = true;
-            let mut exit = Exit::new(
-                &mut self.transmitters,
-                self.control.mailboxes(),
-                &mut self.desk,
-            );
+            let mut exit = self.outlets.exit();
             self.proxy.on_notice(now, Notice::Drain, &mut exit);
         }
         self.take_errors(now);
@@ -280,7 +290,7 @@ impl Worker {
             .iter()
             .map(|receiver| receiver.frames_missing())
             .sum();
-        let outstanding = self.transmitters.frames_outstanding() + missing;
+        let outstanding = self.outlets.transmitters.frames_outstanding() + missing;
         self.counters
             .set(Counter::FramesOutstanding, outstanding as u64);
         self.counters.set(
@@ -288,8 +298,12 @@ impl Worker {
             self.mailbox.buffers_out() as u64,
         );
         let (_, timers, messages) = self.proxy.held();
+        self.counters
+            .set(Counter::RequestsWaiting, self.proxy.waiting() as u64);
         self.counters.set(Counter::TimersRunning, timers as u64);
         self.counters.set(Counter::MessagesStored, messages as u64);
+        let bytes = self.proxy.footprint() as u64;
+        self.counters.set(Counter::TransactionBytes, bytes);
         self.control
             .report(self.id, self.is_draining, self.proxy.pending());
     }
@@ -299,8 +313,7 @@ impl Worker {
         let Self {
             id,
             receivers,
-            transmitters,
-            desk,
+            outlets,
             control,
             proxy,
             ..
@@ -312,7 +325,7 @@ impl Worker {
                     return;
                 };
                 if owner == *id {
-                    let mut exit = Exit::new(transmitters, control.mailboxes(), desk);
+                    let mut exit = outlets.exit();
                     let flow = flow_of(&unreachable);
                     proxy.on_notice(now, Notice::Unreachable { flow, sent }, &mut exit);
                 } else if let Some(mailbox) = control.mailboxes().get(usize::from(owner.0)) {
@@ -325,11 +338,15 @@ impl Worker {
 
     /// Sleeps until something arrives, a timer is due or housekeeping is.
     fn sleep(&mut self) {
-        if !self.transmitters.is_idle() || !self.mailbox.may_sleep() {
+        if !self.outlets.transmitters.is_idle() || !self.mailbox.may_sleep() {
             return;
         }
-        // Only now: who leaves an answer from here on sees that we sleep.
-        if !self.desk.is_empty() {
+        // Only now: who leaves an answer or an errand from here on sees that we sleep.
+        let has_users = |desk: &Inquiries| !desk.is_empty();
+        if !self.outlets.desk.is_empty()
+            || !self.errands.is_empty()
+            || self.outlets.subscribers.as_ref().is_some_and(has_users)
+        {
             return self.mailbox.awake(false);
         }
         let now = self.clock.now();

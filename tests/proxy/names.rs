@@ -243,3 +243,30 @@ fn a_path_that_is_a_name_is_looked_up_like_any_other() {
     assert_eq!(relayed.to(), GATEWAY);
     assert_eq!(relayed.headers("Route"), ["<sip:edge.example.net;lr>"]);
 }
+
+#[test]
+fn a_name_that_is_found_after_the_request_was_answered_is_tried_no_more() {
+    let mut bed = Bed::new();
+    bed.register("bob", BOB);
+    // Another proxy passed this one on: the contact is where its name says.
+    let by_name = register(
+        "bob",
+        "desk.example.net",
+        1,
+        "Via: SIP/2.0/UDP 198.18.0.9\n",
+    );
+    bed.receive("198.18.0.1:5060", &by_name);
+    assert_eq!(bed.sent_one().status(), 200);
+    let message = request("MESSAGE", "sip:bob@example.com", ALICE, "m1", "");
+    bed.receive(ALICE, &message);
+    let relayed = bed.sent_one();
+    assert_eq!(relayed.to(), BOB);
+    let id = bed.asked("desk.example.net");
+    bed.receive(BOB, &relayed.answer(200, ""));
+    assert_eq!(bed.sent_one().status(), 200);
+    bed.answer(id, &[(Udp, GATEWAY)]);
+    bed.sent_none();
+    bed.wait(T1_64 + T1_64);
+    bed.sent_none();
+    bed.assert_empty();
+}

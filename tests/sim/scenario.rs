@@ -86,7 +86,11 @@ fn nodes(random: &mut Random) -> Vec<Node> {
             } else {
                 keys(random)
             };
-            let mut settings = Settings::alone(keys, listeners.collect(), &["example.com"]);
+            let mut settings = Settings::alone(
+                keys,
+                listeners.collect(),
+                &["example.com", &node_name(usize::from(number))],
+            );
             settings.workers = u8::try_from(random.range(1, 4)).expect("small");
             settings.server_id = u16::from(number);
             settings.epoch = random.next();
@@ -109,6 +113,11 @@ fn nodes(random: &mut Random) -> Vec<Node> {
             Node::new(settings, registrar, random)
         })
         .collect()
+}
+
+/// The name by which the resolver knows a node.
+pub(crate) fn node_name(node: usize) -> String {
+    format!("node{node}.sim.test")
 }
 
 fn keys(random: &mut Random) -> Keys {
@@ -186,19 +195,29 @@ fn provision(world: &mut World) {
             let speaks = own
                 .iter()
                 .any(|own| own.is_ipv4() == agent.first_hop.is_ipv4());
-            if speaks {
-                bindings.push((node, agent.user.clone(), agent.first_hop));
+            if !speaks {
+                continue;
             }
+            let home = world.node_at(agent.first_hop).expect("it is a node's");
+            // Another node is known by its address or by its name.
+            let host = if WITH_NAMES && world.random.chance(400) {
+                node_name(home)
+            } else {
+                agent.first_hop.to_string()
+            };
+            bindings.push((node, agent.user.clone(), agent.first_hop, host));
         }
     }
-    for (place, (node, user, at)) in bindings.into_iter().enumerate() {
-        world.provision(node, &register_text(place, &user, at), at);
+    for (place, (node, user, at, host)) in bindings.into_iter().enumerate() {
+        world.provision(node, &register_text(place, &user, &host), at);
     }
 }
 
-fn register_text(place: usize, user: &str, at: SocketAddr) -> String {
+/// A REGISTER that another proxy passed on: its source says nothing of where the contact is.
+fn register_text(place: usize, user: &str, at: &str) -> String {
     format!(
-        "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bKprov{place}\r\nMax-Forwards: 70\r\n\
+        "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP 198.18.0.1;branch=z9hG4bKprov{place}\r\n\
+         Via: SIP/2.0/UDP 198.18.0.2;branch=z9hG4bKprov{place}\r\nMax-Forwards: 70\r\n\
          From: <sip:{user}@example.com>;tag=p\r\nTo: <sip:{user}@example.com>\r\nCall-ID: provisioned-{place}\r\n\
          CSeq: 1 REGISTER\r\nContact: <sip:{user}@{at}>;expires=7200\r\nContent-Length: 0\r\n\r\n"
     )

@@ -18,6 +18,8 @@ pub(crate) struct Registration {
     /// Since when it is not bound, as far as the registrar has told it and nothing was sent since.
     pub(crate) unbound_since: Option<Instant>,
     wants_removal: bool,
+    /// Until when it was bound before the last REGISTER.
+    was_bound_until: Option<Instant>,
     /// The q of its contact.
     pub(crate) q: Option<&'static str>,
 }
@@ -66,6 +68,7 @@ impl Agent {
         );
         // It may be done though no answer to it arrives.
         let at_least = ctx.now + Duration::from_secs(expires.saturating_sub(1));
+        self.registration.was_bound_until = self.registration.bound_until;
         let known = self.registration.bound_until.filter(|_| !removes);
         self.registration.bound_until = known.map(|until| until.min(at_least));
         self.registration.unbound_since = None;
@@ -115,7 +118,13 @@ impl Agent {
                 let granted = Duration::from_secs(secs.saturating_sub(1));
                 self.registration.bound_until = Some(client.started + granted);
             }
-            (true, None) => self.registration.unbound_since = Some(ctx.now),
+            // Of a binding that had ended by itself nobody remembers the removal.
+            (true, None) => {
+                let was_bound = self.registration.was_bound_until;
+                if was_bound.is_some_and(|until| until > ctx.now) {
+                    self.registration.unbound_since = Some(ctx.now);
+                }
+            }
             (removes, _) if is_trusted => {
                 let what = format!("removes: {removes}, listed: {listed:?}");
                 ctx.complain("a 200 to REGISTER says what was asked", call, what);

@@ -137,6 +137,8 @@ struct ServerView {
     answered: Option<Instant>,
     acked: Option<Instant>,
     is_cancelled: bool,
+    /// A name was looked up for it: it may have a branch that nobody sees.
+    has_asked: bool,
     /// The branches opened for it, in their order.
     branches: Vec<String>,
 }
@@ -203,6 +205,7 @@ impl Monitor {
 
     /// Looks at one call of a core.
     pub(crate) fn observe(&mut self, call: &CoreCall<'_>, ledger: &Ledger) {
+        self.note_questions(call);
         match call.cause {
             Cause::Datagram(packet, was_handed) => {
                 self.observe_datagram(call, packet, was_handed, ledger);
@@ -220,6 +223,17 @@ impl Monitor {
             .iter()
             .filter(|sent| sent.flow.transport.is_reliable());
         self.seen.streamed += streamed.count() as u64;
+    }
+
+    /// Names are looked up for the request that came, or for one that waited: whose is not seen.
+    fn note_questions(&mut self, call: &CoreCall<'_>) {
+        if call.questions == 0 {
+            return;
+        }
+        let view = &mut self.nodes[call.node];
+        for server in view.servers.values_mut() {
+            server.has_asked |= server.finals.is_empty();
+        }
     }
 
     fn observe_datagram(
@@ -246,6 +260,11 @@ impl Monitor {
             return;
         }
         let known = ledger.call_of(&packet.bytes);
+        // That holds of a corrupt one, too.
+        let is_answer = |sent: &Sent| sent.bytes.starts_with(b"SIP/2.0 ");
+        if packet.bytes.starts_with(b"ACK ") && call.sent.iter().any(is_answer) {
+            self.fail("an ACK is not answered", known, String::new());
+        }
         let is_trusted = known.is_some_and(|call| !ledger.record(call).is_tainted);
         let message = Message::parse(&packet.bytes).filter(|_| is_trusted && !packet.is_corrupt);
         let (Some(message), Some(number)) = (message, known) else {

@@ -26,13 +26,6 @@ impl Monitor {
         let invite = server_key(request, 0, "INVITE").unwrap_or_default();
         match method {
             "ACK" => {
-                if call
-                    .sent
-                    .iter()
-                    .any(|sent| sent.bytes.starts_with(b"SIP/2.0"))
-                {
-                    self.fail("an ACK is not answered", Some(number), String::new());
-                }
                 if call.sent.len() > 1 {
                     self.fail(
                         "a datagram is sent on once a branch",
@@ -104,6 +97,7 @@ impl Monitor {
             answered: None,
             acked: None,
             is_cancelled: false,
+            has_asked: call.questions > 0,
             branches: Vec::new(),
         };
         servers.insert(key.to_owned(), server);
@@ -194,6 +188,12 @@ impl Monitor {
             let what = top.sent_by.to_owned();
             self.fail("our Via is on top of what we send on", Some(number), what);
         }
+        let view = &mut self.nodes[call.node];
+        let known = view.branches.get(&branch);
+        if known.is_some_and(|known| known.is_broken && known.opened == call.now) {
+            // What could not be sent to one destination at all goes to the next with the same name.
+            view.branches.remove(&branch);
+        }
         match request.method() {
             "ACK" => self.ack_sent(call, cause, request, sent, &branch, number),
             "CANCEL" => self.cancel_sent(call, request, sent, &branch, number),
@@ -226,19 +226,23 @@ impl Monitor {
             server.finals.clear();
         }
         let others = server.branches.clone();
-        server.branches.push(branch.clone());
+        if !others.contains(&branch) {
+            server.branches.push(branch.clone());
+        }
         let (stored, source) = (Rc::clone(&server.request), server.flow.peer);
         let is_answered = !server.finals.is_empty();
         let is_fork = server.branches.len() > 1;
         let wants_cancel = server.is_cancelled;
         let addresses = view.addresses.clone();
-        for other in others.iter().filter(|_| method == "INVITE") {
+        for other in &others {
             // The contacts of the next q, or another destination: these have had their time.
             let wait = view.ring.min(view.failover);
             if let Some(other) = view.branches.get_mut(other)
                 && call.now + Duration::from_millis(1) >= other.opened + wait
             {
                 other.may_cancel = true;
+                // A request other than INVITE cannot be cancelled: it may have been given up.
+                other.is_broken |= method != "INVITE" && !other.has_provisional;
             }
         }
         view.branches.insert(

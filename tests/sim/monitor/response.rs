@@ -171,7 +171,7 @@ impl Monitor {
         };
         let is_invite = server.method == "INVITE";
         let all_silent = !is_invite && statuses.iter().all(|status| *status == 408);
-        if server.finals.is_empty() && !all_silent {
+        if server.finals.is_empty() && !all_silent && !server.has_asked {
             let what = format!("the branches ended with {statuses:?}");
             self.fail(
                 "a request whose branches have ended is answered",
@@ -197,7 +197,8 @@ impl Monitor {
             let key = server_key(response, 0, method).unwrap_or_default();
             let server = self.nodes[call.node].servers.get(&key);
             // Of several failures another one may be the best.
-            let is_only = server.is_some_and(|server| server.branches.len() == 1);
+            let is_only =
+                server.is_some_and(|server| server.branches.len() == 1 && !server.has_asked);
             if let Err(what) = untouched::response(received, response)
                 && (status < 300 || is_only)
             {

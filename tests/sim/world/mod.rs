@@ -18,6 +18,7 @@ use super::monitor::{Cause, CoreCall, Monitor, Violation};
 use super::network::Network;
 use super::node::{Asked, Node, Outcome, Packet, Surroundings};
 use super::random::Random;
+use super::scenario;
 use super::trace::Trace;
 
 /// Everything there is.
@@ -372,22 +373,7 @@ impl World {
         if !self.nodes[node].is_up || self.nodes[node].settings.epoch != epoch {
             return;
         }
-        let found = self
-            .agents
-            .iter()
-            .find(|agent| agent.host_name() == asked.host);
-        let mut destinations = Vec::new();
-        if let Some(agent) = found.filter(|_| !self.random.chance(100)) {
-            let transport = asked.transport.unwrap_or(agent.transport);
-            if self.random.chance(200) {
-                // The first address of several is of a host that is gone.
-                let address = SocketAddr::new([198, 18, 0, 9].into(), 5060);
-                destinations.push(Destination { transport, address });
-            }
-            let address =
-                SocketAddr::new(agent.public.ip(), asked.port.unwrap_or(agent.public.port()));
-            destinations.push(Destination { transport, address });
-        }
+        let destinations = self.destinations(asked);
         let now = self.now;
         let notice = Notice::Resolved {
             id: asked.id,
@@ -396,6 +382,43 @@ impl World {
         let (nodes, mut surroundings) = self.surroundings();
         let outcome = nodes[node].on_notice(now, worker, notice, &mut surroundings);
         self.digest(node, worker, Cause::Notice, outcome);
+    }
+
+    /// What the resolver finds: now and then nothing, or first the address of a host that is gone.
+    fn destinations(&mut self, asked: &Asked) -> Vec<Destination> {
+        let mut agents = self.agents.iter();
+        let agent = agents.find(|agent| agent.host_name() == asked.host);
+        let mut nodes = self.nodes.iter().enumerate();
+        let node = nodes.find(|(number, _)| scenario::node_name(*number) == asked.host);
+        let found: Vec<(Transport, SocketAddr)> = match (agent, node) {
+            (Some(agent), _) => vec![(agent.transport, agent.public)],
+            (None, Some((_, node))) => node
+                .listeners()
+                .flat_map(|(_, own)| [(Transport::Udp, own), (Transport::Tcp, own)])
+                .collect(),
+            (None, None) => Vec::new(),
+        };
+        let mut destinations = Vec::new();
+        if self.random.chance(100) {
+            return destinations;
+        }
+        if self.random.chance(200) {
+            let address = SocketAddr::new([198, 18, 0, 9].into(), 5060);
+            let transport = self.random.pick(&[Transport::Udp, Transport::Tcp]);
+            destinations.push(Destination { transport, address });
+        }
+        for (transport, address) in found {
+            let is_asked = asked.transport.is_none_or(|asked| asked == transport);
+            if is_asked && (destinations.is_empty() || self.random.chance(500)) {
+                let port = asked.port.unwrap_or(address.port());
+                let address = SocketAddr::new(address.ip(), port);
+                destinations.push(Destination { transport, address });
+            }
+        }
+        if self.random.chance(300) {
+            destinations.reverse();
+        }
+        destinations
     }
 
     fn strike(&mut self, node: usize, blow: Blow) {
@@ -442,7 +465,8 @@ impl World {
         (&mut self.nodes, surroundings)
     }
 
-    fn node_at(&self, address: SocketAddr) -> Option<usize> {
+    /// The node at an address.
+    pub(crate) fn node_at(&self, address: SocketAddr) -> Option<usize> {
         self.nodes
             .iter()
             .position(|node| node.listeners().any(|(_, own)| own == address))

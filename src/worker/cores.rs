@@ -1,0 +1,142 @@
+//! What every worker's core is made from: the configuration, in the core's words.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::storage::SERVER_ID;
+use super::worker_id;
+use crate::auth::Algorithm;
+use crate::config::budget::Budget;
+use crate::config::{Auth, Config, DigestAlgorithm, HopHost};
+use crate::counters::Counters;
+use crate::location::Location;
+use crate::proxy::domains::Domains;
+use crate::proxy::register::{Registrar, RegistrarSettings};
+use crate::proxy::{AuthSettings, Keys, Listener, Proxy, Settings, Trunk};
+use crate::secret::Secret;
+
+/// What every worker's core is made from.
+pub(super) struct Cores {
+    pub(super) settings: Settings,
+    domains: Arc<Domains>,
+    pub(super) registrar: RegistrarSettings,
+}
+
+impl Cores {
+    pub(super) fn new(
+        config: &Config,
+        secret: &Secret,
+        listeners: Vec<Listener>,
+        budget: &Budget,
+        epoch: u64,
+    ) -> Self {
+        let workers = budget.workers;
+        let all = |label| secret.derive(label).iter().collect::<Vec<_>>();
+        let settings = Settings {
+            worker: worker_id(0),
+            workers: u8::try_from(workers).unwrap_or(u8::MAX),
+            server_id: SERVER_ID,
+            epoch,
+            keys: Keys {
+                steering: secret.derive("steer").current,
+                transactions: secret.derive("transactions").current,
+                branches: all("branches"),
+                tokens: all("tokens"),
+                tags: all("tags"),
+                nonces: all("nonces"),
+            },
+            listeners,
+            domains: config.sip.domains.clone(),
+            use_domain: config.registrar.use_domain,
+            peers: config
+                .peers
+                .iter()
+                .flat_map(|peer| peer.addresses.iter().copied())
+                .collect(),
+            trunk: trunk(config),
+            auth: config.auth.as_ref().map(auth_settings),
+            timer_c: config.sip.timer_c,
+            ring: config.sip.ring,
+            failover: config.sip.failover,
+            transactions_max: share(budget.transactions.count, workers),
+            message_bytes_max: usize::try_from(budget.transactions.bytes()).unwrap_or(usize::MAX)
+                / workers.max(1),
+        };
+        let addresses = settings
+            .listeners
+            .iter()
+            .map(|listener| listener.address.ip());
+        let domains = config.sip.domains.iter().map(String::as_str);
+        let domains = Arc::new(Domains::new(domains, addresses));
+        Self {
+            settings,
+            domains,
+            registrar: RegistrarSettings {
+                expires_default_s: config.registrar.expires_default_s,
+                expires_min_s: config.registrar.expires_min_s,
+                expires_max_s: config.registrar.expires_max_s,
+                use_domain: config.registrar.use_domain,
+            },
+        }
+    }
+
+    pub(super) fn core(
+        &self,
+        number: usize,
+        location: &Arc<Location>,
+        counters: &Arc<Counters>,
+    ) -> Proxy {
+        let mut settings = self.settings.clone();
+        settings.worker = worker_id(number);
+        Proxy::new(
+            settings,
+            Arc::clone(location),
+            self.registrar(location),
+            Arc::clone(counters),
+        )
+    }
+
+    /// The registrar over a location.
+    pub(super) fn registrar(&self, location: &Arc<Location>) -> Registrar {
+        Registrar::new(
+            Arc::clone(location),
+            Arc::clone(&self.domains),
+            self.registrar,
+        )
+    }
+}
+
+/// The peer that takes our users' requests for foreign domains.
+fn trunk(config: &Config) -> Option<Arc<Trunk>> {
+    config.peers.iter().find_map(|peer| {
+        let hop = peer.next_hop.as_ref()?;
+        Some(Arc::new(Trunk {
+            addresses: peer.addresses.clone(),
+            host: match &hop.host {
+                HopHost::Address(IpAddr::V6(ip)) => format!("[{ip}]"),
+                HopHost::Address(IpAddr::V4(ip)) => ip.to_string(),
+                HopHost::Name(name) => name.clone(),
+            },
+            port: hop.port,
+            transport: hop.transport,
+        }))
+    })
+}
+
+fn auth_settings(auth: &Auth) -> AuthSettings {
+    let algorithm = |algorithm: &DigestAlgorithm| match algorithm {
+        DigestAlgorithm::Sha512_256 => Algorithm::Sha512_256,
+        DigestAlgorithm::Sha256 => Algorithm::Sha256,
+        DigestAlgorithm::Md5 => Algorithm::Md5,
+    };
+    AuthSettings {
+        realm: auth.realm.clone(),
+        algorithms: auth.algorithms.iter().map(algorithm).collect(),
+        nonce_lifetime: auth.nonce_lifetime,
+    }
+}
+
+fn share(count: u64, workers: usize) -> u32 {
+    let share = count / u64::try_from(workers.max(1)).unwrap_or(1);
+    u32::try_from(share).unwrap_or(u32::MAX)
+}

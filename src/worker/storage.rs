@@ -1,0 +1,106 @@
+//! Where bindings and users outlive the process: the store, the location that is kept for it, and the users' tables.
+
+use std::sync::Arc;
+
+use super::ServeError;
+use super::mailbox::Mailbox;
+use crate::admin::{self, AccountOrder};
+use crate::config::budget::Budget;
+use crate::config::{Config, StoreUrl};
+use crate::location::{Location, LocationSettings};
+use crate::net::ListenerSpec;
+use crate::secret::Secret;
+use crate::store::{Database, Frame, Inquiries, Store};
+
+/// The bindings, empty yet, and kept for the store where there is one.
+pub(super) fn location(
+    config: &Config,
+    secret: &Secret,
+    budget: &Budget,
+    store: Option<&Store>,
+    epoch: u64,
+) -> Location {
+    let location = Location::new(&LocationSettings {
+        hash_key: secret.derive("location").current,
+        bindings_max: usize::try_from(budget.bindings.count).unwrap_or(usize::MAX),
+        contacts_max: config.registrar.contacts_max,
+    });
+    match store {
+        Some(_) => location.with_store(ruid_beginning(SERVER_ID, epoch).as_bytes(), true),
+        None => location,
+    }
+}
+
+/// Opens the store, where one is wanted.
+pub(super) fn open_store(
+    config: &Config,
+    listeners: &[(ListenerSpec, bool)],
+    workers: usize,
+) -> Result<Option<Store>, ServeError> {
+    let Some(database) = database(config) else {
+        return Ok(None);
+    };
+    let frame = Frame {
+        listeners: listeners
+            .iter()
+            .map(|(spec, _)| (spec.id, spec.address))
+            .collect(),
+        use_domain: config.registrar.use_domain,
+        server_id: SERVER_ID,
+    };
+    Ok(Some(Store::open(&database, frame, workers)?))
+}
+
+/// Where each worker asks who a user is, where there is authentication.
+pub(super) fn inquiries(
+    config: &Config,
+    store: Option<&mut Store>,
+    mailboxes: &[Arc<Mailbox>],
+) -> Vec<Inquiries> {
+    let Some(store) = store.filter(|_| config.auth.is_some()) else {
+        return Vec::new();
+    };
+    let ask = |mailbox: &Arc<Mailbox>| {
+        let mailbox = Arc::clone(mailbox);
+        store.inquiries(Box::new(move || mailbox.rouse()))
+    };
+    mailboxes.iter().map(ask).collect()
+}
+
+/// The operator's hand on the accounts, as the admin server knows it.
+pub(super) fn accounts(store: &Store) -> admin::Accounts {
+    let accounts = store.accounts();
+    Arc::new(move |order: &AccountOrder| {
+        let done = match order {
+            AccountOrder::Add {
+                user,
+                domain,
+                password,
+            } => accounts.add(user, domain, password),
+            AccountOrder::Change {
+                user,
+                domain,
+                password,
+            } => accounts.change(user, domain, password),
+            AccountOrder::Remove { user, domain } => accounts.remove(user, domain),
+        };
+        done.map_err(|error| error.to_string())
+    })
+}
+
+/// The database of the configuration, if there is one.
+fn database(config: &Config) -> Option<Database> {
+    match &config.store.url {
+        StoreUrl::None => None,
+        StoreUrl::Sqlite(path) => Some(Database::Sqlite(path.clone())),
+        StoreUrl::Postgres(url) => Some(Database::Postgres(url.clone())),
+    }
+}
+
+/// What the names of this start's rows begin with, in Kamailio's form.
+fn ruid_beginning(server_id: u16, epoch: u64) -> String {
+    format!("uloc-{server_id:x}-{epoch:016x}-")
+}
+
+/// The node's number, while there are no clusters.
+pub(super) const SERVER_ID: u16 = 0;
