@@ -152,9 +152,9 @@ fn a_seed_is_the_same_to_the_octet_each_time() {
 }
 
 /// Seeds that every run tries.
-const FIXED_SEEDS: u64 = 1_500;
+const FIXED_SEEDS: u64 = 3_000;
 /// Seeds that no run has tried before.
-const FRESH_SEEDS: u64 = 500;
+const FRESH_SEEDS: u64 = 1_000;
 
 /// What each of these found, when it did; the scenarios in `tests/proxy/` say it without chance. A seed stands for a world of
 /// this generator: whoever changes that finds them anew, with the fix taken out.

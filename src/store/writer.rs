@@ -139,7 +139,8 @@ impl Writer {
         self.counters.add(Counter::StoreLoaded, loaded.rows as u64);
         self.counters
             .add(Counter::StoreExpired, loaded.expired as u64);
-        self.purge_before_s = (loaded.expired > 0).then_some(now_s);
+        // What ends in this very second was left out, too.
+        self.purge_before_s = (loaded.expired > 0).then_some(now_s + 1);
         self.is_loaded.store(true, Ordering::Release);
         info!(
             rows = loaded.rows,
