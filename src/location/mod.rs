@@ -34,7 +34,7 @@ mod users;
 mod window;
 
 use std::ops::{AddAssign, Deref, DerefMut, Range};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use siphasher::sip::SipHasher13;
@@ -70,6 +70,8 @@ pub struct Location {
     origins: Origins,
     /// Whether rows of the store are still to come.
     is_loading: AtomicBool,
+    /// Rows copied out whose batch is not settled yet.
+    in_flight: AtomicUsize,
     /// Batches settled so far.
     settled: AtomicU64,
     users: Users,
@@ -136,6 +138,7 @@ impl Location {
             tally: Tally::new(settings.bindings_max),
             origins: Origins::new(b""),
             is_loading: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
             settled: AtomicU64::new(0),
         }
     }

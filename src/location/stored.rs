@@ -62,8 +62,11 @@ impl Location {
             if !rows.is_empty() && rows.len() + waiting > len_max {
                 return false;
             }
+            let before = rows.len();
             if shard.0.lock().collect(now, &self.origins, rows, len_max) {
                 taken.shards.push(u16::try_from(number).unwrap_or(u16::MAX));
+                self.in_flight
+                    .fetch_add(rows.len() - before, Ordering::Relaxed);
             }
         }
         cursor.go_on(None);
@@ -97,6 +100,7 @@ impl Location {
                 shard.0.lock().land(is_committed);
             }
         }
+        self.in_flight.fetch_sub(rows.len(), Ordering::Relaxed);
         self.settled.fetch_add(1, Ordering::Release);
         None
     }
@@ -166,6 +170,12 @@ impl Location {
             .iter()
             .map(|shard| shard.0.changed.load(Ordering::Relaxed) as usize)
             .sum()
+    }
+
+    /// Changes that are not known to be in the store: those that wait, and those on their way.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.waiting(None) + self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Notes that no further row is to come.

@@ -513,7 +513,7 @@ proptest! {
             database.rows.values().map(|row| ((row.0.clone(), row.1.clone()), row.3)).collect();
         prop_assert_eq!(database.rows.len(), table.len());
         prop_assert_eq!(table, live);
-        prop_assert_eq!((database.missed, location.waiting(None)), (0, 0));
+        prop_assert_eq!((database.missed, location.backlog()), (0, 0));
         // Sweeps find the dead, flushes take their rows out, and nothing is left behind.
         for _ in 0..2 {
             now = now + Duration::from_secs(1_000);

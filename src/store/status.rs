@@ -1,13 +1,12 @@
 //! What the store's thread says of itself, and is told.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The state of the store; its thread writes, anybody reads.
 #[derive(Debug, Default)]
 pub struct Status {
     is_up: AtomicBool,
     is_stopping: AtomicBool,
-    in_flight: AtomicUsize,
 }
 
 impl Status {
@@ -17,18 +16,8 @@ impl Status {
         self.is_up.load(Ordering::Relaxed)
     }
 
-    /// Rows that are with the database.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
     pub(super) fn set_up(&self, is_up: bool) {
         self.is_up.store(is_up, Ordering::Relaxed);
-    }
-
-    pub(super) fn set_in_flight(&self, rows: usize) {
-        self.in_flight.store(rows, Ordering::Relaxed);
     }
 
     pub(super) fn stop(&self) {

@@ -173,9 +173,7 @@ impl Writer {
 
     fn write(&mut self, batch: &Batch) -> bool {
         let start = Instant::now();
-        self.status.set_in_flight(batch.rows.len());
         let written = self.engine.write(&batch.rows);
-        self.status.set_in_flight(0);
         match written {
             Ok(written) => {
                 self.succeed();

@@ -272,7 +272,7 @@ fn state(
         let status = store.status();
         let report = move || admin::StoreReport {
             up: status.is_up(),
-            backlog: (location.waiting(None) + status.in_flight()) as u64,
+            backlog: location.backlog() as u64,
         };
         Box::new(report) as admin::Gauge<admin::StoreReport>
     });

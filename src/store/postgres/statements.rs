@@ -73,7 +73,7 @@ pub(super) const COUNT: &str =
 pub(super) const BATCHES: &str = "SELECT batches FROM strowger_node WHERE server_id = $1";
 /// A slice of the rows that had expired; a contact that never ends is not past its end.
 pub(super) const PURGE: &str = "DELETE FROM location WHERE id IN (SELECT id FROM location \
-    WHERE expires < $1::timestamp AND expires > '1970-01-03' AND server_id = $2::int LIMIT $3)";
+    WHERE expires <= $1::timestamp AND expires > '1970-01-03' AND server_id = $2::int LIMIT $3)";
 /// All rows, in Postgres' binary form.
 pub(super) const COPY: &str = "COPY (SELECT ruid, username, domain, contact, received, path, expires, q, callid, cseq, last_modified, \
     user_agent, socket, instance, reg_id FROM location) TO STDOUT (FORMAT binary)";

@@ -365,4 +365,4 @@ const SELECT: &str = "SELECT ruid, username, domain, contact, received, path, \
     user_agent, socket, instance, reg_id FROM location";
 /// A contact that never ends is not past its end.
 const PURGE: &str = "DELETE FROM location WHERE id IN \
-    (SELECT id FROM location WHERE expires < ? AND expires > 2440588.0 AND server_id = ? LIMIT ?)";
+    (SELECT id FROM location WHERE expires <= ? AND expires > 2440588.0 AND server_id = ? LIMIT ?)";
