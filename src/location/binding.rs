@@ -114,7 +114,9 @@ impl Binding {
     /// Becomes what a row says, under the row's name.
     pub(super) fn take_over(&mut self, texts: &mut Texts, row: &Row<'_>, ruid: Ruid) {
         let name = if ruid.is_text() { row.ruid } else { b"" };
-        let flow = PackedFlow::pack(&row.flow).with_received(row.received);
+        let flow = PackedFlow::pack(&row.flow)
+            .with_received(row.received)
+            .with_foreign(!row.is_ours);
         let (flow, address) = flow.split();
         self.flow = flow;
         let parts = [
@@ -216,6 +218,21 @@ impl Binding {
     /// Whether the packet came from elsewhere than the contact says, so that the flow is the way back.
     pub(super) fn received(&self) -> bool {
         self.flow.received()
+    }
+
+    /// Whether it came by another server's listener, which alone may keep it alive.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.flow.is_foreign()
+    }
+
+    /// How many OPTIONS in a row it has not answered.
+    pub(super) fn silence(&self) -> u8 {
+        self.flow.silence()
+    }
+
+    /// Notes how many OPTIONS in a row it has not answered; a REGISTER begins anew at 0.
+    pub(super) fn note_silence(&mut self, silent: u8) {
+        self.flow = self.flow.with_silence(silent);
     }
 
     /// The q value in thousandths.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::texts::ADDRESS_LEN;
 use crate::datagram::{Flow, ListenerId, Transport};
+use crate::limits::KEEPALIVE_SILENT_MAX;
 
 /// A flow without the padding of the standard library's addresses. An IPv6 flow label is not kept: it is no address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,20 @@ impl BriefFlow {
 
     pub(super) fn received(self) -> bool {
         self.kind & RECEIVED != 0
+    }
+
+    pub(super) fn is_foreign(self) -> bool {
+        self.kind & FOREIGN != 0
+    }
+
+    /// The flow with a note of how many OPTIONS in a row were sent by it and not answered, [`SILENT_MAX`] at the most.
+    pub(super) fn with_silence(mut self, silent: u8) -> Self {
+        self.kind = self.kind & !SILENT | silent.min(SILENT_MAX) << SILENT_SHIFT;
+        self
+    }
+
+    pub(super) fn silence(self) -> u8 {
+        self.kind >> SILENT_SHIFT
     }
 }
 
@@ -116,6 +131,16 @@ impl PackedFlow {
         self.kind & RECEIVED != 0
     }
 
+    /// The flow with a mark of whose it is: another server's, which alone may keep it alive.
+    pub(super) fn with_foreign(mut self, foreign: bool) -> Self {
+        self.kind = self.kind & !FOREIGN | if foreign { FOREIGN } else { 0 };
+        self
+    }
+
+    pub(super) fn is_foreign(self) -> bool {
+        self.kind & FOREIGN != 0
+    }
+
     pub(super) fn unpack(self) -> Flow {
         let ip = Ipv6Addr::from(self.address);
         let peer = match ip.to_ipv4_mapped() {
@@ -138,6 +163,14 @@ impl PackedFlow {
 const V4: u8 = 1;
 const TCP: u8 = 2;
 const RECEIVED: u8 = 4;
+const FOREIGN: u8 = 8;
+/// The upper half of the octet.
+const SILENT: u8 = 0xf0;
+const SILENT_SHIFT: u32 = 4;
+/// The longest silence that is told from a longer one.
+const SILENT_MAX: u8 = KEEPALIVE_SILENT_MAX;
+
+const _: () = assert!(SILENT_MAX == SILENT >> SILENT_SHIFT);
 
 const _: () = assert!(size_of::<PackedFlow>() == 24 && size_of::<BriefFlow>() == 8);
 
@@ -165,6 +198,11 @@ mod tests {
                 let (brief, address) = packed.split();
                 assert!(brief.received());
                 assert_eq!(PackedFlow::join(brief, address.as_slice()), packed);
+                assert_eq!(brief.with_silence(200).with_silence(3).silence(), 3);
+                let silent = PackedFlow::join(brief.with_silence(15), address.as_slice());
+                assert_eq!((silent.unpack(), silent.received()), (flow, true));
+                assert!(!packed.is_foreign() && packed.with_foreign(true).is_foreign());
+                assert!(packed.with_foreign(true).split().0.is_foreign());
             }
         }
     }
