@@ -38,7 +38,7 @@ pub use mistake::{Located, Mistake, Mistakes};
 pub use peer::Peer;
 pub use registrar::Registrar;
 pub use sip::Sip;
-pub use store::{Store, StoreUrl};
+pub use store::{Ack, Store, StoreUrl};
 pub use workers::Workers;
 
 use mistake::Notes;

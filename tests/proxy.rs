@@ -5,8 +5,10 @@ mod proxy {
     mod bed;
     mod calls;
     mod cancels;
+    mod commits;
     mod failures;
     mod forks;
+    mod loading;
     mod names;
     mod refusals;
     mod restarts;

@@ -35,6 +35,8 @@ pub struct Settings {
     pub trunk: Option<Arc<Trunk>>,
     /// How users prove who they are; none: nobody has to.
     pub auth: Option<AuthSettings>,
+    /// Where a REGISTER's 200 says that the store has it: how long a change waits for its batch. `None`: the 200 is given at once.
+    pub commit: Option<Duration>,
     /// How long an INVITE branch may ring without news.
     pub timer_c: Duration,
     /// How long the contacts of one q ring before those of the next are tried.
@@ -119,6 +121,7 @@ impl Settings {
             peers: Vec::new(),
             trunk: None,
             auth: None,
+            commit: None,
             timer_c: TIMER_C,
             ring: RING,
             failover: FAILOVER,

@@ -7,7 +7,7 @@ use super::storage::SERVER_ID;
 use super::worker_id;
 use crate::auth::Algorithm;
 use crate::config::budget::Budget;
-use crate::config::{Auth, Config, DigestAlgorithm, HopHost};
+use crate::config::{Ack, Auth, Config, DigestAlgorithm, HopHost};
 use crate::counters::Counters;
 use crate::location::Location;
 use crate::proxy::domains::Domains;
@@ -55,6 +55,7 @@ impl Cores {
                 .collect(),
             trunk: trunk(config),
             auth: config.auth.as_ref().map(auth_settings),
+            commit: (config.store.ack == Ack::Committed).then_some(config.store.flush),
             timer_c: config.sip.timer_c,
             ring: config.sip.ring,
             failover: config.sip.failover,
