@@ -5,6 +5,7 @@
 
 mod store {
     mod cluster;
+    mod committed;
     mod database;
     mod http;
     mod kamailio;

@@ -13,6 +13,7 @@ use crate::datagram::{Flow, Transport};
 use crate::limits::{
     AOR_LEN_MAX, BINDING_TEXT_LEN_MAX, CONTACT_LEN_MAX, PATH_LEN_MAX, REGISTER_CONTACTS_MAX,
 };
+use crate::location::storable;
 use crate::location::{Access, Change, Location, Refusal, Registration, Targets};
 use crate::scan;
 use crate::sip::uri::canonical_aor;
@@ -25,6 +26,8 @@ pub struct Registrar {
     location: Arc<Location>,
     domains: Arc<Domains>,
     settings: RegistrarSettings,
+    /// Whether what no row of the store can hold is refused.
+    must_store: bool,
 }
 
 /// What the operator may set of a registrar.
@@ -79,6 +82,7 @@ enum Cause {
     PathTooLong,
     CallIdTooLong,
     TooBrief,
+    Unstorable,
     Location(Refusal),
 }
 
@@ -94,7 +98,15 @@ impl Registrar {
             location,
             domains,
             settings,
+            must_store: false,
         }
+    }
+
+    /// The same, which refuses what no row of the store can hold.
+    #[must_use]
+    pub const fn that_stores(mut self, must_store: bool) -> Self {
+        self.must_store = must_store;
+        self
     }
 
     /// Does what a REGISTER, received by the flow `source`, asks, and gives the answer.
@@ -190,12 +202,35 @@ impl Registrar {
                     flow: *source,
                 };
                 let changes = changes.get(..count).unwrap_or_default();
+                self.check_storable(aor, &registration, changes)?;
                 self.location
                     .apply(now, aor, &registration, changes, targets)
             }
         };
         *access = Some(touched);
         result.map_err(Cause::Location)
+    }
+
+    /// A binding that lives in memory alone cannot be promised to outlive it.
+    fn check_storable(
+        &self,
+        aor: &[u8],
+        registration: &Registration<'_>,
+        changes: &[Change<'_>],
+    ) -> Result<(), Cause> {
+        if !self.must_store {
+            return Ok(());
+        }
+        let shared = [registration.call_id, registration.path];
+        storable::check(aor, self.settings.use_domain, &shared).map_err(|_| Cause::Unstorable)?;
+        let mut texts = changes
+            .iter()
+            .flat_map(|change| [change.uri, change.instance]);
+        texts.try_for_each(|text| {
+            storable::text(text)
+                .map(drop)
+                .map_err(|_| Cause::Unstorable)
+        })
     }
 
     fn aor_of_to<'o>(
@@ -333,6 +368,7 @@ impl Cause {
             | Self::BadStar
             | Self::BadPath
             | Self::PathTooLong
+            | Self::Unstorable
             | Self::CallIdTooLong => 400,
         }
     }
@@ -352,6 +388,7 @@ impl Cause {
             Self::PathTooLong => "Path Too Long",
             Self::CallIdTooLong => "Call-ID Too Long",
             Self::TooBrief => "Interval Too Brief",
+            Self::Unstorable => "Cannot Be Stored",
             Self::Location(Refusal::OutOfOrder) => "CSeq Out Of Order",
             Self::Location(Refusal::TooManyContacts) => "Too Many Registered Contacts",
             Self::Location(Refusal::Full) => "Service Unavailable",
@@ -363,6 +400,7 @@ impl Cause {
             Self::Location(Refusal::OutOfOrder) => Some(Counter::RefusedOutOfOrder),
             Self::Location(Refusal::TooManyContacts) => Some(Counter::RefusedContacts),
             Self::Location(Refusal::Full) => Some(Counter::RefusedBindings),
+            Self::Unstorable => Some(Counter::RefusedUnstorable),
             Self::Extension
             | Self::BadTo
             | Self::ToScheme

@@ -104,6 +104,7 @@ impl Cores {
             Arc::clone(&self.domains),
             self.registrar,
         )
+        .that_stores(self.settings.commit.is_some())
     }
 }
 

@@ -179,11 +179,13 @@ impl Worker {
 
     /// One turn; says whether there was anything to do.
     ///
-    /// 1. What the ports received, a batch a port. 2. What other workers handed over. 3. What the resolver and the users' tables answered. 4. Timers
-    ///    that are due. 5. What all this sent leaves. 6. A slice for the store, and the answers that waited for it; one errand of
+    /// 0. What the store has done, for those who wait for it. 1. What the ports received, a batch a port. 2. What other workers handed over. 3. What the resolver and the users' tables answered. 4. Timers
+    ///    that are due. 5. What all this sent leaves. 6. A slice for the store, one errand of
     ///    the admin server. 7. Housekeeping, now and then.
     fn turn(&mut self) -> bool {
         let now = self.clock.now();
+        // Before anything is received: who asks is answered by what the store says now.
+        self.tell_of_store(now);
         let mut worked = self.receive(now);
         worked |= self.take_mail(now);
         worked |= self.take_answers(now);
@@ -199,7 +201,6 @@ impl Worker {
             worked |= clerk.turn(now, |aor| {
                 proxy.on_notice(now, Notice::Loaded { aor }, &mut outlets.exit());
             });
-            self.tell_of_store(now);
         }
         worked |= self.errands.run_one(now, &self.location, &self.counters);
         if now >= self.next_housekeeping {

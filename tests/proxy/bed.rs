@@ -198,7 +198,8 @@ impl Bed {
                     expires_max_s: 7_200,
                     use_domain: false,
                 },
-            );
+            )
+            .that_stores(settings.commit.is_some());
             let proxy = Proxy::new(
                 settings,
                 Arc::clone(&self.location),

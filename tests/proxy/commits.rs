@@ -207,6 +207,21 @@ fn a_refusal_and_what_changes_nothing_wait_for_nothing() {
 }
 
 #[test]
+fn what_no_row_can_hold_is_not_promised() {
+    let mut bed = bed();
+    let long = "u".repeat(65);
+    bed.receive(BOB, &register(&long, BOB, 1, ""));
+    let refused = bed.sent_one();
+    assert_eq!(refused.start_line(), "SIP/2.0 400 Cannot Be Stored");
+    assert_eq!(bed.count(Counter::RefusedUnstorable), 1);
+    assert_eq!(bed.location.bindings(), 0);
+    bed.receive(BOB, &register(&long[..64], BOB, 1, ""));
+    bed.sent_none();
+    commit(&mut bed);
+    assert_eq!(bed.sent_one().status(), 200);
+}
+
+#[test]
 fn who_waits_is_answered_though_the_process_is_to_end() {
     let mut bed = bed();
     bed.receive(BOB, &register("bob", BOB, 1, ""));
