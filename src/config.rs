@@ -40,7 +40,7 @@ pub use nat::{Keepalive, Nat};
 pub use peer::Peer;
 pub use registrar::Registrar;
 pub use sip::Sip;
-pub use store::{Store, StoreUrl};
+pub use store::{Ack, Store, StoreUrl};
 pub use workers::Workers;
 
 use mistake::Notes;

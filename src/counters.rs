@@ -167,6 +167,8 @@ counters! {
         RefusedIdentity "cause" "speaks_for_another",
         RefusedWaiting "cause" "slow_path",
         RefusedLoading "cause" "loading",
+        RefusedUncommitted "cause" "not_committed",
+        RefusedUnstorable "cause" "unstorable",
         RefusedUnresolvable "cause" "unresolvable",
     }
     counter "store_rows" "rows in committed batches, by what was done" {
@@ -202,6 +204,16 @@ counters! {
         AuthenticationFailed "outcome" "wrong",
         NonceReplayed "outcome" "replayed",
         Challenged "outcome" "challenged",
+    }
+    counter "commit_waits" "REGISTERs whose 200 waited for the store, by what came of it" {
+        CommitAwaited "outcome" "committed",
+        CommitFailed "outcome" "store_away",
+        CommitLate "outcome" "late",
+        CommitCrowded "outcome" "too_many",
+    }
+    counter "row_waits" "requests that waited for an AoR's rows while the store was read, by what came of it" {
+        RowsAwaited "outcome" "loaded",
+        RowsLate "outcome" "late",
     }
     gauge "requests_waiting" "requests that wait for the slow path" {
         RequestsWaiting "" "",

@@ -5,6 +5,7 @@
 
 mod store {
     mod cluster;
+    mod committed;
     mod crowd;
     mod database;
     mod http;

@@ -25,6 +25,7 @@ mod rows;
 mod ruid;
 mod shard;
 mod slab;
+pub mod storable;
 mod stored;
 #[cfg(test)]
 mod stored_tests;

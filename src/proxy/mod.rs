@@ -31,6 +31,7 @@ mod timeout;
 pub mod token;
 mod undelivered;
 mod validate;
+mod waits;
 
 use std::sync::Arc;
 
@@ -47,11 +48,11 @@ use self::authenticate::Authenticator;
 use self::identity::Identity;
 use self::keepalive::Keeper;
 use self::lookup::WaitingAcks;
-use self::parked::Parked;
 use self::register::{RegisterScratch, Registrar};
 use self::relay::{Leg, Relay};
 use self::steer::Steering;
 use self::token::TokenCodec;
+use self::waits::{Waited, Waits};
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Destination, Flow, WorkerId};
 use crate::limits::{FIRED_MAX, MESSAGE_LEN_MAX};
@@ -83,9 +84,9 @@ pub struct Proxy {
     authenticator: Option<Authenticator>,
     /// What keeps contacts alive, where it is wanted.
     keeper: Option<Box<Keeper>>,
-    parked: Parked,
-    /// Whether the request at work had waited for the slow path.
-    is_anew: bool,
+    waits: Waits,
+    /// What the request at work has waited for, where it is taken up anew.
+    waited: Option<Waited>,
     counters: Arc<Counters>,
     is_draining: bool,
     /// Taken out while a message is at work, so that the message may borrow its index.
@@ -110,6 +111,18 @@ pub enum Notice<'a> {
         aor: &'a [u8],
         /// The user's secrets; none: there is no such user. An error: the store cannot say.
         found: Result<Option<Secrets>, StoreSilent>,
+    },
+    /// All rows of an AoR have entered the location, before their turn.
+    Loaded {
+        /// Which, as it was wanted.
+        aor: &'a [u8],
+    },
+    /// All rows of the store have entered the location.
+    AllLoaded,
+    /// The store has settled a batch, or has begun to take changes or to fail.
+    Settled {
+        /// Whether it takes changes.
+        takes: bool,
     },
     /// The answer to a question.
     Resolved {
@@ -191,8 +204,8 @@ impl Proxy {
             acks: lookup::waiting_acks(),
             authenticator: Authenticator::of(&settings),
             keeper: Keeper::of(&settings).map(Box::new),
-            parked: Parked::new(),
-            is_anew: false,
+            waits: Waits::new(&settings),
+            waited: None,
             settings,
             registrar,
             location,
@@ -260,6 +273,7 @@ impl Proxy {
             self.on_fired(now, fired, &mut scratch.bench, out);
         }
         self.scratch = Some(scratch);
+        self.look_at_waiting(now, out);
         self.refuse_overdue(now, out);
         self.keep_alive(now, out);
     }
@@ -270,6 +284,9 @@ impl Proxy {
             Notice::Drain => self.is_draining = true,
             Notice::Unreachable { flow, sent } => self.on_unreachable(now, &flow, sent, out),
             Notice::Subscriber { aor, found } => self.on_subscriber(now, aor, found, out),
+            Notice::Loaded { aor } => self.on_loaded(now, aor, out),
+            Notice::AllLoaded => self.on_all_loaded(now, out),
+            Notice::Settled { takes } => self.on_settled(now, takes, out),
             Notice::Resolved { id, destinations } => {
                 let Some(mut scratch) = self.scratch.take() else {
                     return;
@@ -286,7 +303,7 @@ impl Proxy {
         let keeper = self.keeper.as_ref().filter(|_| !self.is_draining);
         let deadlines = [
             self.table.next_deadline(),
-            self.parked.next_deadline(),
+            self.waits.next_deadline(),
             keeper.map(|keeper| keeper.next_deadline()),
         ];
         deadlines.into_iter().flatten().min()
@@ -295,13 +312,13 @@ impl Proxy {
     /// Transactions in Trying, Proceeding or Calling: those that hold an exit.
     #[must_use]
     pub const fn pending(&self) -> usize {
-        self.table.pending() + self.parked.len()
+        self.table.pending() + self.waits.len()
     }
 
     /// Requests that wait for the slow path.
     #[must_use]
     pub const fn waiting(&self) -> usize {
-        self.parked.len()
+        self.waits.len()
     }
 
     /// Transactions in being; timers that run; messages stored. All zero when nothing is left behind.

@@ -38,6 +38,8 @@ pub struct Settings {
     pub auth: Option<AuthSettings>,
     /// How contacts are kept alive; none: not at all.
     pub keepalive: Option<KeepaliveSettings>,
+    /// Where a REGISTER's 200 says that the store has it: how long a change waits for its batch. `None`: the 200 is given at once.
+    pub commit: Option<Duration>,
     /// How long an INVITE branch may ring without news.
     pub timer_c: Duration,
     /// How long the contacts of one q ring before those of the next are tried.
@@ -123,6 +125,7 @@ impl Settings {
             trunk: None,
             auth: None,
             keepalive: None,
+            commit: None,
             timer_c: TIMER_C,
             ring: RING,
             failover: FAILOVER,

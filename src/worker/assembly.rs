@@ -13,9 +13,9 @@ use super::postman::Postman;
 use super::run::{Measures, Shared, Worker};
 use super::{ServeError, listeners, storage, worker_id};
 use crate::admin::{self, Errands, Registry, State, Way};
-use crate::config::Config;
 use crate::config::budget::Budget;
 use crate::config::host::Host;
+use crate::config::{Ack, Config};
 use crate::counters::Counters;
 use crate::datagram::{ListenerId, Transport};
 use crate::latency::Latency;
@@ -136,6 +136,7 @@ impl Equipment {
     ) -> Vec<Worker> {
         let count = self.ports.len();
         let mut users = self.users;
+        let tells = config.store.ack == Ack::Committed;
         let mut workers = Vec::with_capacity(count);
         let equipped = self.ports.into_iter().zip(self.measures).zip(self.desks);
         for (number, ((mut ports, measures), desk)) in equipped.enumerate() {
@@ -149,7 +150,9 @@ impl Equipment {
             let proxy = cores.core(number, &shared.location, &measures.counters);
             let worker = Worker::new(worker_id(number), proxy, ports, desk, shared, measures);
             let users = users.next();
-            workers.extend(worker.map(|worker| worker.with_clerk(clerk).with_subscribers(users)));
+            workers.extend(
+                worker.map(|worker| worker.with_clerk(clerk, tells).with_subscribers(users)),
+            );
         }
         workers
     }

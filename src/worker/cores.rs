@@ -7,7 +7,7 @@ use super::storage::SERVER_ID;
 use super::worker_id;
 use crate::auth::Algorithm;
 use crate::config::budget::Budget;
-use crate::config::{self, Auth, Config, DigestAlgorithm, HopHost, Nat};
+use crate::config::{self, Ack, Auth, Config, DigestAlgorithm, HopHost, Nat};
 use crate::counters::Counters;
 use crate::location::Location;
 use crate::proxy::domains::Domains;
@@ -58,6 +58,7 @@ impl Cores {
             trunk: trunk(config),
             auth: config.auth.as_ref().map(auth_settings),
             keepalive: keepalive(&config.nat),
+            commit: (config.store.ack == Ack::Committed).then_some(config.store.flush),
             timer_c: config.sip.timer_c,
             ring: config.sip.ring,
             failover: config.sip.failover,
@@ -106,6 +107,7 @@ impl Cores {
             Arc::clone(&self.domains),
             self.registrar,
         )
+        .that_stores(self.settings.commit.is_some())
     }
 }
 

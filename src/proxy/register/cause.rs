@@ -19,6 +19,7 @@ pub(super) enum Cause {
     PathTooLong,
     CallIdTooLong,
     TooBrief,
+    Unstorable,
     Location(Refusal),
 }
 
@@ -42,6 +43,7 @@ impl Cause {
             | Self::BadStar
             | Self::BadPath
             | Self::PathTooLong
+            | Self::Unstorable
             | Self::CallIdTooLong => 400,
         }
     }
@@ -61,6 +63,7 @@ impl Cause {
             Self::PathTooLong => "Path Too Long",
             Self::CallIdTooLong => "Call-ID Too Long",
             Self::TooBrief => "Interval Too Brief",
+            Self::Unstorable => "Cannot Be Stored",
             Self::Location(Refusal::OutOfOrder) => "CSeq Out Of Order",
             Self::Location(Refusal::TooManyContacts) => "Too Many Registered Contacts",
             Self::Location(Refusal::Full) => "Service Unavailable",
@@ -72,6 +75,7 @@ impl Cause {
             Self::Location(Refusal::OutOfOrder) => Some(Counter::RefusedOutOfOrder),
             Self::Location(Refusal::TooManyContacts) => Some(Counter::RefusedContacts),
             Self::Location(Refusal::Full) => Some(Counter::RefusedBindings),
+            Self::Unstorable => Some(Counter::RefusedUnstorable),
             Self::Extension
             | Self::BadTo
             | Self::ToScheme

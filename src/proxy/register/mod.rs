@@ -22,7 +22,8 @@ use super::domains::Domains;
 use crate::counters::Counter;
 use crate::datagram::Flow;
 use crate::limits::{AOR_LEN_MAX, BINDING_TEXT_LEN_MAX, PATH_LEN_MAX, REGISTER_CONTACTS_MAX};
-use crate::location::{Access, Location, Refusal, Registration, Targets};
+use crate::location::storable;
+use crate::location::{Access, Change, Location, Refusal, Registration, Targets};
 use crate::sip::uri::canonical_aor;
 use crate::sip::{HeaderName, Message, Scheme, Sink, Uri};
 use crate::time::Instant;
@@ -33,6 +34,8 @@ pub struct Registrar {
     location: Arc<Location>,
     domains: Arc<Domains>,
     settings: RegistrarSettings,
+    /// Whether what no row of the store can hold is refused.
+    must_store: bool,
 }
 
 /// What the operator may set of a registrar.
@@ -83,7 +86,15 @@ impl Registrar {
             location,
             domains,
             settings,
+            must_store: false,
         }
+    }
+
+    /// The same, which refuses what no row of the store can hold.
+    #[must_use]
+    pub const fn that_stores(mut self, must_store: bool) -> Self {
+        self.must_store = must_store;
+        self
     }
 
     /// Does what a REGISTER, received by the flow `source`, asks, and gives the answer.
@@ -179,12 +190,35 @@ impl Registrar {
                     flow: *source,
                 };
                 let changes = changes.get(..count).unwrap_or_default();
+                self.check_storable(aor, &registration, changes)?;
                 self.location
                     .apply(now, aor, &registration, changes, targets)
             }
         };
         *access = Some(touched);
         result.map_err(Cause::Location)
+    }
+
+    /// A binding that lives in memory alone cannot be promised to outlive it.
+    fn check_storable(
+        &self,
+        aor: &[u8],
+        registration: &Registration<'_>,
+        changes: &[Change<'_>],
+    ) -> Result<(), Cause> {
+        if !self.must_store {
+            return Ok(());
+        }
+        let shared = [registration.call_id, registration.path];
+        storable::check(aor, self.settings.use_domain, &shared).map_err(|_| Cause::Unstorable)?;
+        let mut texts = changes
+            .iter()
+            .flat_map(|change| [change.uri, change.instance]);
+        texts.try_for_each(|text| {
+            storable::text(text)
+                .map(drop)
+                .map_err(|_| Cause::Unstorable)
+        })
     }
 
     fn aor_of_to<'o>(
