@@ -144,6 +144,9 @@ counters! {
         RefusedTransactions "cause" "transactions_full",
         RefusedBindings "cause" "bindings_full",
         RefusedContacts "cause" "too_many_contacts",
+        RefusedFirstHop "cause" "first_hop_lacks_outbound",
+        RefusedFlow "cause" "flow_failed",
+        RefusedFlowToken "cause" "bad_flow_token",
         RefusedOutOfOrder "cause" "register_out_of_order",
         RefusedLoop "cause" "loop",
         RefusedMaxForwards "cause" "max_forwards",
@@ -152,6 +155,9 @@ counters! {
         RefusedWaiting "cause" "slow_path",
         RefusedLoading "cause" "loading",
         RefusedUnresolvable "cause" "unresolvable",
+    }
+    counter "bindings_replaced" "bindings removed to make room for a newer one of their AoR" {
+        BindingsReplaced "" "",
     }
     counter "store_rows" "rows in committed batches, by what was done" {
         StoreInserted "work" "insert",

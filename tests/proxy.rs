@@ -5,9 +5,13 @@ mod proxy {
     mod bed;
     mod calls;
     mod cancels;
+    mod contacts;
+    mod edge;
     mod failures;
     mod forks;
+    mod gruus;
     mod names;
+    mod outbound;
     mod refusals;
     mod restarts;
     mod routers;

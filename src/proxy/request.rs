@@ -214,6 +214,8 @@ impl Proxy {
             .registrar
             .register(now, request, source, &mut bench.register);
         self.count_refusal(answer.counted);
+        self.counters
+            .add(Counter::BindingsReplaced, u64::from(answer.replaced));
         let response = Response {
             status: answer.status,
             phrase: Some(answer.reason),
@@ -402,4 +404,4 @@ impl Proxy {
 }
 
 /// What we say of ourselves.
-const OPTIONS_HEADERS: &[u8] = b"Accept: */*\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH\r\nSupported: path\r\n";
+const OPTIONS_HEADERS: &[u8] = b"Accept: */*\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH\r\nSupported: path, outbound, gruu\r\n";
