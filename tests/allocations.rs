@@ -97,6 +97,7 @@ impl Phones {
             expires_min_s: 60,
             expires_max_s: 7_200,
             use_domain: false,
+            ..RegistrarSettings::default()
         };
         let registrar = Registrar::new(Arc::clone(&location), domains, settings);
         let reply = vec![0; 4_096];

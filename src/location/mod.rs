@@ -17,6 +17,7 @@ mod contact_index;
 mod evict;
 mod interned;
 mod keepalive;
+mod matching;
 mod packed_flow;
 mod page;
 mod plan;
@@ -46,6 +47,7 @@ use siphasher::sip::SipHasher13;
 
 pub use self::change::{Access, Change, Lookup, Refusal, Registration};
 pub use self::keepalive::{DueContact, DueContacts, KeepalivePolicy, KeepaliveWheel, KeptContact};
+pub use self::matching::{Matching, Rules};
 pub use self::page::{Page, PageCursor, PagedAor, PagedContact};
 pub use self::restore::Admission;
 pub use self::rows::{Row, Rows, Work};
@@ -102,6 +104,8 @@ pub struct RegisteredContact {
     pub listener: ListenerId,
     /// The flow to use instead of what the URI says, where the phone is behind a NAT or on a connection.
     pub received: Option<Flow>,
+    /// Whether it is reached by that flow alone (RFC 5626).
+    pub is_by_flow: bool,
     /// The shard asked, and its number.
     pub access: Access,
 }
@@ -159,10 +163,33 @@ impl Location {
         }
     }
 
+    /// Has its AoRs obey these rules.
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        for shard in &self.shards {
+            shard.0.lock().set_rules(rules);
+        }
+        self
+    }
+
     /// Finds the contacts of an AoR to send a request to: the highest q first, among equals the newest, at most
     /// [`BRANCHES_MAX`].
     pub fn lookup(&self, now: Instant, aor: &[u8], targets: &mut Targets) -> (Lookup, Access) {
         let found = self.contacts(now, aor, targets);
+        targets.rank(BRANCHES_MAX);
+        found
+    }
+
+    /// Finds those contacts of an AoR that `keep` says yes to; [`Lookup::Found`] is said of the AoR, whose contacts may all be others.
+    pub fn lookup_some(
+        &self,
+        now: Instant,
+        aor: &[u8],
+        keep: impl FnMut(&Target<'_>) -> bool,
+        targets: &mut Targets,
+    ) -> (Lookup, Access) {
+        let found = self.contacts(now, aor, targets);
+        targets.retain(keep);
         targets.rank(BRANCHES_MAX);
         found
     }
@@ -218,6 +245,7 @@ impl Location {
         drop(shard);
         self.forget(&moved.freed);
         self.insert(&moved.added);
+        targets.note_replaced(moved.replaced);
         (result, access)
     }
 
@@ -271,6 +299,7 @@ impl Location {
                     RegisteredContact {
                         listener: flow.listener,
                         received,
+                        is_by_flow: received.is_some() && binding.reg_id > 0,
                         access,
                     },
                 ));

@@ -12,6 +12,7 @@ use super::change::{Lookup, Refusal};
 use super::changed::Changed;
 use super::complete::Complete;
 use super::contact_index::{ContactRef, ContactRefs, Place, SHARD_BITS, spread};
+use super::matching::{Matching, Rules};
 use super::plan::{Plan, Request, Step};
 use super::ruid::Ruid;
 use super::slab::{NIL, Slab};
@@ -25,6 +26,7 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(super) struct Shard {
     number: u16,
+    rules: Rules,
     /// Changes made so far.
     sequence: u64,
     aors: Slab<Aor>,
@@ -54,6 +56,8 @@ pub(super) struct AorKey<'a> {
 pub(super) struct Moved {
     pub(super) added: ContactRefs,
     pub(super) freed: ContactRefs,
+    /// Bindings that made room for others.
+    pub(super) replaced: u32,
 }
 
 /// What a shard takes from the allocator, in bytes.
@@ -91,6 +95,10 @@ impl Shard {
     pub(super) const fn new(number: u16) -> Self {
         Self {
             number,
+            rules: Rules {
+                matching: Matching::Uri,
+                replaces_oldest: false,
+            },
             sequence: 0,
             aors: Slab::new(),
             index: HashTable::new(),
@@ -113,15 +121,12 @@ impl Shard {
         tally: &Tally,
         moved: &mut Moved,
     ) -> Result<(), Refusal> {
-        let mut plan = Plan::make(now, request, contacts_max, || {
-            self.bindings_of(self.find(key))
-        })?;
+        let bounds = (contacts_max, self.rules);
+        let mut plan = Plan::make(now, request, bounds, || self.bindings_of(self.find(key)))?;
         if !self.reserve(&plan, tally) {
             // At the bound the dead make room for the living: what is lost is the guard against late duplicates.
             self.reclaim(now, plan.adds, tally, &mut moved.freed);
-            plan = Plan::make(now, request, contacts_max, || {
-                self.bindings_of(self.find(key))
-            })?;
+            plan = Plan::make(now, request, bounds, || self.bindings_of(self.find(key)))?;
             if !self.reserve(&plan, tally) {
                 return Err(Refusal::Full);
             }
@@ -130,7 +135,11 @@ impl Shard {
             return Ok(());
         }
         for n in 0..request.changes.len().min(plan.steps.len()) {
-            self.take_step(now, key, request, n, plan.steps[n], tally, &mut moved.added);
+            self.take_step(now, key, request, n, plan.steps[n], tally, moved);
+        }
+        for victim in &plan.victims[..plan.replaced] {
+            self.evict(now, *victim, tally);
+            moved.replaced += 1;
         }
         self.trim(now, key, contacts_max, tally, &mut moved.freed);
         self.sequence += 1;
@@ -239,6 +248,16 @@ impl Shard {
             .filter(|binding| binding.contact_hash == hash && binding.is_live(now))
     }
 
+    /// Takes other rules for its AoRs.
+    pub(super) fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// By what contacts are known again.
+    pub(super) fn matching(&self) -> Matching {
+        self.rules.matching
+    }
+
     pub(super) fn number(&self) -> u16 {
         self.number
     }
@@ -316,7 +335,7 @@ impl Shard {
         n: usize,
         step: Step,
         tally: &Tally,
-        added: &mut ContactRefs,
+        moved: &mut Moved,
     ) {
         let Some(change) = request.changes.get(n) else {
             return;
@@ -332,7 +351,7 @@ impl Shard {
                 let binding = Binding::new(texts, now, registration, change, hash, aor, ruid);
                 let index = self.bindings.insert(binding);
                 self.append(aor, index);
-                added.push(ContactRef {
+                moved.added.push(ContactRef {
                     hash,
                     place: Place::new(self.number, index),
                 });
@@ -354,6 +373,14 @@ impl Shard {
                 binding.ruid = ruid;
             }
             binding.update(texts, now, registration, change);
+            let hash = std::mem::replace(&mut binding.contact_hash, request.hashes[n]);
+            if hash != binding.contact_hash {
+                // A flow, or a phone, that has moved: its binding is found by another contact from now on.
+                let place = Place::new(self.number, index);
+                moved.freed.push(ContactRef { hash, place });
+                let hash = binding.contact_hash;
+                moved.added.push(ContactRef { hash, place });
+            }
         }
         tally.note(was, !binding.removed);
         self.note_change(index);
@@ -567,6 +594,7 @@ impl Moved {
         Self {
             added: ContactRefs::new(),
             freed: ContactRefs::new(),
+            replaced: 0,
         }
     }
 }

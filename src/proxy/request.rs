@@ -237,6 +237,8 @@ impl Proxy {
             let withheld = (access, answer.headers);
             return self.wait_for_commit(now, request, (source, key), withheld, out);
         }
+        self.counters
+            .add(Counter::BindingsReplaced, u64::from(answer.replaced));
         let response = Response {
             status: answer.status,
             phrase: Some(answer.reason),
@@ -374,4 +376,4 @@ impl Proxy {
 }
 
 /// What we say of ourselves.
-const OPTIONS_HEADERS: &[u8] = b"Accept: */*\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH\r\nSupported: path\r\n";
+const OPTIONS_HEADERS: &[u8] = b"Accept: */*\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH\r\nSupported: path, outbound, gruu\r\n";

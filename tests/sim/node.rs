@@ -159,7 +159,7 @@ impl Node {
                 let registrar = Registrar::new(
                     Arc::clone(&self.location),
                     Arc::new(domains),
-                    self.registrar,
+                    self.registrar.clone(),
                 );
                 Worker {
                     proxy: Proxy::new(
