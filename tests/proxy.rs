@@ -5,11 +5,14 @@ mod proxy {
     mod bed;
     mod calls;
     mod cancels;
+    mod commits;
     mod contacts;
     mod edge;
     mod failures;
     mod forks;
     mod gruus;
+    mod keepalive;
+    mod loading;
     mod names;
     mod outbound;
     mod refusals;

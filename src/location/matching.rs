@@ -1,7 +1,7 @@
 //! Which binding a contact of a REGISTER is: by its URI, its Call-ID or its instance, as the operator says; a flow of an instance by
 //! that instance and its number (RFC 5626 6), whatever else is so.
 
-use super::binding::Binding;
+use super::binding::Held;
 use super::change::Change;
 use super::contact::same_contact;
 
@@ -28,6 +28,14 @@ pub struct Rules {
     pub replaces_oldest: bool,
 }
 
+impl Rules {
+    /// By URI, and what is too much is refused.
+    pub const RFC_3261: Self = Self {
+        matching: Matching::Uri,
+        replaces_oldest: false,
+    };
+}
+
 /// A contact that is looked for among the bindings of its AoR.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted<'a> {
@@ -46,35 +54,35 @@ impl Wanted<'_> {
         &self,
         matching: Matching,
         bindings: impl Fn() -> I,
-    ) -> Option<(u32, &'b Binding)>
+    ) -> Option<(u32, Held<'b>)>
     where
-        I: Iterator<Item = (u32, &'b Binding)>,
+        I: Iterator<Item = (u32, Held<'b>)>,
     {
         let is_uri =
-            |b: &Binding| b.contact_hash == self.hash && same_contact(b.contact(), self.uri);
-        let is_instance = |b: &Binding| {
+            |b: Held<'_>| b.contact_hash == self.hash && same_contact(b.contact(), self.uri);
+        let is_instance = |b: Held<'_>| {
             !self.instance.is_empty() && b.instance() == self.instance && b.reg_id == self.reg_id
         };
         if self.reg_id > 0 {
             // RFC 5626 6: the flow of this number of this instance, wherever it was; or the contact as it registered without flows.
-            return bindings().find(|(_, b)| is_instance(b)).or_else(|| {
+            return bindings().find(|(_, b)| is_instance(*b)).or_else(|| {
                 bindings().find(|(_, b)| {
-                    b.reg_id == 0 && is_uri(b) && matches_call(matching, b, self.call_id)
+                    b.reg_id == 0 && is_uri(*b) && matches_call(matching, *b, self.call_id)
                 })
             });
         }
         let by_uri = || {
-            let alike = |b: &Binding| is_uri(b) && matches_call(matching, b, self.call_id);
-            let plain = bindings().find(|(_, b)| b.reg_id == 0 && alike(b));
-            plain.or_else(|| bindings().find(|(_, b)| alike(b)))
+            let alike = |b: Held<'_>| is_uri(b) && matches_call(matching, b, self.call_id);
+            let plain = bindings().find(|(_, b)| b.reg_id == 0 && alike(*b));
+            plain.or_else(|| bindings().find(|(_, b)| alike(*b)))
         };
         let first_choice = match matching {
             Matching::Uri | Matching::UriAndCallId => None,
             Matching::CallId if self.is_alone => bindings()
-                .find(|(_, b)| is_uri(b) && b.call_id() == self.call_id)
+                .find(|(_, b)| is_uri(*b) && b.call_id() == self.call_id)
                 .or_else(|| bindings().find(|(_, b)| b.call_id() == self.call_id)),
             Matching::CallId => None,
-            Matching::Instance => bindings().find(|(_, b)| is_instance(b)),
+            Matching::Instance => bindings().find(|(_, b)| is_instance(*b)),
         };
         first_choice.or_else(by_uri)
     }
@@ -86,7 +94,7 @@ pub(super) fn is_repeated(a: &Change<'_>, b: &Change<'_>) -> bool {
 }
 
 /// Whether a binding of the same URI is the same contact as far as the Call-ID goes.
-fn matches_call(matching: Matching, binding: &Binding, call_id: &[u8]) -> bool {
+fn matches_call(matching: Matching, binding: Held<'_>, call_id: &[u8]) -> bool {
     match matching {
         Matching::Uri | Matching::Instance => true,
         Matching::UriAndCallId | Matching::CallId => binding.call_id() == call_id,

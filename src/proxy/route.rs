@@ -13,6 +13,7 @@ use crate::counters::Counter;
 use crate::datagram::{Destination, Flow, ListenerId};
 use crate::limits::AOR_LEN_MAX;
 use crate::location::{Lookup, Target, Targets};
+use crate::sip::host::Host;
 use crate::sip::message::Message;
 use crate::sip::name::HeaderName;
 use crate::sip::uri::{Uri, canonical_aor};
@@ -59,6 +60,21 @@ struct Routes<'a> {
     listener: ListenerId,
 }
 
+/// Why a request has no plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unrouted<'a> {
+    /// It goes nowhere.
+    Refused(Refusal<'static>),
+    /// It is for a user whose rows are still to come.
+    NotLoaded(&'a [u8], Host<'a>),
+}
+
+impl From<Refusal<'static>> for Unrouted<'_> {
+    fn from(refusal: Refusal<'static>) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 impl Proxy {
     /// Decides where `request` goes; contacts are left in `targets`. A sender who is trusted may go anywhere.
     pub(super) fn route<'a>(
@@ -67,7 +83,7 @@ impl Proxy {
         request: &Message<'a>,
         (source, is_trusted): (&Flow, bool),
         targets: &mut Targets,
-    ) -> Result<Plan<'a>, Refusal<'static>> {
+    ) -> Result<Plan<'a>, Unrouted<'a>> {
         let bad_uri = |_| Refusal::new(400);
         let received_uri = Uri::parse(request.request_uri()).map_err(bad_uri)?;
         let from_strict_router = self.is_from_strict_router(request, &received_uri);
@@ -87,7 +103,7 @@ impl Proxy {
             Way::Flow(flow, FLOW_FAILED)
         } else if let Some(next) = routes.next {
             if dialog.is_none() && !self.identity.is_peer(source.peer) {
-                return Err(refused(routes.is_forged));
+                return Err(refused(routes.is_forged).into());
             }
             Way::Hop(self.hop_to(&next, routes.listener)?)
         } else if self.identity.is_ours(&target) {
@@ -103,7 +119,7 @@ impl Proxy {
         } else if is_trusted {
             self.way_abroad(request, source, &target, routes.listener)?
         } else {
-            return Err(refused(routes.is_forged));
+            return Err(refused(routes.is_forged).into());
         };
         Ok(Plan {
             routes_consumed: routes.consumed,
@@ -220,12 +236,12 @@ impl Proxy {
             .verify(uri.user?, request.call_id(), request.from_tag()?, to_tag)
     }
 
-    fn look_up(
+    fn look_up<'a>(
         &self,
         now: Instant,
-        target: &Uri<'_>,
+        target: &Uri<'a>,
         targets: &mut Targets,
-    ) -> Result<(), Refusal<'static>> {
+    ) -> Result<(), Unrouted<'a>> {
         let mut buffer = [0; AOR_LEN_MAX];
         let user = target
             .user
@@ -233,7 +249,7 @@ impl Proxy {
             .ok_or(Refusal::new(404))?;
         let gr = target.param(b"gr");
         if gr == Some(None) {
-            return self.look_up_temporary(now, user, targets);
+            return Ok(self.look_up_temporary(now, user, targets)?);
         }
         let aor = canonical_aor(user, &target.host, self.settings.use_domain, &mut buffer)
             .map_err(|_| Refusal::new(404))?;
@@ -245,7 +261,10 @@ impl Proxy {
             }
             None => self.location.lookup(now, aor, targets).0,
         };
-        found_or_refused(found, targets)
+        if found == Lookup::NotLoaded {
+            return Err(Unrouted::NotLoaded(user, target.host));
+        }
+        Ok(found_or_refused(found, targets)?)
     }
 
     /// RFC 5627 5.3: a temporary GRUU leads to the instance while that is registered as it was when it was given.

@@ -7,12 +7,17 @@ use super::storage::SERVER_ID;
 use super::worker_id;
 use crate::auth::Algorithm;
 use crate::config::budget::Budget;
-use crate::config::{self, Auth, Config, ContactsFull, DigestAlgorithm, EdgePath, HopHost, Peer};
+use crate::config::{
+    self, Ack, Auth, Config, ContactsFull, DigestAlgorithm, EdgePath, HopHost, Nat, Peer,
+};
 use crate::counters::Counters;
 use crate::location::Location;
 use crate::proxy::domains::Domains;
 use crate::proxy::register::{Registrar, RegistrarSettings};
-use crate::proxy::{AuthSettings, Edge, Keys, Listener, PathRule, Proxy, Settings, Trunk};
+use crate::proxy::{
+    AuthSettings, Edge, Keepalive, KeepaliveSettings, Keys, Listener, PathRule, Proxy, Settings,
+    Trunk,
+};
 use crate::secret::Secret;
 
 /// What every worker's core is made from.
@@ -56,6 +61,8 @@ impl Cores {
             trunk: trunk(config),
             edges: config.peers.iter().filter_map(edge).collect(),
             auth: config.auth.as_ref().map(auth_settings),
+            keepalive: keepalive(&config.nat),
+            commit: (config.store.ack == Ack::Committed).then_some(config.store.flush),
             timer_c: config.sip.timer_c,
             ring: config.sip.ring,
             failover: config.sip.failover,
@@ -99,6 +106,7 @@ impl Cores {
             Arc::clone(&self.domains),
             self.registrar.clone(),
         )
+        .that_stores(self.settings.commit.is_some())
     }
 }
 
@@ -154,6 +162,21 @@ fn registrar_settings(registrar: &config::Registrar, keys: Vec<[u8; 16]>) -> Reg
         service_route: Arc::from(route.join(", ")),
         keys,
     }
+}
+
+/// How contacts are kept alive, if they are.
+fn keepalive(nat: &Nat) -> Option<KeepaliveSettings> {
+    let keepalive = match nat.keepalive {
+        config::Keepalive::Off => return None,
+        config::Keepalive::Crlf => Keepalive::Crlf,
+        config::Keepalive::Options => Keepalive::Options,
+    };
+    Some(KeepaliveSettings {
+        keepalive,
+        cycle: nat.cycle,
+        nat_only: !nat.all_contacts,
+        silent_max: nat.remove_after,
+    })
 }
 
 fn auth_settings(auth: &Auth) -> AuthSettings {

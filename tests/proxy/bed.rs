@@ -40,6 +40,7 @@ struct Wire {
     asked: VecDeque<(QuestionId, String)>,
     resolver_is_full: bool,
     asked_for: VecDeque<Vec<u8>>,
+    wanted: VecDeque<Vec<u8>>,
     store_is_full: bool,
     connected: Vec<SocketAddr>,
 }
@@ -91,6 +92,14 @@ impl Output for Wire {
         Ok(())
     }
 
+    fn want_rows(&mut self, aor: &[u8]) -> Result<(), StoreFull> {
+        if self.store_is_full {
+            return Err(StoreFull);
+        }
+        self.wanted.push_back(aor.to_vec());
+        Ok(())
+    }
+
     fn is_connected(&self, flow: &Flow) -> bool {
         flow.transport == Transport::Tcp && self.connected.contains(&flow.peer)
     }
@@ -109,21 +118,34 @@ impl Bed {
 
     /// One worker whose registrar is changed by `change`.
     pub(crate) fn with_registrar(change: impl FnOnce(&mut RegistrarSettings, &mut Rules)) -> Self {
-        let mut registrar = RegistrarSettings {
-            keys: vec![[4; 16]],
-            ..RegistrarSettings::default()
-        };
-        let mut rules = Rules::default();
+        let (mut registrar, mut rules) = (registrar(), Rules::default());
         change(&mut registrar, &mut rules);
-        let mut bed = Self::new();
-        bed.location = location(rules);
+        let mut bed = Self::over(1, |location| location.with_rules(rules), |_| {});
         bed.registrar = registrar;
         bed.start();
         bed
     }
 
-    /// One worker whose settings are changed by `change`.
+    /// Workers whose settings are changed by `change`.
     pub(crate) fn with_settings(workers: u8, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::over(workers, |location| location, change)
+    }
+
+    /// Workers over a location that is kept for a store, whose rows are still to come where `is_loading`.
+    pub(crate) fn with_store(
+        workers: u8,
+        is_loading: bool,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let keep = |location: Location| location.with_store(b"uloc-0-1-", is_loading);
+        Self::over(workers, keep, change)
+    }
+
+    fn over(
+        workers: u8,
+        keep: impl FnOnce(Location) -> Location,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let keys = Keys {
             steering: [1; 16],
             transactions: [2; 16],
@@ -142,17 +164,19 @@ impl Bed {
         settings.workers = workers;
         settings.epoch = 11;
         change(&mut settings);
+        let location = Arc::new(keep(Location::new(&LocationSettings {
+            hash_key: [9; 16],
+            bindings_max: 1_000,
+            contacts_max: 10,
+        })));
         let mut bed = Self {
             workers: Vec::new(),
             counters: Vec::new(),
-            location: location(Rules::default()),
+            location,
             now: Instant::from_micros(1_800_000_000_000_000),
             wire: Wire::default(),
             settings,
-            registrar: RegistrarSettings {
-                keys: vec![[4; 16]],
-                ..RegistrarSettings::default()
-            },
+            registrar: registrar(),
         };
         bed.start();
         bed
@@ -181,7 +205,8 @@ impl Bed {
                         .map(|listener| listener.address.ip()),
                 )),
                 self.registrar.clone(),
-            );
+            )
+            .that_stores(settings.commit.is_some());
             let proxy = Proxy::new(
                 settings,
                 Arc::clone(&self.location),
@@ -322,6 +347,14 @@ impl Bed {
         let asked = std::mem::take(&mut self.wire.asked_for);
         assert_eq!(asked.len(), 1, "{asked:?}");
         String::from_utf8(asked[0].clone()).expect("a name")
+    }
+
+    /// Takes the AoRs whose rows were wanted.
+    pub(crate) fn wanted(&mut self) -> Vec<String> {
+        let wanted = self.wire.wanted.drain(..);
+        wanted
+            .map(|aor| String::from_utf8(aor).expect("a name"))
+            .collect()
     }
 
     /// Asserts that no user was asked for.
@@ -481,13 +514,11 @@ impl Sent {
     }
 }
 
-fn location(rules: Rules) -> Arc<Location> {
-    let settings = LocationSettings {
-        hash_key: [9; 16],
-        bindings_max: 1_000,
-        contacts_max: 10,
-    };
-    Arc::new(Location::new(&settings).with_rules(rules))
+fn registrar() -> RegistrarSettings {
+    RegistrarSettings {
+        keys: vec![[4; 16]],
+        ..RegistrarSettings::default()
+    }
 }
 
 /// An address.

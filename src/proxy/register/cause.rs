@@ -24,6 +24,7 @@ pub(super) enum Cause {
     ContactIsGruu,
     UnaskedPath,
     FirstHopLacksOutbound,
+    Unstorable,
     Location(Refusal),
 }
 
@@ -51,7 +52,8 @@ impl Cause {
             | Self::PathTooLong
             | Self::CallIdTooLong
             | Self::LongInstance
-            | Self::ManyFlows => 400,
+            | Self::ManyFlows
+            | Self::Unstorable => 400,
         }
     }
 
@@ -74,6 +76,7 @@ impl Cause {
             Self::PathTooLong => "Path Too Long",
             Self::CallIdTooLong => "Call-ID Too Long",
             Self::TooBrief => "Interval Too Brief",
+            Self::Unstorable => "Cannot Be Stored",
             Self::Location(Refusal::OutOfOrder) => "CSeq Out Of Order",
             Self::Location(Refusal::TooManyContacts) => "Too Many Registered Contacts",
             Self::Location(Refusal::Full) => "Service Unavailable",
@@ -86,6 +89,7 @@ impl Cause {
             Self::Location(Refusal::TooManyContacts) => Some(Counter::RefusedContacts),
             Self::Location(Refusal::Full) => Some(Counter::RefusedBindings),
             Self::FirstHopLacksOutbound => Some(Counter::RefusedFirstHop),
+            Self::Unstorable => Some(Counter::RefusedUnstorable),
             Self::Extension
             | Self::BadTo
             | Self::ToScheme

@@ -27,7 +27,8 @@ use super::gruu::GruuCodec;
 use crate::counters::Counter;
 use crate::datagram::Flow;
 use crate::limits::{AOR_LEN_MAX, BINDING_TEXT_LEN_MAX, PATH_LEN_MAX, REGISTER_CONTACTS_MAX};
-use crate::location::{Access, Location, Refusal, Registration, Targets};
+use crate::location::storable;
+use crate::location::{Access, Change, Location, Refusal, Registration, Targets};
 use crate::sip::uri::canonical_aor;
 use crate::sip::{HeaderName, Message, Scheme, Sink, Uri};
 use crate::time::Instant;
@@ -39,6 +40,8 @@ pub struct Registrar {
     domains: Arc<Domains>,
     gruus: GruuCodec,
     settings: RegistrarSettings,
+    /// Whether what no row of the store can hold is refused.
+    must_store: bool,
 }
 
 /// A worker's scratch for REGISTERs. Once it has grown to its greatest use it allocates nothing.
@@ -79,7 +82,15 @@ impl Registrar {
             domains,
             gruus: GruuCodec::new(settings.keys.clone()),
             settings,
+            must_store: false,
         }
+    }
+
+    /// The same, which refuses what no row of the store can hold.
+    #[must_use]
+    pub const fn that_stores(mut self, must_store: bool) -> Self {
+        self.must_store = must_store;
+        self
     }
 
     /// Does what a REGISTER, received by the flow `source`, asks, and gives the answer.
@@ -192,12 +203,35 @@ impl Registrar {
                 let changes = changes.get(..count).unwrap_or_default();
                 uses.outbound = changes.iter().any(|change| change.reg_id > 0);
                 uses.is_neighbour = !has_path;
+                self.check_storable(aor, &registration, changes)?;
                 self.location
                     .apply(now, aor, &registration, changes, targets)
             }
         };
         *access = Some(touched);
         result.map(|()| uses).map_err(Cause::Location)
+    }
+
+    /// A binding that lives in memory alone cannot be promised to outlive it.
+    fn check_storable(
+        &self,
+        aor: &[u8],
+        registration: &Registration<'_>,
+        changes: &[Change<'_>],
+    ) -> Result<(), Cause> {
+        if !self.must_store {
+            return Ok(());
+        }
+        let shared = [registration.call_id, registration.path];
+        storable::check(aor, self.settings.use_domain, &shared).map_err(|_| Cause::Unstorable)?;
+        let mut texts = changes
+            .iter()
+            .flat_map(|change| [change.uri, change.instance]);
+        texts.try_for_each(|text| {
+            storable::text(text)
+                .map(drop)
+                .map_err(|_| Cause::Unstorable)
+        })
     }
 
     fn aor_of_to<'o>(
