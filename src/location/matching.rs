@@ -28,6 +28,14 @@ pub struct Rules {
     pub replaces_oldest: bool,
 }
 
+impl Rules {
+    /// By URI, and what is too much is refused.
+    pub const RFC_3261: Self = Self {
+        matching: Matching::Uri,
+        replaces_oldest: false,
+    };
+}
+
 /// A contact that is looked for among the bindings of its AoR.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted<'a> {

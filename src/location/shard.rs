@@ -95,10 +95,7 @@ impl Shard {
     pub(super) const fn new(number: u16) -> Self {
         Self {
             number,
-            rules: Rules {
-                matching: Matching::Uri,
-                replaces_oldest: false,
-            },
+            rules: Rules::RFC_3261,
             sequence: 0,
             aors: Slab::new(),
             index: HashTable::new(),

@@ -229,6 +229,8 @@ impl Proxy {
             .registrar
             .register(now, request, source, &mut bench.register);
         self.count_refusal(answer.counted);
+        self.counters
+            .add(Counter::BindingsReplaced, u64::from(answer.replaced));
         if let Some(access) = answer.access
             && answer.status == 200
             && self.settings.commit.is_some()
@@ -237,8 +239,6 @@ impl Proxy {
             let withheld = (access, answer.headers);
             return self.wait_for_commit(now, request, (source, key), withheld, out);
         }
-        self.counters
-            .add(Counter::BindingsReplaced, u64::from(answer.replaced));
         let response = Response {
             status: answer.status,
             phrase: Some(answer.reason),

@@ -118,14 +118,9 @@ impl Bed {
 
     /// One worker whose registrar is changed by `change`.
     pub(crate) fn with_registrar(change: impl FnOnce(&mut RegistrarSettings, &mut Rules)) -> Self {
-        let mut registrar = RegistrarSettings {
-            keys: vec![[4; 16]],
-            ..RegistrarSettings::default()
-        };
-        let mut rules = Rules::default();
+        let (mut registrar, mut rules) = (registrar(), Rules::default());
         change(&mut registrar, &mut rules);
-        let mut bed = Self::new();
-        bed.location = Arc::new(location().with_rules(rules));
+        let mut bed = Self::over(1, |location| location.with_rules(rules), |_| {});
         bed.registrar = registrar;
         bed.start();
         bed
@@ -169,7 +164,11 @@ impl Bed {
         settings.workers = workers;
         settings.epoch = 11;
         change(&mut settings);
-        let location = Arc::new(keep(location()));
+        let location = Arc::new(keep(Location::new(&LocationSettings {
+            hash_key: [9; 16],
+            bindings_max: 1_000,
+            contacts_max: 10,
+        })));
         let mut bed = Self {
             workers: Vec::new(),
             counters: Vec::new(),
@@ -177,10 +176,7 @@ impl Bed {
             now: Instant::from_micros(1_800_000_000_000_000),
             wire: Wire::default(),
             settings,
-            registrar: RegistrarSettings {
-                keys: vec![[4; 16]],
-                ..RegistrarSettings::default()
-            },
+            registrar: registrar(),
         };
         bed.start();
         bed
@@ -518,13 +514,11 @@ impl Sent {
     }
 }
 
-fn location() -> Location {
-    let settings = LocationSettings {
-        hash_key: [9; 16],
-        bindings_max: 1_000,
-        contacts_max: 10,
-    };
-    Location::new(&settings)
+fn registrar() -> RegistrarSettings {
+    RegistrarSettings {
+        keys: vec![[4; 16]],
+        ..RegistrarSettings::default()
+    }
 }
 
 /// An address.

@@ -19,12 +19,12 @@ pub(super) enum Cause {
     PathTooLong,
     CallIdTooLong,
     TooBrief,
-    Unstorable,
     LongInstance,
     ManyFlows,
     ContactIsGruu,
     UnaskedPath,
     FirstHopLacksOutbound,
+    Unstorable,
     Location(Refusal),
 }
 
@@ -50,10 +50,10 @@ impl Cause {
             | Self::BadStar
             | Self::BadPath
             | Self::PathTooLong
-            | Self::Unstorable
             | Self::CallIdTooLong
             | Self::LongInstance
-            | Self::ManyFlows => 400,
+            | Self::ManyFlows
+            | Self::Unstorable => 400,
         }
     }
 
@@ -88,8 +88,8 @@ impl Cause {
             Self::Location(Refusal::OutOfOrder) => Some(Counter::RefusedOutOfOrder),
             Self::Location(Refusal::TooManyContacts) => Some(Counter::RefusedContacts),
             Self::Location(Refusal::Full) => Some(Counter::RefusedBindings),
-            Self::Unstorable => Some(Counter::RefusedUnstorable),
             Self::FirstHopLacksOutbound => Some(Counter::RefusedFirstHop),
+            Self::Unstorable => Some(Counter::RefusedUnstorable),
             Self::Extension
             | Self::BadTo
             | Self::ToScheme

@@ -201,9 +201,9 @@ impl Registrar {
                     flow: *source,
                 };
                 let changes = changes.get(..count).unwrap_or_default();
-                self.check_storable(aor, &registration, changes)?;
                 uses.outbound = changes.iter().any(|change| change.reg_id > 0);
                 uses.is_neighbour = !has_path;
+                self.check_storable(aor, &registration, changes)?;
                 self.location
                     .apply(now, aor, &registration, changes, targets)
             }
