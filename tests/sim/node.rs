@@ -271,6 +271,12 @@ impl Node {
         found.expect("a core names its own listeners").1
     }
 
+    /// A counter, over all workers.
+    pub(crate) fn count(&self, counter: Counter) -> u64 {
+        let workers = self.workers.iter();
+        workers.map(|worker| worker.counters.read(counter)).sum()
+    }
+
     /// What is left in any worker: nothing may be when all is over.
     pub(crate) fn left_behind(&self) -> Option<String> {
         for (number, worker) in self.workers.iter().enumerate() {
