@@ -8,6 +8,7 @@ mod proxy {
     mod commits;
     mod failures;
     mod forks;
+    mod keepalive;
     mod loading;
     mod names;
     mod refusals;

@@ -129,7 +129,9 @@ impl Binding {
             row.user_agent,
             row.instance,
         ]);
-        self.flow = PackedFlow::pack(&row.flow).with_received(row.received);
+        self.flow = PackedFlow::pack(&row.flow)
+            .with_received(row.received)
+            .with_foreign(!row.is_ours);
         (self.expires, self.modified) = (row.expires, row.modified);
         (self.cseq, self.reg_id) = (row.cseq, row.reg_id);
         self.q = row.q.unwrap_or(Q_ABSENT);
@@ -216,6 +218,11 @@ impl Binding {
 
     pub(super) fn flow(&self) -> PackedFlow {
         self.flow
+    }
+
+    /// Notes how many OPTIONS in a row it has not answered; a REGISTER begins anew at 0.
+    pub(super) fn note_silence(&mut self, silent: u8) {
+        self.flow = self.flow.with_silence(silent);
     }
 
     /// The q value in thousandths.

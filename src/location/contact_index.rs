@@ -42,6 +42,16 @@ impl Place {
         Self((index << SHARD_BITS) | u32::from(shard))
     }
 
+    /// The place with this number, whether there is one or not.
+    pub(super) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// Its number.
+    pub(super) const fn bits(self) -> u32 {
+        self.0
+    }
+
     pub(super) fn shard(self) -> usize {
         self.0 as usize % LOCATION_SHARDS
     }

@@ -14,6 +14,7 @@ mod complete;
 mod contact;
 mod contact_index;
 mod evict;
+mod keepalive;
 mod packed_flow;
 mod page;
 mod plan;
@@ -41,6 +42,7 @@ use parking_lot::{Mutex, MutexGuard};
 use siphasher::sip::SipHasher13;
 
 pub use self::change::{Access, Change, Lookup, Refusal, Registration};
+pub use self::keepalive::{DueContact, DueContacts, KeepalivePolicy, KeepaliveWheel, KeptContact};
 pub use self::page::{Page, PageCursor, PagedAor, PagedContact};
 pub use self::restore::Admission;
 pub use self::rows::{Row, Rows, Work};

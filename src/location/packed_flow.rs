@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use crate::datagram::{Flow, ListenerId, Transport};
+use crate::limits::KEEPALIVE_SILENT_MAX;
 
 /// A flow without the padding of the standard library's addresses. An IPv6 flow label is not kept: it is no address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,26 @@ impl PackedFlow {
         self.kind & RECEIVED != 0
     }
 
+    /// The flow with a mark of whose it is: another server's, which alone may keep it alive.
+    pub(super) fn with_foreign(mut self, foreign: bool) -> Self {
+        self.kind = self.kind & !FOREIGN | if foreign { FOREIGN } else { 0 };
+        self
+    }
+
+    pub(super) fn is_foreign(self) -> bool {
+        self.kind & FOREIGN != 0
+    }
+
+    /// The flow with a note of how many OPTIONS in a row were sent by it and not answered, [`SILENT_MAX`] at the most.
+    pub(super) fn with_silence(mut self, silent: u8) -> Self {
+        self.kind = self.kind & !SILENT | silent.min(SILENT_MAX) << SILENT_SHIFT;
+        self
+    }
+
+    pub(super) fn silence(self) -> u8 {
+        self.kind >> SILENT_SHIFT
+    }
+
     pub(super) fn unpack(self) -> Flow {
         let ip = Ipv6Addr::from(self.address);
         let peer = match ip.to_ipv4_mapped() {
@@ -65,6 +86,14 @@ impl PackedFlow {
 const V4: u8 = 1;
 const TCP: u8 = 2;
 const RECEIVED: u8 = 4;
+const FOREIGN: u8 = 8;
+/// The upper half of the octet.
+const SILENT: u8 = 0xf0;
+const SILENT_SHIFT: u32 = 4;
+/// The longest silence that is told from a longer one.
+const SILENT_MAX: u8 = KEEPALIVE_SILENT_MAX;
+
+const _: () = assert!(SILENT_MAX == SILENT >> SILENT_SHIFT);
 
 const _: () = assert!(size_of::<PackedFlow>() == 24);
 
@@ -89,6 +118,9 @@ mod tests {
                 let packed = PackedFlow::pack(&flow).with_received(true);
                 assert_eq!((packed.unpack(), packed.received()), (flow, true));
                 assert!(!packed.with_received(false).received());
+                assert!(!packed.is_foreign() && packed.with_foreign(true).is_foreign());
+                assert_eq!(packed.with_foreign(true).with_silence(15).unpack(), flow);
+                assert_eq!(packed.with_silence(200).with_silence(3).silence(), 3);
             }
         }
     }

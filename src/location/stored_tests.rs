@@ -237,6 +237,7 @@ fn row<'a>(ruid: &'a str, contact: &'a str, cseq: u32, modified_s: u64) -> Row<'
         instance: b"",
         flow: flow(),
         received: true,
+        is_ours: true,
         expires: after(100),
         modified: after(modified_s),
         q: None,

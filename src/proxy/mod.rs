@@ -15,6 +15,7 @@ pub mod domains;
 mod fork;
 mod forward;
 mod identity;
+mod keepalive;
 mod lookup;
 mod next_hop;
 mod output;
@@ -35,6 +36,7 @@ mod waits;
 use std::sync::Arc;
 
 pub use self::authenticate::AuthSettings;
+pub use self::keepalive::{Keepalive, KeepaliveSettings};
 pub use self::output::{
     MailboxFull, Output, Question, QuestionId, ResolverFull, SendError, StoreFull,
     SubscriberQuestion,
@@ -44,6 +46,7 @@ pub use self::settings::{Keys, Listener, Settings, Trunk};
 use self::answer::{Response, Tags};
 use self::authenticate::Authenticator;
 use self::identity::Identity;
+use self::keepalive::Keeper;
 use self::lookup::WaitingAcks;
 use self::register::{RegisterScratch, Registrar};
 use self::relay::{Leg, Relay};
@@ -82,6 +85,8 @@ pub struct Proxy {
     waits: Waits,
     /// What the request at work has waited for, where it is taken up anew.
     waited: Option<Waited>,
+    /// What keeps contacts alive, where it is wanted.
+    keeper: Option<Box<Keeper>>,
     counters: Arc<Counters>,
     is_draining: bool,
     /// Taken out while a message is at work, so that the message may borrow its index.
@@ -200,6 +205,7 @@ impl Proxy {
             authenticator: Authenticator::of(&settings),
             waits: Waits::new(&settings),
             waited: None,
+            keeper: Keeper::of(&settings).map(Box::new),
             settings,
             registrar,
             location,
@@ -269,6 +275,7 @@ impl Proxy {
         self.scratch = Some(scratch);
         self.look_at_waiting(now, out);
         self.refuse_overdue(now, out);
+        self.keep_alive(now, out);
     }
 
     /// Takes a notice.
@@ -293,11 +300,13 @@ impl Proxy {
     /// When [`Self::on_timeout`] should next be called; never later than a timer is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let waits = self.waits.next_deadline();
-        match (self.table.next_deadline(), waits) {
-            (Some(timer), Some(waits)) => Some(timer.min(waits)),
-            (timer, waits) => timer.or(waits),
-        }
+        let keeper = self.keeper.as_ref().filter(|_| !self.is_draining);
+        let deadlines = [
+            self.table.next_deadline(),
+            self.waits.next_deadline(),
+            keeper.map(|keeper| keeper.next_deadline()),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Transactions in Trying, Proceeding or Calling: those that hold an exit.
