@@ -4,7 +4,7 @@
 
 use hashbrown::HashTable;
 
-use super::binding::Binding;
+use super::binding::{Binding, Stored};
 use super::change::{Lookup, Refusal};
 use super::changed::Changed;
 use super::complete::Complete;
@@ -217,6 +217,12 @@ impl Shard {
         } else {
             Lookup::Found
         }
+    }
+
+    /// Whether an AoR has a live contact that the store has refused.
+    pub(super) fn has_refused(&self, now: Instant, key: AorKey<'_>) -> bool {
+        self.bindings_of(self.find(key))
+            .any(|(_, binding)| binding.is_live(now) && binding.stored == Stored::Refused)
     }
 
     /// The binding at a place, where it is live and its contact has this hash.
