@@ -82,6 +82,8 @@ pub struct Location {
     in_flight: AtomicUsize,
     /// Batches settled so far.
     settled: AtomicU64,
+    /// Whether the store has ever refused a row.
+    has_refused: AtomicBool,
     users: Users,
 }
 
@@ -160,6 +162,7 @@ impl Location {
             is_loading: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             settled: AtomicU64::new(0),
+            has_refused: AtomicBool::new(false),
         }
     }
 

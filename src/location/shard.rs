@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 
 use hashbrown::HashTable;
 
-use super::binding::{Binding, Held};
+use super::binding::{Binding, Held, Stored};
 use super::blocks::{BLOCK_LEN_MAX, Block};
 use super::change::{Lookup, Refusal};
 use super::changed::Changed;
@@ -237,6 +237,12 @@ impl Shard {
         } else {
             Lookup::Found
         }
+    }
+
+    /// Whether an AoR has a live contact that the store has refused.
+    pub(super) fn has_refused(&self, now: Instant, key: AorKey<'_>) -> bool {
+        self.bindings_of(self.find(key))
+            .any(|(_, binding)| binding.is_live(now) && binding.stored == Stored::Refused)
     }
 
     /// The binding at a place, where it is live and its contact has this hash.

@@ -239,6 +239,9 @@ impl Proxy {
             let withheld = (access, answer.headers);
             return self.wait_for_commit(now, request, (source, key), withheld, out);
         }
+        if answer.status == 200 && self.is_refused_by_store(now, request) {
+            return self.refuse_unstorable(request, source, out);
+        }
         let response = Response {
             status: answer.status,
             phrase: Some(answer.reason),

@@ -150,7 +150,7 @@ impl Server {
     #[track_caller]
     pub(crate) fn wait_until_down(&self) {
         self.wait_for("the store is away", Duration::from_secs(30), |server| {
-            server.metric("strowger_store_up") == 0
+            server.metric("strowger_store_up") == 0 && server.health().contains("\"up\":false")
         });
     }
 
