@@ -7,6 +7,8 @@ mod store {
     mod cluster;
     mod crowd;
     mod database;
+    mod doctor;
+    mod figures;
     mod http;
     mod kamailio;
     mod memory;
