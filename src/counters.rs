@@ -92,6 +92,9 @@ counters! {
     gauge "transaction_bytes" "memory that transactions and their stored messages have taken from the system" {
         TransactionBytes "" "",
     }
+    gauge "stored_message_bytes" "of transaction_bytes, what stored messages have taken" {
+        StoredMessageBytes "" "",
+    }
     gauge "frames_outstanding" "UMEM frames that are on their way through the kernel, or missing" {
         FramesOutstanding "" "",
     }

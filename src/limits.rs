@@ -285,6 +285,8 @@ pub const NEIGHBOR_CONFIRMATIONS_MAX: usize = 1_024;
 pub const UDP_SOCKET_BUFFER_LEN: usize = 4 * 1024 * 1024;
 /// Bytes of messages that wait for one `sendmmsg`. Full: it is called early.
 pub const UDP_ARENA_LEN: usize = 256 * 1024;
+/// What one datagram of a batch is received into: the longest fits.
+pub const UDP_SLOT_LEN: usize = 64 * 1024;
 
 // --- memory (config/budget.rs) -----------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ mod store {
     mod committed;
     mod crowd;
     mod database;
+    mod doctor;
+    mod figures;
     mod http;
     mod kamailio;
     mod memory;

@@ -133,13 +133,17 @@ pub struct Memory {
     pub interned: usize,
     /// The indexes: from AoRs, and from contacts to bindings.
     pub indexes: usize,
+    /// What is remembered of the users who prove who they are.
+    pub users: usize,
+    /// Free places among those of AoRs, bindings and texts: how many, not bytes.
+    pub spare: usize,
 }
 
 impl Memory {
     /// All of it.
     #[must_use]
     pub const fn total(&self) -> usize {
-        self.aors + self.bindings + self.texts + self.interned + self.indexes
+        self.aors + self.bindings + self.texts + self.interned + self.indexes + self.users
     }
 }
 
@@ -362,7 +366,9 @@ impl Location {
             memory.texts += bytes.texts;
             memory.interned += bytes.interned;
             memory.indexes += bytes.indexes;
+            memory.spare += bytes.spare;
         }
+        memory.users = self.users.bytes(shards.clone());
         for index in self.contacts.get(shards).unwrap_or_default() {
             memory.indexes += index.0.lock().bytes();
         }
@@ -413,6 +419,8 @@ impl AddAssign for Memory {
         self.texts += other.texts;
         self.interned += other.interned;
         self.indexes += other.indexes;
+        self.users += other.users;
+        self.spare += other.spare;
     }
 }
 

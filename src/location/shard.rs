@@ -68,6 +68,8 @@ pub(super) struct ShardBytes {
     pub(super) texts: usize,
     pub(super) interned: usize,
     pub(super) indexes: usize,
+    /// Free places: how many.
+    pub(super) spare: usize,
 }
 
 /// An AoR with its bindings, as a slice of the slow path sees it.
@@ -313,6 +315,7 @@ impl Shard {
             texts: self.texts.bytes(),
             interned: self.texts.interned_bytes(),
             indexes: self.index.allocation_size() + self.complete.bytes(),
+            spare: self.aors.spare() + self.bindings.spare() + self.texts.blocks.spare(),
         }
     }
 

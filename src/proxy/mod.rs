@@ -353,6 +353,12 @@ impl Proxy {
         self.table.footprint()
     }
 
+    /// Of these, the bytes of the stored messages.
+    #[must_use]
+    pub const fn stored_bytes(&self) -> usize {
+        self.table.arena().footprint()
+    }
+
     fn on_not_sip(&self, cause: NotSip, datagram: &Datagram<'_>, out: &mut impl Output) {
         let counter = match cause {
             // RFC 5626 3.5.1: a double CRLF is a ping, a single one its pong.

@@ -184,6 +184,12 @@ impl Drop for Server {
     }
 }
 
+/// The binary under test.
+pub(crate) fn binary() -> String {
+    let named = std::env::var("STROWGER_BINARY");
+    named.unwrap_or_else(|_| env!("CARGO_BIN_EXE_strowger").to_owned())
+}
+
 fn spawn(scratch: &Scratch, sip: SocketAddr, admin: SocketAddr, store: &str) -> Child {
     let file = scratch.path().join("strowger.toml");
     let text = format!(
@@ -196,9 +202,7 @@ fn spawn(scratch: &Scratch, sip: SocketAddr, admin: SocketAddr, store: &str) -> 
         .append(true)
         .open(scratch.path().join("log"))
         .expect("a file of ours");
-    let binary = std::env::var("STROWGER_BINARY")
-        .unwrap_or_else(|_| env!("CARGO_BIN_EXE_strowger").to_owned());
-    Command::new(binary)
+    Command::new(binary())
         .args(["run", "--config"])
         .arg(file)
         .stdout(Stdio::null())

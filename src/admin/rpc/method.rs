@@ -29,6 +29,7 @@ enum Work {
     Uptime,
     Version,
     Memory,
+    SharedMemory,
     Methods,
     Counters,
     Latency,
@@ -42,11 +43,18 @@ enum Work {
 /// Every method, by name.
 pub const METHODS: &[Method] = &[
     Method {
-        name: "core.shmmem",
+        name: "core.memory",
         params: &[],
         required: 0,
         about: "memory by what it is for, in bytes",
         work: Work::Memory,
+    },
+    Method {
+        name: "core.shmmem",
+        params: &[],
+        required: 0,
+        about: "memory in Kamailio's six figures, in bytes",
+        work: Work::SharedMemory,
     },
     Method {
         name: "core.uptime",
@@ -174,6 +182,7 @@ impl Method {
             Work::Uptime => Ok(report::uptime(state)),
             Work::Version => Ok(report::version()),
             Work::Memory => report::memory(state).await,
+            Work::SharedMemory => report::shared_memory(state).await,
             Work::Methods => Ok(list()),
             Work::Counters => Ok(report::counters(state)),
             Work::Latency => Ok(report::latency(state)),
