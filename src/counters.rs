@@ -134,6 +134,22 @@ counters! {
         Keepalives "kind" "ping",
         KeepalivePongs "kind" "pong",
     }
+    counter "keepalives_sent" "keepalives sent to contacts, by kind" {
+        KeepalivesSentOptions "kind" "options",
+        KeepalivesSentCrlf "kind" "crlf",
+    }
+    counter "keepalives_answered" "OPTIONS of ours that a contact answered in time, whatever it said" {
+        KeepalivesAnswered "kind" "options",
+    }
+    counter "keepalives_unsent" "contacts whose turn it was and to which nothing could be sent, by cause" {
+        KeepalivesNotConnected "cause" "not_connected",
+        KeepalivesUnreachable "cause" "unreachable",
+        KeepalivesFull "cause" "transmit_full",
+        KeepalivesNoAddress "cause" "no_address",
+    }
+    counter "contacts_removed" "contacts removed without a request that asked for it, by cause" {
+        ContactsRemovedSilent "cause" "silent",
+    }
     counter "acks_absorbed" "ACKs of final responses that we had sent without a transaction" {
         AcksAbsorbed "kind" "stateless",
     }

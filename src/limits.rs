@@ -103,6 +103,20 @@ pub const MEMORY_SHARDS: usize = 128;
 /// How long a removed binding keeps its (Call-ID, CSeq), so that a late duplicate cannot revive it (64*T1).
 pub const TOMBSTONE: Duration = T1_64;
 
+/// Places of the location that one turn of the keepalive's hand looks at, between two batches of messages. More: the next turn.
+pub const KEEPALIVE_PLACES: u32 = 512;
+/// Contacts kept alive (or removed) in one turn. More: the next turn, at once.
+pub const KEEPALIVE_CONTACTS: usize = 64;
+/// How often the hand moves at the most, so that a worker with many contacts sends a few at a time.
+pub const KEEPALIVE_TICK: Duration = Duration::from_millis(2);
+/// How late the hand may be and still catch up. Later: it goes on where it is, and the round takes that much longer, so that a
+/// worker that was held up sends no burst.
+pub const KEEPALIVE_LATE_MAX: Duration = Duration::from_millis(50);
+/// OPTIONS in a row without an answer that are counted; the configuration allows no policy with more.
+pub const KEEPALIVE_SILENT_MAX: u8 = 15;
+/// How long an OPTIONS may wait for its answer (64*T1, Timer F). Later: it counts as unanswered, and the answer is a stray one.
+pub const KEEPALIVE_ANSWER_TIME: Duration = T1_64;
+
 // --- store (store/) ----------------------------------------------------------------------------------------------
 
 /// Rows of one batch, which is one transaction of the database. More: the next batch.

@@ -7,6 +7,7 @@ mod proxy {
     mod cancels;
     mod failures;
     mod forks;
+    mod keepalive;
     mod names;
     mod refusals;
     mod restarts;

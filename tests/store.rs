@@ -5,9 +5,11 @@
 
 mod store {
     mod cluster;
+    mod crowd;
     mod database;
     mod http;
     mod kamailio;
+    mod memory;
     mod outages;
     mod phone;
     mod restarts;

@@ -89,12 +89,8 @@ impl Proxy {
         };
         if !entry.is_started() {
             // Its next hop is still being looked up: nobody knows of it.
-            let is_given_up = self
-                .table
-                .client(client)
-                .and_then(|client| self.table.server(client.server()))
-                .is_some_and(|server| server.data.is_cancelled);
-            return self.give_up(client, if is_given_up { 487 } else { 408 });
+            let server = entry.server();
+            return self.give_up(client, self.status_of_silence(server));
         }
         if entry.state() == ClientState::Invite(invite_client::State::Proceeding) {
             self.send_cancel(now, client, bench, out);

@@ -15,6 +15,7 @@ pub mod domains;
 mod fork;
 mod forward;
 mod identity;
+mod keepalive;
 mod lookup;
 mod next_hop;
 mod output;
@@ -34,6 +35,7 @@ mod validate;
 use std::sync::Arc;
 
 pub use self::authenticate::AuthSettings;
+pub use self::keepalive::{Keepalive, KeepaliveSettings};
 pub use self::output::{
     MailboxFull, Output, Question, QuestionId, ResolverFull, SendError, StoreFull,
     SubscriberQuestion,
@@ -43,6 +45,7 @@ pub use self::settings::{Keys, Listener, Settings, Trunk};
 use self::answer::{Response, Tags};
 use self::authenticate::Authenticator;
 use self::identity::Identity;
+use self::keepalive::Keeper;
 use self::lookup::WaitingAcks;
 use self::parked::Parked;
 use self::register::{RegisterScratch, Registrar};
@@ -78,6 +81,8 @@ pub struct Proxy {
     table: Table<Relay, Leg>,
     acks: WaitingAcks,
     authenticator: Option<Authenticator>,
+    /// What keeps contacts alive, where it is wanted.
+    keeper: Option<Box<Keeper>>,
     parked: Parked,
     /// Whether the request at work had waited for the slow path.
     is_anew: bool,
@@ -185,6 +190,7 @@ impl Proxy {
             ),
             acks: lookup::waiting_acks(),
             authenticator: Authenticator::of(&settings),
+            keeper: Keeper::of(&settings).map(Box::new),
             parked: Parked::new(),
             is_anew: false,
             settings,
@@ -255,6 +261,7 @@ impl Proxy {
         }
         self.scratch = Some(scratch);
         self.refuse_overdue(now, out);
+        self.keep_alive(now, out);
     }
 
     /// Takes a notice.
@@ -276,11 +283,13 @@ impl Proxy {
     /// When [`Self::on_timeout`] should next be called; never later than a timer is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let parked = self.parked.next_deadline();
-        match (self.table.next_deadline(), parked) {
-            (Some(timer), Some(parked)) => Some(timer.min(parked)),
-            (timer, parked) => timer.or(parked),
-        }
+        let keeper = self.keeper.as_ref().filter(|_| !self.is_draining);
+        let deadlines = [
+            self.table.next_deadline(),
+            self.parked.next_deadline(),
+            keeper.map(|keeper| keeper.next_deadline()),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Transactions in Trying, Proceeding or Calling: those that hold an exit.

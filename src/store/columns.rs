@@ -40,6 +40,8 @@ pub(super) struct Columns<'a> {
     pub(super) socket: Option<String>,
     pub(super) instance: Option<&'a str>,
     pub(super) reg_id: i32,
+    /// The node that wrote the row; those that we write get our own number by the statement.
+    pub(super) server_id: i32,
 }
 
 /// A binding that no row can hold: it lives in memory alone.
@@ -81,6 +83,7 @@ impl Frame {
             socket: self.socket(&row.flow),
             instance: some(text(row.instance)?),
             reg_id: number(row.reg_id),
+            server_id: i32::from(self.server_id),
         })
     }
 
@@ -112,6 +115,7 @@ impl Frame {
             instance: columns.instance.unwrap_or_default().as_bytes(),
             flow: self.flow(columns.socket.as_deref(), peer),
             received: peer.is_some(),
+            is_ours: self.owns(columns),
             expires: if columns.expires_s <= 0 {
                 NEVER
             } else {
@@ -135,6 +139,16 @@ impl Frame {
     fn socket(&self, flow: &Flow) -> Option<String> {
         let (_, address) = self.listeners.iter().find(|(id, _)| *id == flow.listener)?;
         Some(format!("{}:{address}", protocol(flow.transport)))
+    }
+
+    /// Whether the phone of a row is on a listener of ours. The socket tells; of a row without one, the number of the node.
+    fn owns(&self, columns: &Columns<'_>) -> bool {
+        let Some(socket) = &columns.socket else {
+            return columns.server_id == i32::from(self.server_id);
+        };
+        let address = socket.split_once(':').map(|(_, address)| address);
+        let address: Option<SocketAddr> = address.and_then(|address| address.parse().ok());
+        self.listeners.iter().any(|(_, own)| Some(*own) == address)
     }
 
     /// The flow that a row tells of. A socket that is not ours (any more) becomes one of ours that can reach the phone.
@@ -266,6 +280,7 @@ mod tests {
                 peer: "[2001:db8::7]:4000".parse().expect("an address"),
             },
             received: true,
+            is_ours: true,
             expires: Instant::from_micros(1_700_000_600_000_000),
             modified: Instant::from_micros(1_700_000_000_000_000),
             q: Some(700),

@@ -25,7 +25,7 @@ use crate::limits::{
 };
 use crate::location::Location;
 use crate::net::tcp::{Tcp, TcpSettings};
-use crate::net::{self, Attachments, ListenerReport, ListenerSpec, WorkerPorts};
+use crate::net::{self, Attachments, ListenerSpec, WorkerPorts};
 use crate::resolve::{self, Bell, Desk, Resolver};
 use crate::secret::Secret;
 use crate::store::{Inquiries, Store};
@@ -90,7 +90,7 @@ impl Assembly {
         let state = state(
             &measures,
             &shared.location,
-            &opened.reports,
+            listeners::shown(&opened.reports, tcp.as_ref()),
             opened.attachments,
             beside,
         );
@@ -245,7 +245,7 @@ struct Beside<'a> {
 fn state(
     measures: &[Measures],
     location: &Arc<Location>,
-    reports: &[ListenerReport],
+    reports: Vec<admin::ListenerReport>,
     attachments: Attachments,
     beside: Beside<'_>,
 ) -> Arc<State> {
@@ -282,9 +282,7 @@ fn state(
     state.buffers = buffers(measures.len());
     state.refresh = Box::new(move || attachments.publish(&kernel));
     // Set once, here: nobody else has the state yet.
-    let _ = state
-        .listeners
-        .set(reports.iter().map(listeners::shown).collect());
+    let _ = state.listeners.set(reports);
     Arc::new(state)
 }
 

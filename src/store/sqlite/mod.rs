@@ -304,6 +304,7 @@ fn columns<'a>(row: &'a SqlRow<'_>) -> rusqlite::Result<Columns<'a>> {
         socket: optional(12)?.map(str::to_owned),
         instance: optional(13)?,
         reg_id: row.get(14)?,
+        server_id: row.get(15)?,
     })
 }
 
@@ -362,7 +363,7 @@ const DELETE: &str = "DELETE FROM location WHERE ruid = ?";
 const SELECT: &str = "SELECT ruid, username, domain, contact, received, path, \
     CASE typeof(expires) WHEN 'text' THEN julianday(expires) ELSE expires END, q, callid, cseq, \
     CASE typeof(last_modified) WHEN 'text' THEN julianday(last_modified) ELSE last_modified END, \
-    user_agent, socket, instance, reg_id FROM location";
+    user_agent, socket, instance, reg_id, server_id FROM location";
 /// A contact that never ends is not past its end.
 const PURGE: &str = "DELETE FROM location WHERE id IN \
     (SELECT id FROM location WHERE expires <= ? AND expires > 2440588.0 AND server_id = ? LIMIT ?)";
