@@ -9,6 +9,7 @@ mod store {
     mod database;
     mod http;
     mod kamailio;
+    mod load;
     mod memory;
     mod outages;
     mod phone;
@@ -16,4 +17,5 @@ mod store {
     mod scratch;
     mod server;
     mod subscribers;
+    mod unnoticed;
 }

@@ -19,6 +19,7 @@ mod system {
     mod interop;
     mod interop_baresip;
     mod lasting;
+    mod load;
     mod loss;
     mod mutation;
     mod names;
