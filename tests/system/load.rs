@@ -282,7 +282,7 @@ fn kamailio_registers_the_phones_of_a_load() {
 }
 
 #[test]
-fn nobody_there_is_a_failure_and_silence_is_a_timeout() {
+fn where_nobody_is_an_attempt_fails_at_once() {
     let (bed, _scratch) = (Bed::one_queue(), Scratch::new());
     let link = bed.link();
     let arguments = ["--time", "5", "--count", "20", "--rate", "100"];
