@@ -12,6 +12,7 @@ mod store {
     mod figures;
     mod http;
     mod kamailio;
+    mod load;
     mod memory;
     mod outages;
     mod phone;
@@ -19,4 +20,5 @@ mod store {
     mod scratch;
     mod server;
     mod subscribers;
+    mod unnoticed;
 }

@@ -210,3 +210,8 @@ fn spawn(scratch: &Scratch, sip: SocketAddr, admin: SocketAddr, store: &str) -> 
         .spawn()
         .expect("the binary that cargo built")
 }
+
+/// The binary under test: the one that cargo built, or the one that `STROWGER_BINARY` names.
+pub(crate) fn binary() -> String {
+    std::env::var("STROWGER_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_strowger").to_owned())
+}
