@@ -32,6 +32,7 @@ use tokio::sync::oneshot;
 use crate::config;
 use crate::counters::{Counter, Counters};
 use crate::latency::{Histogram, Latency};
+use crate::replication::NodeReport;
 pub use errand::{Errands, Tray, Way};
 use gate::Gate;
 pub use registry::Registry;
@@ -81,6 +82,14 @@ pub struct StoreReport {
     pub backlog: u64,
 }
 
+/// What is shown of a cluster.
+pub struct ClusterGauge {
+    /// Our number.
+    pub server_id: u16,
+    /// Changes that no node was told of yet, and the nodes.
+    pub nodes: Gauge<(usize, Vec<NodeReport>)>,
+}
+
 /// Bytes of buffers that were set aside at the start; the system gives memory for those alone that are used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Buffers {
@@ -105,6 +114,8 @@ pub struct State {
     pub bindings: Gauge<u64>,
     /// The store; `None` where none is configured: then its metrics are 0, and `/healthz` says null.
     pub store: Option<Gauge<StoreReport>>,
+    /// The other nodes; `None` where this one serves alone.
+    pub cluster: Option<ClusterGauge>,
     /// The operator's hand on the accounts; `None` where there is no store.
     pub accounts: Option<Accounts>,
     /// How long the resolver's answers took; `None` where there is no resolver.
@@ -250,6 +261,7 @@ impl State {
             refresh: Box::new(|| {}),
             bindings,
             store: None,
+            cluster: None,
             accounts: None,
             dns: None,
             registry: None,

@@ -10,13 +10,17 @@
 mod binding;
 mod change;
 mod changed;
+mod cluster;
 mod complete;
 mod contact;
 mod contact_index;
+mod delta;
 mod evict;
+mod merge;
 mod packed_flow;
 mod page;
 mod plan;
+mod replica;
 mod restore;
 mod rows;
 mod ruid;
@@ -40,7 +44,10 @@ use parking_lot::{Mutex, MutexGuard};
 use siphasher::sip::SipHasher13;
 
 pub use self::change::{Access, Change, Lookup, Refusal, Registration};
+pub use self::delta::{Delta, Deltas, Facts, METHODS_ALL};
+pub use self::merge::{Judge, Merge};
 pub use self::page::{Page, PageCursor, PagedAor, PagedContact};
+pub use self::replica::ReplicaSettings;
 pub use self::restore::Admission;
 pub use self::rows::{Row, Rows, Work};
 pub use self::stored::Taken;
@@ -404,6 +411,8 @@ struct Guarded {
     changed: AtomicU32,
     /// Every change up to this number is in the store.
     committed: AtomicU64,
+    /// Changes that no other node was told of.
+    fresh: AtomicU32,
 }
 
 /// The lock of a shard, held.
@@ -418,6 +427,7 @@ impl Guarded {
             shard: Mutex::new(shard),
             changed: AtomicU32::new(0),
             committed: AtomicU64::new(0),
+            fresh: AtomicU32::new(0),
         }
     }
 
@@ -450,6 +460,8 @@ impl Drop for Locked<'_> {
         let committed = self.shard.changed.committed(self.shard.sequence());
         self.guarded.changed.store(changed, Ordering::Relaxed);
         self.guarded.committed.store(committed, Ordering::Release);
+        let fresh = self.shard.replica.waiting();
+        self.guarded.fresh.store(fresh, Ordering::Relaxed);
     }
 }
 

@@ -126,7 +126,7 @@ impl Shard {
         self.changed.list(&mut self.bindings, index);
     }
 
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         key: AorKey<'_>,
         row: &Row<'_>,

@@ -10,6 +10,7 @@ use super::changed::Changed;
 use super::complete::Complete;
 use super::contact_index::{ContactRef, ContactRefs, Place, SHARD_BITS};
 use super::plan::{Plan, Request, Step};
+use super::replica::Replica;
 use super::ruid::Ruid;
 use super::slab::{NIL, Slab};
 use super::tally::Tally;
@@ -30,6 +31,8 @@ pub(super) struct Shard {
     pub(super) changed: Changed,
     /// AoRs whose rows are all in.
     pub(super) complete: Complete,
+    /// What other nodes are to be told.
+    pub(super) replica: Replica,
     /// Bindings named so far; with the shard's number the name of the next.
     named: u64,
     /// Bytes of the bindings' texts and of the AoRs'.
@@ -85,6 +88,7 @@ impl Shard {
             bindings: Slab::new(),
             changed: Changed::new(),
             complete: Complete::new(),
+            replica: Replica::new(),
             named: 0,
             text_bytes: 0,
             reclaim_from: 0,
@@ -235,6 +239,11 @@ impl Shard {
         self.aors.value(index).map_or(&[], |aor| &aor.text)
     }
 
+    /// Counts a change that another node made.
+    pub(super) fn changed_elsewhere(&mut self) {
+        self.sequence += 1;
+    }
+
     pub(super) fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -277,7 +286,7 @@ impl Shard {
     pub(super) fn bytes(&self) -> ShardBytes {
         ShardBytes {
             aors: self.aors.bytes() + self.index.allocation_size(),
-            bindings: self.bindings.bytes(),
+            bindings: self.bindings.bytes() + self.replica.bytes(),
             texts: self.text_bytes,
         }
     }
@@ -348,8 +357,14 @@ impl Shard {
         self.note_change(index);
     }
 
-    /// Lists a binding that has changed, unless the store has never heard of it and need not: it is gone already.
+    /// Notes for other nodes and for the store that a binding was saved or removed here.
     pub(super) fn note_change(&mut self, index: u32) {
+        self.note_here(index);
+        self.note_row(index);
+    }
+
+    /// Lists a binding that has changed, unless the store has never heard of it and need not: it is gone already.
+    pub(super) fn note_row(&mut self, index: u32) {
         let Some(binding) = self.bindings.value(index) else {
             return;
         };
@@ -411,6 +426,7 @@ impl Shard {
     /// Takes a binding out of its AoR and out of being, and the AoR with its last one.
     fn free(&mut self, index: u32, tally: &Tally, freed: &mut ContactRefs) {
         self.changed.unlist(&mut self.bindings, index);
+        self.replica.forget(index);
         let Some(binding) = self.bindings.remove(index) else {
             return;
         };

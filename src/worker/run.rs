@@ -9,6 +9,7 @@ use super::clerk::Clerk;
 use super::clock::Clock;
 use super::control::Control;
 use super::exit::Outlets;
+use super::herald::Herald;
 use super::mailbox::{Kind, Letter, Mailbox};
 use crate::admin::Tray;
 use crate::counters::{Counter, Counters};
@@ -17,6 +18,7 @@ use crate::latency::{self, Latency};
 use crate::limits::{BATCH, HOUSEKEEPING, IDLE, LISTENERS_MAX, SWEEP_BUDGET};
 use crate::location::{Location, SweepCursor};
 use crate::net::{Backend, Link, Receiver, Unreachable, WorkerPorts};
+use crate::peer;
 use crate::proxy::{Notice, Proxy};
 use crate::resolve::Desk;
 use crate::sip::method::Method;
@@ -37,6 +39,7 @@ pub(super) struct Worker {
     location: Arc<Location>,
     sweep: SweepCursor,
     clerk: Option<Clerk>,
+    herald: Option<Herald>,
     clock: Clock,
     counters: Arc<Counters>,
     latency: Arc<Latency>,
@@ -66,6 +69,16 @@ impl Shared {
         flush: Duration,
     ) -> Clerk {
         Clerk::new(desk, Arc::clone(&self.location), number, workers, flush)
+    }
+
+    /// The herald of worker `number` of `workers`.
+    pub(super) fn herald(
+        &self,
+        desk: Arc<peer::Desk>,
+        of: (usize, usize),
+        coalesce: Duration,
+    ) -> Herald {
+        Herald::new(desk, Arc::clone(&self.location), of, coalesce)
     }
 }
 
@@ -106,6 +119,7 @@ impl Worker {
             location: Arc::clone(&shared.location),
             sweep: SweepCursor::new(number, mailboxes.len()),
             clerk: None,
+            herald: None,
             clock: shared.clock,
             counters: measures.counters,
             latency: measures.latency,
@@ -123,6 +137,12 @@ impl Worker {
     /// Keeps the location's changes in a store, too.
     pub(super) fn with_clerk(mut self, clerk: Option<Clerk>) -> Self {
         self.clerk = clerk;
+        self
+    }
+
+    /// Shares the location's changes with other nodes, too.
+    pub(super) fn with_herald(mut self, herald: Option<Herald>) -> Self {
+        self.herald = herald;
         self
     }
 
@@ -144,7 +164,7 @@ impl Worker {
     /// One turn; says whether there was anything to do.
     ///
     /// 1. What the ports received, a batch a port. 2. What other workers handed over. 3. What the resolver and the users' tables answered. 4. Timers
-    ///    that are due. 5. What all this sent leaves. 6. A slice for the store, one errand of
+    ///    that are due. 5. What all this sent leaves. 6. A slice for the store, one for the cluster, one errand of
     ///    the admin server. 7. Housekeeping, now and then.
     fn turn(&mut self) -> bool {
         let now = self.clock.now();
@@ -160,6 +180,9 @@ impl Worker {
         self.flush(now);
         if let Some(clerk) = &mut self.clerk {
             worked |= clerk.turn(now);
+        }
+        if let Some(herald) = &mut self.herald {
+            worked |= herald.turn(now);
         }
         worked |= self.errands.run_one(now, &self.location, &self.counters);
         if now >= self.next_housekeeping {
@@ -346,6 +369,7 @@ impl Worker {
         if !self.outlets.desk.is_empty()
             || !self.errands.is_empty()
             || self.outlets.subscribers.as_ref().is_some_and(has_users)
+            || self.herald.as_ref().is_some_and(Herald::has_post)
         {
             return self.mailbox.awake(false);
         }
