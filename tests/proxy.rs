@@ -5,8 +5,11 @@ mod proxy {
     mod bed;
     mod calls;
     mod cancels;
+    mod commits;
     mod failures;
     mod forks;
+    mod keepalive;
+    mod loading;
     mod names;
     mod refusals;
     mod restarts;

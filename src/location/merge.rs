@@ -9,7 +9,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use super::Location;
-use super::binding::{Binding, Stored};
+use super::binding::{Held, Stored};
 use super::contact::{contact_hash, same_contact};
 use super::contact_index::{ContactRef, Place};
 use super::delta::{Delta, Deltas, Facts};
@@ -19,7 +19,7 @@ use super::rows::Row;
 use super::ruid::{Origins, Ruid};
 use super::shard::{AorKey, Moved, Shard};
 use super::tally::Tally;
-use crate::limits::{BINDING_TEXT_LEN_MAX, CLOCK_AHEAD_MAX};
+use crate::limits::CLOCK_AHEAD_MAX;
 use crate::time::{Duration, Instant};
 
 /// How a change is judged.
@@ -55,7 +55,7 @@ pub enum Merge {
 
 /// What is held of a contact: of its binding or of its tombstone.
 #[derive(Clone, Copy, Debug)]
-struct Held {
+struct State {
     version: u64,
     server_id: u16,
     digest: u64,
@@ -69,7 +69,7 @@ enum Verdict {
 }
 
 impl Judge {
-    fn verdict(self, now: Instant, held: Option<Held>, delta: &Delta<'_>) -> Verdict {
+    fn verdict(self, now: Instant, held: Option<State>, delta: &Delta<'_>) -> Verdict {
         let Facts {
             version, server_id, ..
         } = delta.facts;
@@ -166,12 +166,12 @@ impl Shard {
         let ruid = origins.pack(delta.row.ruid);
         let index = self.of_name(key, ruid, delta.row.ruid);
         let tombstone = self.replica.tombstone(key.text, (ruid, delta.row.ruid));
-        let buried = tombstone.map(|tombstone| Held {
+        let buried = tombstone.map(|tombstone| State {
             version: tombstone.version,
             server_id: tombstone.server_id,
             digest: REMOVED,
         });
-        let is_alike = |(_, binding): &(u32, &Binding)| {
+        let is_alike = |(_, binding): &(u32, Held<'_>)| {
             binding.contact_hash == hash && same_contact(binding.contact(), delta.row.contact)
         };
         let index = index.or_else(|| {
@@ -233,7 +233,7 @@ impl Shard {
     ) {
         let ruid = origins.pack(name);
         match self.of_name(key, ruid, name) {
-            Some(index) if self.bindings.value(index).is_some_and(|held| !held.removed) => {
+            Some(index) if self.binding(index).is_some_and(|held| !held.removed) => {
                 self.copy_to(now, index, origins, out);
             }
             Some(_) | None => {
@@ -247,14 +247,14 @@ impl Shard {
     /// The binding of a name, whatever has become of it.
     fn of_name(&self, key: AorKey<'_>, ruid: Ruid, name: &[u8]) -> Option<u32> {
         let is_its_own =
-            |binding: &Binding| binding.ruid == ruid && (!ruid.is_text() || binding.name() == name);
+            |binding: Held<'_>| binding.ruid == ruid && (!ruid.is_text() || binding.name() == name);
         let mut held = self.bindings_of(self.find(key));
-        held.find(|(_, binding)| is_its_own(binding))
+        held.find(|(_, binding)| is_its_own(*binding))
             .map(|(index, _)| index)
     }
 
-    fn held_at(&self, index: u32) -> Option<Held> {
-        let binding = self.bindings.value(index)?;
+    fn held_at(&self, index: u32) -> Option<State> {
+        let binding = self.binding(index)?;
         let facts = self.facts_of(index, binding);
         let row = Row {
             contact: binding.contact(),
@@ -270,7 +270,7 @@ impl Shard {
             reg_id: binding.reg_id,
             ..Row::complete(b"")
         };
-        Some(Held {
+        Some(State {
             version: facts.version,
             server_id: facts.server_id,
             digest: digest(&row, &facts, binding.removed),
@@ -281,13 +281,8 @@ impl Shard {
         let Some(binding) = self.bindings.value_mut(index) else {
             return;
         };
-        let (was, before) = (!binding.removed, binding.text_bytes());
-        let mut call_id = [0; BINDING_TEXT_LEN_MAX];
-        let len = binding.call_id().len().min(call_id.len());
-        let call_id = &mut call_id[..len];
-        call_id.copy_from_slice(&binding.call_id()[..len]);
-        binding.remove(now, call_id, binding.cseq);
-        self.text_bytes = self.text_bytes + binding.text_bytes() - before;
+        let was = !binding.removed;
+        binding.evict(&mut self.texts, now);
         tally.note(was, false);
         self.replica.set(index, facts);
         self.note_elsewhere(index);
@@ -306,15 +301,14 @@ impl Shard {
         let Some(binding) = self.bindings.value_mut(index) else {
             return;
         };
-        let (was, before, stored) = (!binding.removed, binding.text_bytes(), binding.stored);
-        binding.take_over(row, ruid);
+        let (was, stored) = (!binding.removed, binding.stored);
+        binding.take_over(&mut self.texts, row, ruid);
         binding.stored = stored;
         let old = std::mem::replace(&mut binding.contact_hash, hash);
         if old != hash {
             moved.freed.push(ContactRef { hash: old, place });
             moved.added.push(ContactRef { hash, place });
         }
-        self.text_bytes = self.text_bytes + binding.text_bytes() - before;
         tally.note(was, true);
     }
 

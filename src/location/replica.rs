@@ -4,12 +4,13 @@
 
 use std::collections::VecDeque;
 
-use super::binding::{Binding, NAME_LEN_MAX};
+use super::binding::Held;
 use super::contact_index::Place;
 use super::delta::{Deltas, Facts, METHODS_ALL};
 use super::rows::{Row, Work};
 use super::ruid::{Origins, Ruid};
 use super::shard::Shard;
+use super::texts::NAME_LEN_MAX;
 use crate::time::Instant;
 
 /// What a shard keeps for other nodes.
@@ -219,27 +220,31 @@ impl Shard {
         let Some(binding) = self.bindings.value(index) else {
             return;
         };
-        let version = self.replica.next_version(binding.modified);
+        let (is_removed, aor) = (binding.removed, binding.aor);
         let cflags = if binding.received() {
             settings.nat_cflags
         } else {
             0
         };
+        let version = self.replica.next_version(binding.modified);
         self.replica
             .set(index, Facts::own(version, settings.server_id, cflags));
-        if binding.removed {
-            let (aor, name): (Box<[u8]>, Box<[u8]>) =
-                (self.aor_text(binding.aor).into(), binding.name().into());
-            let ruid = binding.ruid;
+        if !is_removed {
+            return self.replica.list(index);
+        }
+        let aor: Box<[u8]> = self.aor_text(aor).into();
+        let named = self
+            .binding(index)
+            .map(|held| (held.ruid, held.name().into()));
+        if let Some((ruid, name)) = named {
+            let name: Box<[u8]> = name;
             self.replica
                 .bury(&aor, (ruid, &name), (version, settings.server_id), true);
-        } else {
-            self.replica.list(index);
         }
     }
 
     /// What nodes tell each other of a binding. One that came from the store has the version of its last save.
-    pub(super) fn facts_of(&self, index: u32, binding: &Binding) -> Facts {
+    pub(super) fn facts_of(&self, index: u32, binding: Held<'_>) -> Facts {
         let kept = self.replica.facts.get(index as usize);
         let facts = kept.map_or(Kept::NONE.facts, |kept| kept.facts);
         if facts.version > 0 {
@@ -300,8 +305,7 @@ impl Shard {
         let stop = from.saturating_add(budget).min(end);
         for index in from..stop {
             let is_wanted = self
-                .bindings
-                .value(index)
+                .binding(index)
                 .is_some_and(|binding| self.facts_of(index, binding).version >= since);
             if is_wanted {
                 self.copy_to(now, index, origins, out);
@@ -312,7 +316,7 @@ impl Shard {
 
     /// Copies a live binding.
     pub(super) fn copy_to(&self, now: Instant, index: u32, origins: &Origins, out: &mut Deltas) {
-        let Some(binding) = self.bindings.value(index).filter(|held| held.is_live(now)) else {
+        let Some(binding) = self.binding(index).filter(|held| held.is_live(now)) else {
             return;
         };
         let facts = self.facts_of(index, binding);

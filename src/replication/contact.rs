@@ -188,6 +188,7 @@ impl Reception {
             instance: cut(&keys.instance),
             flow: self.flow(peer),
             received: peer.is_some(),
+            is_ours: false,
             expires: if expires_s == 0 || expires_s >= NEVER.unix_s() {
                 NEVER
             } else {
