@@ -312,6 +312,54 @@ counters! {
         XdpSocketFillEmpty "reason" "fill_ring_empty",
         XdpSocketInvalid "reason" "invalid_descriptor",
     }
+    counter "cluster_messages_received" "KDMQ messages received, by kind" {
+        ClusterReceivedNotification "kind" "notification",
+        ClusterReceivedContacts "kind" "contacts",
+        ClusterReceivedSync "kind" "sync",
+        ClusterReceivedAnswer "kind" "answer",
+        ClusterAnswersRepeated "kind" "answer_repeated",
+    }
+    counter "cluster_messages_sent" "KDMQ messages sent, by kind" {
+        ClusterSentNotification "kind" "notification",
+        ClusterSentContacts "kind" "contacts",
+        ClusterSentSync "kind" "sync",
+        ClusterSentAnswer "kind" "answer",
+        ClusterSentAgain "kind" "retransmission",
+    }
+    counter "cluster_drops" "KDMQ messages not acted on, by reason" {
+        ClusterDropNotAllowed "reason" "not_allowed",
+        ClusterDropMalformed "reason" "malformed",
+        ClusterDropUnknownChannel "reason" "unknown_channel",
+        ClusterDropStrayAnswer "reason" "stray_answer",
+        ClusterDropNodesFull "reason" "nodes_full",
+        ClusterDropBusy "reason" "busy",
+        ClusterDropInletFull "reason" "inlet_full",
+        ClusterDropUnsendable "reason" "unsendable",
+    }
+    counter "cluster_contacts_sent" "contacts sent to other nodes" {
+        ClusterContactsSent "" "",
+    }
+    counter "cluster_contacts_received" "contacts received from other nodes, by what became of them" {
+        ClusterContactsTaken "outcome" "taken",
+        ClusterContactsSame "outcome" "same",
+        ClusterContactsOlder "outcome" "older",
+        ClusterContactsExpired "outcome" "expired",
+        ClusterContactsFull "outcome" "full",
+        ClusterContactsEarly "outcome" "early",
+        ClusterContactsRefused "outcome" "refused",
+    }
+    counter "cluster_corrections_held_back" "contacts that a node is behind with and was not told of, since it was told of many" {
+        ClusterCorrectionsHeld "" "",
+    }
+    counter "cluster_messages_given_up" "messages of contacts that a node did not answer: it is sent them again when it does" {
+        ClusterGivenUp "" "",
+    }
+    counter "cluster_walks" "full and partial sends begun" {
+        ClusterWalks "" "",
+    }
+    gauge "cluster_nodes_active" "other nodes that answer" {
+        ClusterNodesActive "" "",
+    }
     counter "neighbor_misses" "messages sent by the kernel's socket since the next hop was not yet known" {
         NeighborMisses "family" "any",
     }

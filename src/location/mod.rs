@@ -7,20 +7,25 @@
 
 #![forbid(unsafe_code)]
 
+mod aor;
 mod binding;
 mod blocks;
 mod change;
 mod changed;
+mod cluster;
 mod complete;
 mod contact;
 mod contact_index;
+mod delta;
 mod evict;
 mod interned;
 mod keepalive;
 mod matching;
+mod merge;
 mod packed_flow;
 mod page;
 mod plan;
+mod replica;
 mod restore;
 mod rows;
 mod ruid;
@@ -46,9 +51,12 @@ use parking_lot::{Mutex, MutexGuard};
 use siphasher::sip::SipHasher13;
 
 pub use self::change::{Access, Change, Lookup, Refusal, Registration};
+pub use self::delta::{Delta, Deltas, Facts, METHODS_ALL};
 pub use self::keepalive::{DueContact, DueContacts, KeepalivePolicy, KeepaliveWheel, KeptContact};
 pub use self::matching::{Matching, Rules};
+pub use self::merge::{Judge, Merge};
 pub use self::page::{Page, PageCursor, PagedAor, PagedContact};
+pub use self::replica::ReplicaSettings;
 pub use self::restore::Admission;
 pub use self::rows::{Row, Rows, Work};
 pub use self::stored::Taken;
@@ -56,11 +64,12 @@ pub use self::subscriber::{Known, NonceUse, PresentedNonce, Secrets};
 pub use self::targets::{Target, Targets};
 pub use self::users::Users;
 
+use self::aor::AorKey;
 use self::contact::{contact_hash, reaches};
 use self::contact_index::{ContactIndex, ContactRef, ContactRefs};
 use self::plan::Request;
 use self::ruid::Origins;
-use self::shard::{AorKey, Moved, Shard};
+use self::shard::{Moved, Shard};
 use self::tally::Tally;
 use crate::datagram::{Flow, ListenerId};
 use crate::limits::{AOR_LEN_MAX, BRANCHES_MAX, LOCATION_SHARDS, REGISTER_CONTACTS_MAX};
@@ -470,6 +479,8 @@ struct Guarded {
     changed: AtomicU32,
     /// Every change up to this number is in the store.
     committed: AtomicU64,
+    /// Changes that no other node was told of.
+    fresh: AtomicU32,
 }
 
 /// The lock of a shard, held.
@@ -484,6 +495,7 @@ impl Guarded {
             shard: Mutex::new(shard),
             changed: AtomicU32::new(0),
             committed: AtomicU64::new(0),
+            fresh: AtomicU32::new(0),
         }
     }
 
@@ -516,6 +528,8 @@ impl Drop for Locked<'_> {
         let committed = self.shard.changed.committed(self.shard.sequence());
         self.guarded.changed.store(changed, Ordering::Relaxed);
         self.guarded.committed.store(committed, Ordering::Release);
+        let fresh = self.shard.replica.waiting();
+        self.guarded.fresh.store(fresh, Ordering::Relaxed);
     }
 }
 

@@ -1,11 +1,12 @@
 //! Rows of the store on their way into the location, after a start: while phones register, and memory is newer than any row.
 
+use super::aor::AorKey;
 use super::binding::{Binding, Held, Stored};
 use super::contact_index::{ContactRef, Place};
 use super::matching::Wanted;
 use super::rows::Row;
 use super::ruid::{Origins, Ruid};
-use super::shard::{AorKey, Moved, Shard};
+use super::shard::{Moved, Shard};
 use super::tally::Tally;
 use crate::time::Instant;
 
@@ -132,7 +133,7 @@ impl Shard {
         self.changed.list(&mut self.bindings, index);
     }
 
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         key: AorKey<'_>,
         row: &Row<'_>,

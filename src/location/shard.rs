@@ -2,24 +2,23 @@
 //!
 //! An AoR exists while it has a binding, live, expired but not yet swept, or removed but not yet forgotten.
 
-use std::num::NonZeroU16;
-
 use hashbrown::HashTable;
 
+use super::aor::{Aor, AorBindings, AorKey, AorLen};
 use super::binding::{Binding, Held, Stored};
-use super::blocks::{BLOCK_LEN_MAX, Block};
 use super::change::{Lookup, Refusal};
 use super::changed::Changed;
 use super::complete::Complete;
 use super::contact_index::{ContactRef, ContactRefs, Place, SHARD_BITS, spread};
 use super::matching::{Matching, Rules};
 use super::plan::{Plan, Request, Step};
+use super::replica::Replica;
 use super::ruid::Ruid;
 use super::slab::{NIL, Slab};
 use super::tally::Tally;
 use super::targets::Targets;
 use super::texts::Texts;
-use crate::limits::{AOR_LEN_MAX, RECLAIM_SCAN_MAX};
+use crate::limits::RECLAIM_SCAN_MAX;
 use crate::time::Instant;
 
 /// The AoRs of one shard and their bindings.
@@ -38,17 +37,12 @@ pub(super) struct Shard {
     pub(super) changed: Changed,
     /// AoRs whose rows are all in.
     pub(super) complete: Complete,
+    /// What other nodes are to be told.
+    pub(super) replica: Replica,
     /// Bindings named so far; with the shard's number the name of the next.
     named: u64,
     /// Where the next search for a dead binding to reclaim begins.
     reclaim_from: u32,
-}
-
-/// An AoR in canonical form with its keyed hash.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AorKey<'a> {
-    pub(super) text: &'a [u8],
-    pub(super) hash: u64,
 }
 
 /// What an operation leaves for the contact index, once the shard's lock is free.
@@ -72,27 +66,6 @@ pub(super) struct ShardBytes {
     pub(super) spare: usize,
 }
 
-/// An AoR with its bindings, as a slice of the slow path sees it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AorBindings<'a> {
-    shard: &'a Shard,
-    aor: u32,
-}
-
-#[derive(Debug)]
-struct Aor {
-    text: Block,
-    /// The lower half of its keyed hash.
-    hash: u32,
-    /// Its bindings, in the order in which they came.
-    head: u32,
-    len: AorLen,
-}
-
-/// The length of an AoR, in such a form that a free place in the table of them costs no more.
-#[derive(Clone, Copy, Debug)]
-struct AorLen(NonZeroU16);
-
 impl Shard {
     pub(super) const fn new(number: u16) -> Self {
         Self {
@@ -104,6 +77,7 @@ impl Shard {
             bindings: Slab::new(),
             changed: Changed::new(),
             complete: Complete::new(),
+            replica: Replica::new(),
             texts: Texts::new(),
             named: 0,
             reclaim_from: 0,
@@ -274,6 +248,11 @@ impl Shard {
             .map_or(&[], |aor| aor.text(&self.texts))
     }
 
+    /// Counts a change that another node made.
+    pub(super) fn changed_elsewhere(&mut self) {
+        self.sequence += 1;
+    }
+
     pub(super) fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -311,7 +290,7 @@ impl Shard {
     pub(super) fn bytes(&self) -> ShardBytes {
         ShardBytes {
             aors: self.aors.bytes(),
-            bindings: self.bindings.bytes(),
+            bindings: self.bindings.bytes() + self.replica.bytes(),
             texts: self.texts.bytes(),
             interned: self.texts.interned_bytes(),
             indexes: self.index.allocation_size() + self.complete.bytes(),
@@ -392,8 +371,14 @@ impl Shard {
         self.note_change(index);
     }
 
-    /// Lists a binding that has changed, unless the store has never heard of it and need not: it is gone already.
+    /// Notes for other nodes and for the store that a binding was saved or removed here.
     pub(super) fn note_change(&mut self, index: u32) {
+        self.note_here(index);
+        self.note_row(index);
+    }
+
+    /// Lists a binding that has changed, unless the store has never heard of it and need not: it is gone already.
+    pub(super) fn note_row(&mut self, index: u32) {
         let Some(binding) = self.bindings.value(index) else {
             return;
         };
@@ -455,6 +440,7 @@ impl Shard {
     /// Takes a binding out of its AoR and out of being, and the AoR with its last one.
     fn free(&mut self, index: u32, tally: &Tally, freed: &mut ContactRefs) {
         self.changed.unlist(&mut self.bindings, index);
+        self.replica.forget(index);
         let Some(binding) = self.bindings.remove(index) else {
             return;
         };
@@ -566,35 +552,6 @@ impl Shard {
     }
 }
 
-impl<'a> AorBindings<'a> {
-    pub(super) fn text(&self) -> &'a [u8] {
-        self.shard.aor_text(self.aor)
-    }
-
-    /// Its bindings with their indexes, in the order in which they came.
-    pub(super) fn bindings(&self) -> impl Iterator<Item = (u32, Held<'a>)> {
-        self.shard.bindings_of(Some(self.aor))
-    }
-}
-
-impl Aor {
-    fn text<'t>(&self, texts: &'t Texts) -> &'t [u8] {
-        let bytes = texts.blocks.bytes_of(self.text);
-        bytes.get(..self.len.len()).unwrap_or_default()
-    }
-}
-
-impl AorLen {
-    fn new(len: usize) -> Self {
-        let len = u16::try_from(len).unwrap_or(u16::MAX);
-        Self(NonZeroU16::MIN.saturating_add(len))
-    }
-
-    fn len(self) -> usize {
-        usize::from(self.0.get() - 1)
-    }
-}
-
 impl Moved {
     pub(super) const fn new() -> Self {
         Self {
@@ -604,5 +561,3 @@ impl Moved {
         }
     }
 }
-
-const _: () = assert!(AOR_LEN_MAX <= BLOCK_LEN_MAX && AOR_LEN_MAX < u16::MAX as usize);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::storage::SERVER_ID;
+use super::storage::server_id;
 use super::worker_id;
 use crate::auth::Algorithm;
 use crate::config::budget::Budget;
@@ -40,7 +40,7 @@ impl Cores {
         let settings = Settings {
             worker: worker_id(0),
             workers: u8::try_from(workers).unwrap_or(u8::MAX),
-            server_id: SERVER_ID,
+            server_id: server_id(config),
             epoch,
             keys: Keys {
                 steering: secret.derive("steer").current,

@@ -9,6 +9,7 @@ use super::clerk::Clerk;
 use super::clock::Clock;
 use super::control::Control;
 use super::exit::Outlets;
+use super::herald::Herald;
 use super::mailbox::{Kind, Letter, Mailbox};
 use crate::admin::Tray;
 use crate::counters::{Counter, Counters};
@@ -17,6 +18,7 @@ use crate::latency::{self, Latency};
 use crate::limits::{BATCH, HOUSEKEEPING, IDLE, LISTENERS_MAX, SWEEP_BUDGET};
 use crate::location::{Location, SweepCursor};
 use crate::net::{Backend, Link, Receiver, Unreachable, WorkerPorts};
+use crate::peer;
 use crate::proxy::{Notice, Proxy};
 use crate::resolve::Desk;
 use crate::sip::method::Method;
@@ -37,6 +39,7 @@ pub(super) struct Worker {
     location: Arc<Location>,
     sweep: SweepCursor,
     clerk: Option<Clerk>,
+    herald: Option<Herald>,
     news: News,
     clock: Clock,
     counters: Arc<Counters>,
@@ -78,6 +81,16 @@ impl Shared {
     ) -> Clerk {
         Clerk::new(desk, Arc::clone(&self.location), number, workers, flush)
     }
+
+    /// The herald of worker `number` of `workers`.
+    pub(super) fn herald(
+        &self,
+        desk: Arc<peer::Desk>,
+        of: (usize, usize),
+        coalesce: Duration,
+    ) -> Herald {
+        Herald::new(desk, Arc::clone(&self.location), of, coalesce)
+    }
 }
 
 /// What a worker counts into.
@@ -118,6 +131,7 @@ impl Worker {
             location: Arc::clone(&shared.location),
             sweep: SweepCursor::new(number, mailboxes.len()),
             clerk: None,
+            herald: None,
             news: News::default(),
             clock: shared.clock,
             counters: measures.counters,
@@ -143,6 +157,12 @@ impl Worker {
             is_loading: self.location.is_loading(),
             settled: self.location.settled(),
         };
+        self
+    }
+
+    /// Shares the location's changes with other nodes, too.
+    pub(super) fn with_herald(mut self, herald: Option<Herald>) -> Self {
+        self.herald = herald;
         self
     }
 
@@ -180,7 +200,7 @@ impl Worker {
     /// One turn; says whether there was anything to do.
     ///
     /// 0. What the store has done, for those who wait for it. 1. What the ports received, a batch a port. 2. What other workers handed over. 3. What the resolver and the users' tables answered. 4. Timers
-    ///    that are due. 5. What all this sent leaves. 6. A slice for the store, one errand of
+    ///    that are due. 5. What all this sent leaves. 6. A slice for the store, one for the cluster, one errand of
     ///    the admin server. 7. Housekeeping, now and then.
     fn turn(&mut self) -> bool {
         let now = self.clock.now();
@@ -201,6 +221,9 @@ impl Worker {
             worked |= clerk.turn(now, |aor| {
                 proxy.on_notice(now, Notice::Loaded { aor }, &mut outlets.exit());
             });
+        }
+        if let Some(herald) = &mut self.herald {
+            worked |= herald.turn(now);
         }
         worked |= self.errands.run_one(now, &self.location, &self.counters);
         if now >= self.next_housekeeping {
@@ -416,6 +439,7 @@ impl Worker {
         if !self.outlets.desk.is_empty()
             || !self.errands.is_empty()
             || self.outlets.subscribers.as_ref().is_some_and(has_users)
+            || self.herald.as_ref().is_some_and(Herald::has_post)
             || self.news.tells && self.location.settled() != self.news.settled
         {
             return self.mailbox.awake(false);

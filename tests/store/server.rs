@@ -184,12 +184,6 @@ impl Drop for Server {
     }
 }
 
-/// The binary under test.
-pub(crate) fn binary() -> String {
-    let named = std::env::var("STROWGER_BINARY");
-    named.unwrap_or_else(|_| env!("CARGO_BIN_EXE_strowger").to_owned())
-}
-
 fn spawn(scratch: &Scratch, sip: SocketAddr, admin: SocketAddr, store: &str) -> Child {
     let file = scratch.path().join("strowger.toml");
     let text = format!(
