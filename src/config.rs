@@ -30,7 +30,7 @@ use toml::de::DeTable;
 
 pub use address::{HopHost, NextHop};
 pub use admin::Admin;
-pub use auth::{Auth, DigestAlgorithm};
+pub use auth::{Auth, DigestAlgorithm, Ephemeral as EphemeralAuth};
 pub use dns::Dns;
 pub use limits::{Limits, Memory};
 pub use listen::{Backend, Listen, Mode};
@@ -141,7 +141,7 @@ impl Config {
         let registrar = registrar::read(&mut root);
         let folder = path.parent().unwrap_or(Path::new(""));
         let store = store::read(&mut root, folder);
-        let auth = auth::read(&mut root, &sip, &store);
+        let auth = auth::read(&mut root, &sip, &store, folder);
         let limits = limits::read(&mut root);
         cluster::read(&mut root);
         let mut admin = admin::read(&mut root, &listen);

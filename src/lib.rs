@@ -27,6 +27,7 @@ pub mod proxy;
 pub mod resolve;
 pub mod scan;
 pub mod secret;
+pub mod shared_secret;
 pub mod sip;
 pub mod store;
 pub mod time;

@@ -1,10 +1,12 @@
 //! The core without a network: messages in, messages out, and a clock that the test moves.
 
 mod proxy {
+    mod answerer;
     mod authentication;
     mod bed;
     mod calls;
     mod cancels;
+    mod credentials;
     mod failures;
     mod forks;
     mod names;

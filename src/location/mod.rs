@@ -14,9 +14,11 @@ mod complete;
 mod contact;
 mod contact_index;
 mod evict;
+mod failure;
 mod packed_flow;
 mod page;
 mod plan;
+mod refutation;
 mod restore;
 mod rows;
 mod ruid;
@@ -40,11 +42,13 @@ use parking_lot::{Mutex, MutexGuard};
 use siphasher::sip::SipHasher13;
 
 pub use self::change::{Access, Change, Lookup, Refusal, Registration};
+pub use self::failure::{FailureKind, Failures, Noted, Source};
 pub use self::page::{Page, PageCursor, PagedAor, PagedContact};
+pub use self::refutation::Refuted;
 pub use self::restore::Admission;
 pub use self::rows::{Row, Rows, Work};
 pub use self::stored::Taken;
-pub use self::subscriber::{Known, NonceUse, PresentedNonce, Secrets};
+pub use self::subscriber::{Ha1s, Known, NonceUse, PresentedNonce, Secrets};
 pub use self::targets::{Target, Targets};
 pub use self::users::Users;
 

@@ -10,6 +10,7 @@ mod authenticate;
 mod best;
 mod branch;
 mod cancel;
+mod challenge;
 mod compose;
 pub mod domains;
 mod fork;
@@ -33,7 +34,7 @@ mod validate;
 
 use std::sync::Arc;
 
-pub use self::authenticate::AuthSettings;
+pub use self::challenge::AuthSettings;
 pub use self::output::{
     MailboxFull, Output, Question, QuestionId, ResolverFull, SendError, StoreFull,
     SubscriberQuestion,
@@ -41,7 +42,7 @@ pub use self::output::{
 pub use self::settings::{Keys, Listener, Settings, Trunk};
 
 use self::answer::{Response, Tags};
-use self::authenticate::Authenticator;
+use self::challenge::Authenticator;
 use self::identity::Identity;
 use self::lookup::WaitingAcks;
 use self::parked::Parked;
@@ -79,6 +80,8 @@ pub struct Proxy {
     acks: WaitingAcks,
     authenticator: Option<Authenticator>,
     parked: Parked,
+    /// Whether the store could say, while what waited for its word of a user is taken up anew.
+    store_said: Option<Result<(), StoreSilent>>,
     /// Whether the request at work had waited for the slow path.
     is_anew: bool,
     counters: Arc<Counters>,
@@ -186,6 +189,7 @@ impl Proxy {
             acks: lookup::waiting_acks(),
             authenticator: Authenticator::of(&settings),
             parked: Parked::new(),
+            store_said: None,
             is_anew: false,
             settings,
             registrar,

@@ -234,10 +234,7 @@ pub fn canonical_aor<'o>(
     out: &'o mut [u8],
 ) -> Result<&'o [u8], SipError> {
     let mut text = Text::new(out);
-    let mut units = Units(user);
-    while let Some(unit) = units.next_byte() {
-        text.put(&[unit]);
-    }
+    put_unescaped(user, &mut text);
     if use_domain || user.is_empty() {
         if !user.is_empty() {
             text.put(b"@");
@@ -252,6 +249,14 @@ pub fn canonical_aor<'o>(
     }
     let len = text.finish().ok_or(SipError::TooLong)?;
     out.get(..len).ok_or(SipError::TooLong)
+}
+
+/// Writes text with its `%` escapes undone.
+pub(super) fn put_unescaped(escaped: &[u8], out: &mut impl Sink) {
+    let mut units = Units(escaped);
+    while let Some(unit) = units.next_byte() {
+        out.put(&[unit]);
+    }
 }
 
 /// Checks that two hexadecimal digits follow each `%`.

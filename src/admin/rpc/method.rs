@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::params::Params;
-use super::{Fault, report, subscriber, usrloc};
+use super::{Fault, failures, report, subscriber, usrloc};
 use crate::admin::State;
 
 /// A method.
@@ -26,6 +26,7 @@ enum Work {
     AccountAdd,
     AccountChange,
     AccountRemove,
+    Failures,
     Uptime,
     Version,
     Memory,
@@ -41,6 +42,13 @@ enum Work {
 
 /// Every method, by name.
 pub const METHODS: &[Method] = &[
+    Method {
+        name: "auth.failures",
+        params: &["limit"],
+        required: 0,
+        about: "the sources that fail to authenticate, the worst first",
+        work: Work::Failures,
+    },
     Method {
         name: "core.shmmem",
         params: &[],
@@ -181,6 +189,7 @@ impl Method {
             Work::AccountAdd => subscriber::add(state, &params).await,
             Work::AccountChange => subscriber::change(state, &params).await,
             Work::AccountRemove => subscriber::remove(state, &params).await,
+            Work::Failures => failures::failures(state, &params).await,
             Work::Add => usrloc::add(state, &params).await,
             Work::Dump => usrloc::dump(state, &params).await,
             Work::Lookup => usrloc::lookup(state, &params).await,
