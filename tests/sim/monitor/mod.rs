@@ -75,6 +75,7 @@ pub(crate) struct Seen {
     pub(crate) names: u64,
     pub(crate) streamed: u64,
     pub(crate) bindings_checked: u64,
+    pub(crate) proven: u64,
 }
 
 impl Seen {
@@ -90,7 +91,7 @@ impl Seen {
         self.numbers().into_iter().all(|number| *number > 0)
     }
 
-    fn numbers(&mut self) -> [&mut u64; 12] {
+    fn numbers(&mut self) -> [&mut u64; 13] {
         [
             &mut self.requests_forwarded,
             &mut self.responses_forwarded,
@@ -104,8 +105,13 @@ impl Seen {
             &mut self.names,
             &mut self.streamed,
             &mut self.bindings_checked,
+            &mut self.proven,
         ]
     }
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
 /// A node as the monitor knows it.
@@ -209,6 +215,12 @@ impl Monitor {
         match call.cause {
             Cause::Datagram(packet, was_handed) => {
                 self.observe_datagram(call, packet, was_handed, ledger);
+                let is_proven = contains(&packet.bytes, b"\r\nAuthorization: Digest")
+                    && call
+                        .sent
+                        .iter()
+                        .any(|sent| sent.bytes.starts_with(b"SIP/2.0 200"));
+                self.seen.proven += u64::from(is_proven);
             }
             Cause::Unreachable(sent) => {
                 self.note_unreachable(call.node, sent);
