@@ -16,6 +16,7 @@ mod document;
 mod limits;
 mod listen;
 mod mistake;
+mod nat;
 mod peer;
 mod registrar;
 mod section;
@@ -35,10 +36,11 @@ pub use dns::Dns;
 pub use limits::{Limits, Memory};
 pub use listen::{Backend, Listen, Mode};
 pub use mistake::{Located, Mistake, Mistakes};
+pub use nat::{Keepalive, Nat};
 pub use peer::Peer;
 pub use registrar::Registrar;
 pub use sip::Sip;
-pub use store::{Store, StoreUrl};
+pub use store::{Ack, Store, StoreUrl};
 pub use workers::Workers;
 
 use mistake::Notes;
@@ -61,6 +63,8 @@ pub struct Config {
     pub dns: Dns,
     /// `[registrar]`.
     pub registrar: Registrar,
+    /// `[nat]`.
+    pub nat: Nat,
     /// `[store]`.
     pub store: Store,
     /// `[auth]`; `None`: nobody has to prove who it is.
@@ -139,6 +143,7 @@ impl Config {
         let peers = peer::read(&mut root);
         let dns = dns::read(&mut root);
         let registrar = registrar::read(&mut root);
+        let nat = nat::read(&mut root);
         let folder = path.parent().unwrap_or(Path::new(""));
         let store = store::read(&mut root, folder);
         let auth = auth::read(&mut root, &sip, &store, folder);
@@ -159,6 +164,7 @@ impl Config {
             peers,
             dns,
             registrar,
+            nat,
             store,
             auth,
             limits,
@@ -239,6 +245,11 @@ mod tests {
             expires_max_s = 7200
             contacts_max = 10
             use_domain = false
+            [nat]
+            keepalive = "options"
+            cycle_s = 30
+            contacts = "nat"
+            remove_after = 3
             [store]
             url = "none"
             ack = "relaxed"

@@ -134,6 +134,22 @@ counters! {
         Keepalives "kind" "ping",
         KeepalivePongs "kind" "pong",
     }
+    counter "keepalives_sent" "keepalives sent to contacts, by kind" {
+        KeepalivesSentOptions "kind" "options",
+        KeepalivesSentCrlf "kind" "crlf",
+    }
+    counter "keepalives_answered" "OPTIONS of ours that a contact answered in time, whatever it said" {
+        KeepalivesAnswered "kind" "options",
+    }
+    counter "keepalives_unsent" "contacts whose turn it was and to which nothing could be sent, by cause" {
+        KeepalivesNotConnected "cause" "not_connected",
+        KeepalivesUnreachable "cause" "unreachable",
+        KeepalivesFull "cause" "transmit_full",
+        KeepalivesNoAddress "cause" "no_address",
+    }
+    counter "contacts_removed" "contacts removed without a request that asked for it, by cause" {
+        ContactsRemovedSilent "cause" "silent",
+    }
     counter "acks_absorbed" "ACKs of final responses that we had sent without a transaction" {
         AcksAbsorbed "kind" "stateless",
     }
@@ -151,6 +167,8 @@ counters! {
         RefusedIdentity "cause" "speaks_for_another",
         RefusedWaiting "cause" "slow_path",
         RefusedLoading "cause" "loading",
+        RefusedUncommitted "cause" "not_committed",
+        RefusedUnstorable "cause" "unstorable",
         RefusedUnresolvable "cause" "unresolvable",
     }
     counter "store_rows" "rows in committed batches, by what was done" {
@@ -202,6 +220,16 @@ counters! {
     }
     counter "authentication_failure_sources_evicted" "sources that gave their place to another since the table was full" {
         FailureSourcesEvicted "" "",
+    }
+    counter "commit_waits" "REGISTERs whose 200 waited for the store, by what came of it" {
+        CommitAwaited "outcome" "committed",
+        CommitFailed "outcome" "store_away",
+        CommitLate "outcome" "late",
+        CommitCrowded "outcome" "too_many",
+    }
+    counter "row_waits" "requests that waited for an AoR's rows while the store was read, by what came of it" {
+        RowsAwaited "outcome" "loaded",
+        RowsLate "outcome" "late",
     }
     gauge "requests_waiting" "requests that wait for the slow path" {
         RequestsWaiting "" "",

@@ -56,6 +56,15 @@ pub const CHALLENGES_LEN_MAX: usize = 4_096;
 pub const PARKED_MAX: u32 = 4_096;
 /// How long a request may wait for the slow path. Longer: it is answered 503 with Retry-After.
 pub const PARKED_TIME: Duration = Duration::from_secs(5);
+/// REGISTERs of one worker whose 200 waits for the store, with `ack = "committed"`. One more is answered 503 with Retry-After, and what it
+/// changed stays, not acknowledged.
+pub const COMMITS_WAITING_MAX: u32 = 16_384;
+/// How long such a 200 may wait beyond `flush_ms`: two commits, and be they slow. Longer: as above.
+pub const COMMIT_TIME: Duration = Duration::from_secs(5);
+/// The longest `flush_ms` with `ack = "committed"`. More is a mistake of the configuration.
+pub const COMMIT_FLUSH_MAX: Duration = Duration::from_secs(10);
+/// Waiting requests that are looked at in one call, when the store has settled a batch. The others at the next.
+pub const PARKED_LOOKS: usize = 256;
 /// How long a user's secrets are believed before the store is asked again.
 pub const SECRETS_TIME: Duration = Duration::from_secs(300);
 /// How long it is believed that the store cannot say.
@@ -119,6 +128,20 @@ pub const PAGE_LEN: usize = 64 * 1_024;
 pub const MEMORY_SHARDS: usize = 128;
 /// How long a removed binding keeps its (Call-ID, CSeq), so that a late duplicate cannot revive it (64*T1).
 pub const TOMBSTONE: Duration = T1_64;
+
+/// Places of the location that one turn of the keepalive's hand looks at, between two batches of messages. More: the next turn.
+pub const KEEPALIVE_PLACES: u32 = 512;
+/// Contacts kept alive (or removed) in one turn. More: the next turn, at once.
+pub const KEEPALIVE_CONTACTS: usize = 64;
+/// How often the hand moves at the most, so that a worker with many contacts sends a few at a time.
+pub const KEEPALIVE_TICK: Duration = Duration::from_millis(2);
+/// How late the hand may be and still catch up. Later: it goes on where it is, and the round takes that much longer, so that a
+/// worker that was held up sends no burst.
+pub const KEEPALIVE_LATE_MAX: Duration = Duration::from_millis(50);
+/// OPTIONS in a row without an answer that are counted; the configuration allows no policy with more.
+pub const KEEPALIVE_SILENT_MAX: u8 = 15;
+/// How long an OPTIONS may wait for its answer (64*T1, Timer F). Later: it counts as unanswered, and the answer is a stray one.
+pub const KEEPALIVE_ANSWER_TIME: Duration = T1_64;
 
 // --- store (store/) ----------------------------------------------------------------------------------------------
 
@@ -316,6 +339,11 @@ pub const CTL_ANSWER_LEN_MAX: usize = 64 * 1_024 * 1_024;
 pub const CTL_TIME: Duration = Duration::from_secs(30);
 
 const _: () = assert!(MESSAGE_LEN_MAX <= u16::MAX as usize, "spans are 16 bits");
+const _: () = assert!(
+    2 * PARKED_TIME.as_micros() + COMMIT_TIME.as_micros() + COMMIT_FLUSH_MAX.as_micros()
+        < T1_64.as_micros(),
+    "who waits for secrets, then for rows, then for a commit, is answered before it gives up"
+);
 const _: () = assert!(HEADERS_MAX < u8::MAX as usize, "header indexes are 8 bits");
 const _: () = assert!(MAILBOX_LARGE_LEN < MAILBOX_LEN);
 const _: () = assert!(

@@ -289,6 +289,10 @@ impl Output for LastSent {
         Err(StoreFull)
     }
 
+    fn want_rows(&mut self, _: &[u8]) -> Result<(), StoreFull> {
+        Err(StoreFull)
+    }
+
     fn is_connected(&self, _: &Flow) -> bool {
         false
     }

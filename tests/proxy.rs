@@ -6,9 +6,12 @@ mod proxy {
     mod bed;
     mod calls;
     mod cancels;
+    mod commits;
     mod credentials;
     mod failures;
     mod forks;
+    mod keepalive;
+    mod loading;
     mod names;
     mod refusals;
     mod restarts;

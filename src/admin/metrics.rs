@@ -198,6 +198,7 @@ fn encode_listeners(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::
             ("mode", listener.mode.unwrap_or_default().to_owned()),
             ("zero_copy", listener.zero_copy.to_string()),
             ("interface", listener.interface.clone().unwrap_or_default()),
+            ("tcp", listener.tcp.to_string()),
         ];
         info.encode_family(&labels)?.encode_gauge(&1_u64)?;
     }
@@ -386,10 +387,11 @@ mod tests {
             zero_copy: false,
             interface: Some("eth0".to_owned()),
             queues: vec![0, 1],
+            tcp: true,
             reason: None,
         };
         state.listeners.set(vec![report]).expect("set once");
-        let line = "strowger_listener_info{listener=\"192.0.2.1:5060\",backend=\"af_xdp\",mode=\"driver\",zero_copy=\"false\",interface=\"eth0\"} 1\n";
+        let line = "strowger_listener_info{listener=\"192.0.2.1:5060\",backend=\"af_xdp\",mode=\"driver\",zero_copy=\"false\",interface=\"eth0\",tcp=\"true\"} 1\n";
         let page = page(state);
         assert!(page.contains(line), "{page}");
     }

@@ -68,6 +68,8 @@ pub struct ListenerReport {
     pub interface: Option<String>,
     /// For AF_XDP, its queues.
     pub queues: Vec<u32>,
+    /// Whether TCP is served at the same address.
+    pub tcp: bool,
     /// Why it is not what was wanted most, where it is not.
     pub reason: Option<String>,
 }

@@ -208,7 +208,7 @@ impl Shard {
             binding.stored = Stored::Perhaps;
         }
         let aor = binding.aor;
-        let Some(binding) = self.bindings.value(index) else {
+        let Some(binding) = self.binding(index) else {
             return;
         };
         rows.copy(

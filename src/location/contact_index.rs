@@ -42,6 +42,16 @@ impl Place {
         Self((index << SHARD_BITS) | u32::from(shard))
     }
 
+    /// The place with this number, whether there is one or not.
+    pub(super) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// Its number.
+    pub(super) const fn bits(self) -> u32 {
+        self.0
+    }
+
     pub(super) fn shard(self) -> usize {
         self.0 as usize % LOCATION_SHARDS
     }
@@ -145,7 +155,7 @@ impl ContactIndex {
 }
 
 /// The table wants 64 bits of which the highest and the lowest matter.
-fn spread(hash: u32) -> u64 {
+pub(super) fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod binding;
+mod blocks;
 mod change;
 mod changed;
 mod complete;
@@ -15,6 +16,8 @@ mod contact;
 mod contact_index;
 mod evict;
 mod failure;
+mod interned;
+mod keepalive;
 mod packed_flow;
 mod page;
 mod plan;
@@ -24,6 +27,7 @@ mod rows;
 mod ruid;
 mod shard;
 mod slab;
+pub mod storable;
 mod stored;
 #[cfg(test)]
 mod stored_tests;
@@ -32,6 +36,7 @@ mod tally;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod users;
 mod window;
 
@@ -43,6 +48,7 @@ use siphasher::sip::SipHasher13;
 
 pub use self::change::{Access, Change, Lookup, Refusal, Registration};
 pub use self::failure::{FailureKind, Failures, Noted, Source};
+pub use self::keepalive::{DueContact, DueContacts, KeepalivePolicy, KeepaliveWheel, KeptContact};
 pub use self::page::{Page, PageCursor, PagedAor, PagedContact};
 pub use self::refutation::Refuted;
 pub use self::restore::Admission;
@@ -115,14 +121,24 @@ pub struct SweepCursor {
 /// Approximate bytes taken from the allocator, by what they hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// The AoRs and the index to them, without their texts.
+    /// The AoRs, without their texts.
     pub aors: usize,
     /// The bindings, without their texts.
     pub bindings: usize,
     /// The texts of both.
     pub texts: usize,
-    /// The index from contacts to bindings.
-    pub contacts: usize,
+    /// Texts that many bindings have alike, held once.
+    pub interned: usize,
+    /// The indexes: from AoRs, and from contacts to bindings.
+    pub indexes: usize,
+}
+
+impl Memory {
+    /// All of it.
+    #[must_use]
+    pub const fn total(&self) -> usize {
+        self.aors + self.bindings + self.texts + self.interned + self.indexes
+    }
 }
 
 impl Location {
@@ -316,11 +332,20 @@ impl Location {
             memory.aors += bytes.aors;
             memory.bindings += bytes.bindings;
             memory.texts += bytes.texts;
+            memory.interned += bytes.interned;
+            memory.indexes += bytes.indexes;
         }
         for index in self.contacts.get(shards).unwrap_or_default() {
-            memory.contacts += index.0.lock().bytes();
+            memory.indexes += index.0.lock().bytes();
         }
         memory
+    }
+
+    /// Blocks of text that are in use.
+    #[cfg(test)]
+    fn blocks_held(&self) -> usize {
+        let held = |shard: &Padded<Guarded>| shard.0.lock().texts.blocks.held();
+        self.shards.iter().map(held).sum()
     }
 
     fn forget(&self, freed: &ContactRefs) {
@@ -358,7 +383,8 @@ impl AddAssign for Memory {
         self.aors += other.aors;
         self.bindings += other.bindings;
         self.texts += other.texts;
-        self.contacts += other.contacts;
+        self.interned += other.interned;
+        self.indexes += other.indexes;
     }
 }
 

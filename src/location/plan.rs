@@ -1,6 +1,6 @@
 //! What a REGISTER will do to each contact of an AoR, decided before anything is done (RFC 3261 10.3: all or nothing).
 
-use super::binding::Binding;
+use super::binding::Held;
 use super::change::{Change, Refusal, Registration};
 use super::contact::same_contact;
 use crate::limits::REGISTER_CONTACTS_MAX;
@@ -49,7 +49,7 @@ impl Plan {
         bindings: impl Fn() -> I,
     ) -> Result<Self, Refusal>
     where
-        I: Iterator<Item = (u32, &'b Binding)>,
+        I: Iterator<Item = (u32, Held<'b>)>,
     {
         let mut plan = Self {
             steps: [Step::Keep; REGISTER_CONTACTS_MAX],
@@ -104,7 +104,7 @@ fn step_of(
     now: Instant,
     registration: &Registration<'_>,
     change: &Change<'_>,
-    held: Option<(u32, &Binding)>,
+    held: Option<(u32, Held<'_>)>,
 ) -> Result<Step, Refusal> {
     let removes = change.expires == Duration::ZERO;
     let Some((index, binding)) = held else {

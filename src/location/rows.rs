@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::binding::Binding;
+use super::binding::Held;
 use super::contact_index::Place;
 use super::packed_flow::PackedFlow;
 use super::ruid::Origins;
@@ -48,6 +48,8 @@ pub struct Row<'a> {
     pub flow: Flow,
     /// Whether that flow is the way back, whatever the contact says.
     pub received: bool,
+    /// Whether it came by a listener of ours, and not by another server's of the same table.
+    pub is_ours: bool,
     /// When it ends.
     pub expires: Instant,
     /// When it was last saved.
@@ -75,6 +77,7 @@ impl<'a> Row<'a> {
             instance: b"",
             flow: NO_FLOW,
             received: false,
+            is_ours: true,
             expires: Instant::EPOCH,
             modified: Instant::EPOCH,
             q: None,
@@ -142,7 +145,9 @@ impl Rows {
             work: row.work,
             q: row.q,
             place: Place::NOWHERE,
-            flow: PackedFlow::pack(&row.flow).with_received(row.received),
+            flow: PackedFlow::pack(&row.flow)
+                .with_received(row.received)
+                .with_foreign(!row.is_ours),
             expires: row.expires,
             modified: row.modified,
             cseq: row.cseq,
@@ -155,7 +160,7 @@ impl Rows {
         &mut self,
         work: Work,
         aor: &[u8],
-        binding: &Binding,
+        binding: Held<'_>,
         place: Place,
         origins: &Origins,
     ) {
@@ -243,6 +248,7 @@ impl Rows {
             instance,
             flow: entry.flow.unpack(),
             received: entry.flow.received(),
+            is_ours: !entry.flow.is_foreign(),
             expires: entry.expires,
             modified: entry.modified,
             q: entry.q,

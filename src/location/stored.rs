@@ -101,7 +101,8 @@ impl Location {
             }
         }
         self.in_flight.fetch_sub(rows.len(), Ordering::Relaxed);
-        self.settled.fetch_add(1, Ordering::Release);
+        // In one order with the signs by which a worker says that it sleeps.
+        self.settled.fetch_add(1, Ordering::SeqCst);
         None
     }
 
@@ -137,6 +138,13 @@ impl Location {
         self.shards[number].0.lock().complete.add(key.hash);
     }
 
+    /// Whether all rows of an AoR are in.
+    #[must_use]
+    pub fn is_loaded(&self, aor: &[u8]) -> bool {
+        let (number, key) = self.key(aor);
+        !self.is_loading() || self.shards[number].0.lock().complete.has(key.hash)
+    }
+
     /// Lists every binding that the store should have within `budget` places of the cursor's shard, since its table has lost rows;
     /// says whether a round of the cursor's share is complete.
     pub fn relist(&self, cursor: &mut SweepCursor, budget: u32) -> bool {
@@ -158,7 +166,7 @@ impl Location {
     /// Batches settled so far: while it stands, no change has come to be committed.
     #[must_use]
     pub fn settled(&self) -> u64 {
-        self.settled.load(Ordering::Acquire)
+        self.settled.load(Ordering::SeqCst)
     }
 
     /// Changes that wait to be copied out, all shards together or those of a cursor's share.

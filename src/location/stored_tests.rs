@@ -237,6 +237,7 @@ fn row<'a>(ruid: &'a str, contact: &'a str, cseq: u32, modified_s: u64) -> Row<'
         instance: b"",
         flow: flow(),
         received: true,
+        is_ours: true,
         expires: after(100),
         modified: after(modified_s),
         q: None,
@@ -522,6 +523,6 @@ proptest! {
         }
         sweep(&location, now);
         prop_assert_eq!((location.held(), location.bindings(), database.rows.len()), (0, 0, 0));
-        prop_assert_eq!(location.memory().texts, 0);
+        prop_assert_eq!(location.blocks_held(), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! Contacts copied out of the location: a worker's reusable scratch, so that no lock is held while they are used.
 
-use super::binding::Binding;
+use super::binding::Held;
 use super::packed_flow::PackedFlow;
 use crate::datagram::{Flow, ListenerId};
 use crate::time::Instant;
@@ -71,7 +71,7 @@ impl Targets {
         clippy::cast_possible_truncation,
         reason = "a binding's texts are shorter than 64 KiB, an AoR's than 4 GiB"
     )]
-    pub(super) fn push(&mut self, binding: &Binding) {
+    pub(super) fn push(&mut self, binding: Held<'_>) {
         let (uri, path) = (binding.contact(), binding.path());
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(uri);

@@ -7,6 +7,7 @@
 //! two threads: one keeps the neighbour cache, and one has the TCP connections.
 
 mod attachments;
+mod conveyor;
 mod device;
 mod error;
 mod ethtool;
@@ -26,6 +27,7 @@ mod udp;
 mod xdp;
 
 pub use attachments::Attachments;
+pub(crate) use conveyor::{Conveyor, Parcel};
 pub use error::NetError;
 pub use listener::{BackendChoice, ListenerSpec, Mode};
 pub(crate) use open::patiently;

@@ -13,6 +13,7 @@ use super::challenge::{Asks, Authenticator, Naming, Presented};
 use super::output::{Output, SubscriberQuestion};
 use super::parked::Waiting;
 use super::validate::Refusal;
+use super::waits::Waited;
 use super::{Proxy, StoreSilent};
 use crate::auth::{Algorithm, Hex, Nonce};
 use crate::counters::Counter;
@@ -143,8 +144,8 @@ impl Proxy {
         }
         let reason = self.reason(aor);
         self.store_said = Some(found.map(|_| ()));
-        while let Some(waiting) = self.parked.take_for(reason) {
-            self.take_up_anew(now, waiting, out);
+        while let Some(waiting) = self.waits.secrets.take_for(reason) {
+            self.take_up_anew(now, waiting, Waited::ForSecrets, out);
         }
         self.store_said = None;
     }
@@ -334,8 +335,10 @@ impl Proxy {
         out: &mut impl Output,
     ) -> Verdict<'h> {
         let reason = self.reason(claim.aor);
-        let is_asked = self.may_wait(now, source)
-            && (self.parked.has_reason(reason)
+        // One that has waited for what is asked for later does not wait again.
+        let is_asked = self.may_wait(Waited::ForSecrets)
+            && self.has_room(now, source)
+            && (self.waits.secrets.has_reason(reason)
                 || self.authenticator.as_ref().is_some_and(|authenticator| {
                     let question = SubscriberQuestion {
                         aor: claim.aor,
@@ -358,8 +361,9 @@ impl Proxy {
             source: *source,
             key,
             reason,
+            answer: None,
         };
-        match self.parked.park(now, waiting) {
+        match self.waits.secrets.park(now, waiting) {
             Ok(()) => Verdict::Waits,
             Err(waiting) => {
                 self.table.arena_mut().release(waiting.request);
@@ -368,9 +372,9 @@ impl Proxy {
         }
     }
 
-    /// Whether a sender may wait for the slow path: who guesses may not take the room of those who do not.
-    fn may_wait(&self, now: Instant, source: &Flow) -> bool {
-        let is_half_full = self.parked.len() >= PARKED_MAX as usize / 2;
+    /// Whether there is room to wait for this sender: who guesses may not take the room of those who do not.
+    fn has_room(&self, now: Instant, source: &Flow) -> bool {
+        let is_half_full = self.waits.secrets.len() >= PARKED_MAX as usize / 2;
         let failures = self.location.users().failures();
         !is_half_full || failures.score(now, source.peer.ip()) < FAILURES_SUSPECT
     }
@@ -399,7 +403,7 @@ impl Proxy {
     }
 
     /// What stands for waiting for a user's secrets.
-    fn reason(&self, aor: &[u8]) -> u64 {
+    pub(super) fn reason(&self, aor: &[u8]) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.settings.keys.transactions);
         hasher.write(aor);
         hasher.finish()

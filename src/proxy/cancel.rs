@@ -28,7 +28,7 @@ impl Proxy {
         out: &mut impl Output,
     ) {
         let Some(server) = self.table.find_server(invite) else {
-            if let Some(waiting) = self.parked.take(invite) {
+            if let Some(waiting) = self.waits.take(invite) {
                 self.refuse(request, source, &Response::new(200), out);
                 let bytes = self.table.arena().bytes(&waiting.request);
                 if let Parsed::Good(invite) = parse(bytes, &mut bench.stored) {
@@ -89,12 +89,8 @@ impl Proxy {
         };
         if !entry.is_started() {
             // Its next hop is still being looked up: nobody knows of it.
-            let is_given_up = self
-                .table
-                .client(client)
-                .and_then(|client| self.table.server(client.server()))
-                .is_some_and(|server| server.data.is_cancelled);
-            return self.give_up(client, if is_given_up { 487 } else { 408 });
+            let server = entry.server();
+            return self.give_up(client, self.status_of_silence(server));
         }
         if entry.state() == ClientState::Invite(invite_client::State::Proceeding) {
             self.send_cancel(now, client, bench, out);

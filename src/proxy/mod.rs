@@ -16,6 +16,7 @@ pub mod domains;
 mod fork;
 mod forward;
 mod identity;
+mod keepalive;
 mod lookup;
 mod next_hop;
 mod output;
@@ -31,10 +32,12 @@ mod timeout;
 pub mod token;
 mod undelivered;
 mod validate;
+mod waits;
 
 use std::sync::Arc;
 
 pub use self::challenge::AuthSettings;
+pub use self::keepalive::{Keepalive, KeepaliveSettings};
 pub use self::output::{
     MailboxFull, Output, Question, QuestionId, ResolverFull, SendError, StoreFull,
     SubscriberQuestion,
@@ -44,12 +47,13 @@ pub use self::settings::{Keys, Listener, Settings, Trunk};
 use self::answer::{Response, Tags};
 use self::challenge::Authenticator;
 use self::identity::Identity;
+use self::keepalive::Keeper;
 use self::lookup::WaitingAcks;
-use self::parked::Parked;
 use self::register::{RegisterScratch, Registrar};
 use self::relay::{Leg, Relay};
 use self::steer::Steering;
 use self::token::TokenCodec;
+use self::waits::{Waited, Waits};
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Destination, Flow, WorkerId};
 use crate::limits::{FIRED_MAX, MESSAGE_LEN_MAX};
@@ -79,11 +83,13 @@ pub struct Proxy {
     table: Table<Relay, Leg>,
     acks: WaitingAcks,
     authenticator: Option<Authenticator>,
-    parked: Parked,
+    /// What keeps contacts alive, where it is wanted.
+    keeper: Option<Box<Keeper>>,
+    waits: Waits,
+    /// What the request at work has waited for, where it is taken up anew.
+    waited: Option<Waited>,
     /// Whether the store could say, while what waited for its word of a user is taken up anew.
     store_said: Option<Result<(), StoreSilent>>,
-    /// Whether the request at work had waited for the slow path.
-    is_anew: bool,
     counters: Arc<Counters>,
     is_draining: bool,
     /// Taken out while a message is at work, so that the message may borrow its index.
@@ -108,6 +114,18 @@ pub enum Notice<'a> {
         aor: &'a [u8],
         /// The user's secrets; none: there is no such user. An error: the store cannot say.
         found: Result<Option<Secrets>, StoreSilent>,
+    },
+    /// All rows of an AoR have entered the location, before their turn.
+    Loaded {
+        /// Which, as it was wanted.
+        aor: &'a [u8],
+    },
+    /// All rows of the store have entered the location.
+    AllLoaded,
+    /// The store has settled a batch, or has begun to take changes or to fail.
+    Settled {
+        /// Whether it takes changes.
+        takes: bool,
     },
     /// The answer to a question.
     Resolved {
@@ -188,9 +206,10 @@ impl Proxy {
             ),
             acks: lookup::waiting_acks(),
             authenticator: Authenticator::of(&settings),
-            parked: Parked::new(),
+            keeper: Keeper::of(&settings).map(Box::new),
+            waits: Waits::new(&settings),
+            waited: None,
             store_said: None,
-            is_anew: false,
             settings,
             registrar,
             location,
@@ -258,7 +277,9 @@ impl Proxy {
             self.on_fired(now, fired, &mut scratch.bench, out);
         }
         self.scratch = Some(scratch);
+        self.look_at_waiting(now, out);
         self.refuse_overdue(now, out);
+        self.keep_alive(now, out);
     }
 
     /// Takes a notice.
@@ -267,6 +288,9 @@ impl Proxy {
             Notice::Drain => self.is_draining = true,
             Notice::Unreachable { flow, sent } => self.on_unreachable(now, &flow, sent, out),
             Notice::Subscriber { aor, found } => self.on_subscriber(now, aor, found, out),
+            Notice::Loaded { aor } => self.on_loaded(now, aor, out),
+            Notice::AllLoaded => self.on_all_loaded(now, out),
+            Notice::Settled { takes } => self.on_settled(now, takes, out),
             Notice::Resolved { id, destinations } => {
                 let Some(mut scratch) = self.scratch.take() else {
                     return;
@@ -280,23 +304,25 @@ impl Proxy {
     /// When [`Self::on_timeout`] should next be called; never later than a timer is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let parked = self.parked.next_deadline();
-        match (self.table.next_deadline(), parked) {
-            (Some(timer), Some(parked)) => Some(timer.min(parked)),
-            (timer, parked) => timer.or(parked),
-        }
+        let keeper = self.keeper.as_ref().filter(|_| !self.is_draining);
+        let deadlines = [
+            self.table.next_deadline(),
+            self.waits.next_deadline(),
+            keeper.map(|keeper| keeper.next_deadline()),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Transactions in Trying, Proceeding or Calling: those that hold an exit.
     #[must_use]
     pub const fn pending(&self) -> usize {
-        self.table.pending() + self.parked.len()
+        self.table.pending() + self.waits.len()
     }
 
     /// Requests that wait for the slow path.
     #[must_use]
     pub const fn waiting(&self) -> usize {
-        self.parked.len()
+        self.waits.len()
     }
 
     /// Transactions in being; timers that run; messages stored. All zero when nothing is left behind.

@@ -4,7 +4,7 @@ use super::answer::{count_final, count_unsent};
 use super::forward::send_edited;
 use super::output::Output;
 use super::relay::{Cancel, Role};
-use super::{Bench, Proxy, compose};
+use super::{Bench, Proxy, compose, keepalive};
 use crate::counters::Counter;
 use crate::datagram::Datagram;
 use crate::sip::message::{Message, Parsed, parse};
@@ -29,6 +29,9 @@ impl Proxy {
             .branches
             .decode_own(response.top_via().branch().unwrap_or_default())
         {
+            Ok(branch) if keepalive::is_keepalive(&branch) => {
+                return self.on_kept_alive(now, response, &branch);
+            }
             Ok(branch) => branch.id,
             Err(BranchError::Forged) => return self.counters.increment(Counter::DropForgedBranch),
             Err(BranchError::Foreign | BranchError::Stale) => {

@@ -10,6 +10,7 @@ use crate::counters::Counter;
 use crate::datagram::{Flow, ListenerId};
 use crate::limits::AOR_LEN_MAX;
 use crate::location::{Lookup, Target, Targets};
+use crate::sip::host::Host;
 use crate::sip::message::Message;
 use crate::sip::name::HeaderName;
 use crate::sip::uri::{Uri, canonical_aor};
@@ -50,6 +51,21 @@ struct Routes<'a> {
     listener: ListenerId,
 }
 
+/// Why a request has no plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unrouted<'a> {
+    /// It goes nowhere.
+    Refused(Refusal<'static>),
+    /// It is for a user whose rows are still to come.
+    NotLoaded(&'a [u8], Host<'a>),
+}
+
+impl From<Refusal<'static>> for Unrouted<'_> {
+    fn from(refusal: Refusal<'static>) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 impl Proxy {
     /// Decides where `request` goes; contacts are left in `targets`. A sender who is trusted may go anywhere.
     pub(super) fn route<'a>(
@@ -58,7 +74,7 @@ impl Proxy {
         request: &Message<'a>,
         (source, is_trusted): (&Flow, bool),
         targets: &mut Targets,
-    ) -> Result<Plan<'a>, Refusal<'static>> {
+    ) -> Result<Plan<'a>, Unrouted<'a>> {
         let bad_uri = |_| Refusal::new(400);
         let received_uri = Uri::parse(request.request_uri()).map_err(bad_uri)?;
         let from_strict_router = self.is_from_strict_router(request, &received_uri);
@@ -75,7 +91,7 @@ impl Proxy {
         };
         let way = if let Some(next) = routes.next {
             if dialog.is_none() && !self.identity.is_peer(source.peer) {
-                return Err(refused(routes.is_forged));
+                return Err(refused(routes.is_forged).into());
             }
             Way::Hop(self.hop_to(&next, routes.listener)?)
         } else if self.identity.is_ours(&target) {
@@ -88,7 +104,7 @@ impl Proxy {
         } else if is_trusted {
             self.way_abroad(request, source, &target, routes.listener)?
         } else {
-            return Err(refused(routes.is_forged));
+            return Err(refused(routes.is_forged).into());
         };
         Ok(Plan {
             routes_consumed: routes.consumed,
@@ -180,12 +196,12 @@ impl Proxy {
             .verify(uri.user?, request.call_id(), request.from_tag()?, to_tag)
     }
 
-    fn look_up(
+    fn look_up<'a>(
         &self,
         now: Instant,
-        target: &Uri<'_>,
+        target: &Uri<'a>,
         targets: &mut Targets,
-    ) -> Result<(), Refusal<'static>> {
+    ) -> Result<(), Unrouted<'a>> {
         let mut buffer = [0; AOR_LEN_MAX];
         let user = target
             .user
@@ -196,13 +212,9 @@ impl Proxy {
         match self.location.lookup(now, aor, targets).0 {
             Lookup::Found => Ok(()),
             // RFC 3261 16.5: a user that we know, with no contact now.
-            Lookup::NoContacts => Err(Refusal::new(480)),
-            Lookup::Unknown => Err(Refusal::new(404)),
-            // Its row may come in a moment: whoever asks again then gets an answer.
-            Lookup::NotLoaded => {
-                let refusal = Refusal::counted(503, Counter::RefusedLoading);
-                Err(refusal.with_headers(b"Retry-After: 1\r\n"))
-            }
+            Lookup::NoContacts => Err(Refusal::new(480).into()),
+            Lookup::Unknown => Err(Refusal::new(404).into()),
+            Lookup::NotLoaded => Err(Unrouted::NotLoaded(user, target.host)),
         }
     }
 

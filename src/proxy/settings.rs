@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::challenge::AuthSettings;
+use super::keepalive::KeepaliveSettings;
 use crate::datagram::{ListenerId, Transport, WorkerId};
 use crate::limits::{FAILOVER, RING, TIMER_C, UDP_REQUEST_LEN_MAX};
 use crate::time::Duration;
@@ -35,6 +36,10 @@ pub struct Settings {
     pub trunk: Option<Arc<Trunk>>,
     /// How users prove who they are; none: nobody has to.
     pub auth: Option<AuthSettings>,
+    /// How contacts are kept alive; none: not at all.
+    pub keepalive: Option<KeepaliveSettings>,
+    /// Where a REGISTER's 200 says that the store has it: how long a change waits for its batch. `None`: the 200 is given at once.
+    pub commit: Option<Duration>,
     /// How long an INVITE branch may ring without news.
     pub timer_c: Duration,
     /// How long the contacts of one q ring before those of the next are tried.
@@ -119,6 +124,8 @@ impl Settings {
             peers: Vec::new(),
             trunk: None,
             auth: None,
+            keepalive: None,
+            commit: None,
             timer_c: TIMER_C,
             ring: RING,
             failover: FAILOVER,

@@ -77,7 +77,7 @@ impl Proxy {
             let goes_on = has_failed && self.fail_over(now, client, bench, out);
             self.close_leg(client);
             if has_failed && !goes_on {
-                self.note_made(server, 408);
+                self.note_made(server, self.status_of_silence(server));
             }
             if has_failed {
                 self.conclude_if_done(now, server, bench, out);
@@ -116,13 +116,18 @@ impl Proxy {
             // It has been silent; Timer B ends it.
             return;
         } else if !is_wanted {
-            let is_given_up = self
-                .table
-                .server(server)
-                .is_some_and(|server| server.data.is_cancelled);
-            self.give_up(client, if is_given_up { 487 } else { 408 });
+            self.give_up(client, self.status_of_silence(server));
         }
         self.conclude_if_done(now, server, bench, out);
+    }
+
+    /// What a branch that never answered counts as: 487 where the caller gave up, 408 where he waits.
+    pub(super) fn status_of_silence(&self, server: ServerSlot) -> u16 {
+        let is_given_up = self
+            .table
+            .server(server)
+            .is_some_and(|server| server.data.is_cancelled);
+        if is_given_up { 487 } else { 408 }
     }
 
     /// Another destination has taken a silent one's place: should it ever ring, it is cancelled.

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::datagram::{Flow, ListenerId, Transport};
+use crate::location::storable::{self, Unstorable, text};
 use crate::location::{Row, Work};
 use crate::time::Instant;
 
@@ -40,25 +41,15 @@ pub(super) struct Columns<'a> {
     pub(super) socket: Option<String>,
     pub(super) instance: Option<&'a str>,
     pub(super) reg_id: i32,
-}
-
-/// A binding that no row can hold: it lives in memory alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unstorable {
-    /// A text that is not UTF-8, or with a zero byte.
-    NotText,
-    /// A user or a domain longer than the column.
-    TooLong,
+    /// The node that wrote the row; those that we write get our own number by the statement.
+    pub(super) server_id: i32,
 }
 
 impl Frame {
     /// The columns of a binding.
     pub(super) fn columns<'a>(&self, row: &Row<'a>) -> Result<Columns<'a>, Unstorable> {
+        storable::check(row.aor, self.use_domain, &[])?;
         let (username, domain) = self.split(text(row.aor)?);
-        let is_long = |text: &str| text.chars().count() > NAME_CHARS_MAX;
-        if is_long(username) || domain.is_some_and(is_long) {
-            return Err(Unstorable::TooLong);
-        }
         let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         Ok(Columns {
             ruid: text(row.ruid)?,
@@ -81,6 +72,7 @@ impl Frame {
             socket: self.socket(&row.flow),
             instance: some(text(row.instance)?),
             reg_id: number(row.reg_id),
+            server_id: i32::from(self.server_id),
         })
     }
 
@@ -112,6 +104,7 @@ impl Frame {
             instance: columns.instance.unwrap_or_default().as_bytes(),
             flow: self.flow(columns.socket.as_deref(), peer),
             received: peer.is_some(),
+            is_ours: self.owns(columns),
             expires: if columns.expires_s <= 0 {
                 NEVER
             } else {
@@ -126,15 +119,22 @@ impl Frame {
 
     /// User and domain of an AoR, as their columns have them.
     pub(super) fn split<'a>(&self, aor: &'a str) -> (&'a str, Option<&'a str>) {
-        match aor.rsplit_once('@').filter(|_| self.use_domain) {
-            Some((user, domain)) => (user, Some(domain)),
-            None => (aor, None),
-        }
+        storable::split(aor, self.use_domain)
     }
 
     fn socket(&self, flow: &Flow) -> Option<String> {
         let (_, address) = self.listeners.iter().find(|(id, _)| *id == flow.listener)?;
         Some(format!("{}:{address}", protocol(flow.transport)))
+    }
+
+    /// Whether the phone of a row is on a listener of ours. The socket tells; of a row without one, the number of the node.
+    fn owns(&self, columns: &Columns<'_>) -> bool {
+        let Some(socket) = &columns.socket else {
+            return columns.server_id == i32::from(self.server_id);
+        };
+        let address = socket.split_once(':').map(|(_, address)| address);
+        let address: Option<SocketAddr> = address.and_then(|address| address.parse().ok());
+        self.listeners.iter().any(|(_, own)| Some(*own) == address)
     }
 
     /// The flow that a row tells of. A socket that is not ours (any more) becomes one of ours that can reach the phone.
@@ -162,15 +162,6 @@ impl Frame {
             peer: peer.map_or(NOBODY, |(peer, _)| peer),
         }
     }
-}
-
-fn text(bytes: &[u8]) -> Result<&str, Unstorable> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Unstorable::NotText)?;
-    // Postgres has no place for a zero byte in a text.
-    if text.contains('\0') {
-        return Err(Unstorable::NotText);
-    }
-    Ok(text)
 }
 
 fn some(text: &str) -> Option<&str> {
@@ -227,8 +218,6 @@ fn thousandths(q: f32) -> Option<u16> {
     (q >= 0.0).then(|| (q.min(1.0) * 1_000.0).round() as u16)
 }
 
-/// Characters of a user and of a domain, by the columns.
-const NAME_CHARS_MAX: usize = 64;
 /// When a contact ends that never does: no number of seconds until then is longer than 32 bits.
 pub(super) const NEVER: Instant = Instant::from_micros(u32::MAX as u64 * 1_000_000);
 /// The other end, where a row does not tell it.
@@ -266,6 +255,7 @@ mod tests {
                 peer: "[2001:db8::7]:4000".parse().expect("an address"),
             },
             received: true,
+            is_ours: true,
             expires: Instant::from_micros(1_700_000_600_000_000),
             modified: Instant::from_micros(1_700_000_000_000_000),
             q: Some(700),

@@ -236,6 +236,9 @@ impl Writer {
         self.retry_at = Some(Instant::now() + self.backoff.next());
         self.status.set_up(false);
         self.set_open(false);
+        for desk in &self.lender.desks {
+            desk.set_failing(true);
+        }
         self.engine.disconnect();
     }
 
@@ -270,6 +273,9 @@ impl Writer {
         self.is_open = is_open;
         for desk in &self.lender.desks {
             desk.set_open(is_open);
+            if is_open {
+                desk.set_failing(false);
+            }
         }
     }
 

@@ -13,9 +13,9 @@ use super::postman::Postman;
 use super::run::{Measures, Shared, Worker};
 use super::{ServeError, listeners, storage, worker_id};
 use crate::admin::{self, Errands, Registry, State, Way};
-use crate::config::Config;
 use crate::config::budget::Budget;
 use crate::config::host::Host;
+use crate::config::{Ack, Config};
 use crate::counters::Counters;
 use crate::datagram::{ListenerId, Transport};
 use crate::latency::Latency;
@@ -25,7 +25,7 @@ use crate::limits::{
 };
 use crate::location::Location;
 use crate::net::tcp::{Tcp, TcpSettings};
-use crate::net::{self, Attachments, ListenerReport, ListenerSpec, WorkerPorts};
+use crate::net::{self, Attachments, ListenerSpec, WorkerPorts};
 use crate::resolve::{self, Bell, Desk, Resolver};
 use crate::secret::Secret;
 use crate::store::{Inquiries, Store};
@@ -90,7 +90,7 @@ impl Assembly {
         let state = state(
             &measures,
             &shared.location,
-            &opened.reports,
+            listeners::shown(&opened.reports, tcp.as_ref()),
             opened.attachments,
             beside,
         );
@@ -136,6 +136,7 @@ impl Equipment {
     ) -> Vec<Worker> {
         let count = self.ports.len();
         let mut users = self.users;
+        let tells = config.store.ack == Ack::Committed;
         let mut workers = Vec::with_capacity(count);
         let equipped = self.ports.into_iter().zip(self.measures).zip(self.desks);
         for (number, ((mut ports, measures), desk)) in equipped.enumerate() {
@@ -149,7 +150,9 @@ impl Equipment {
             let proxy = cores.core(number, &shared.location, &measures.counters);
             let worker = Worker::new(worker_id(number), proxy, ports, desk, shared, measures);
             let users = users.next();
-            workers.extend(worker.map(|worker| worker.with_clerk(clerk).with_subscribers(users)));
+            workers.extend(
+                worker.map(|worker| worker.with_clerk(clerk, tells).with_subscribers(users)),
+            );
         }
         workers
     }
@@ -245,7 +248,7 @@ struct Beside<'a> {
 fn state(
     measures: &[Measures],
     location: &Arc<Location>,
-    reports: &[ListenerReport],
+    reports: Vec<admin::ListenerReport>,
     attachments: Attachments,
     beside: Beside<'_>,
 ) -> Arc<State> {
@@ -282,9 +285,7 @@ fn state(
     state.buffers = buffers(measures.len());
     state.refresh = Box::new(move || attachments.publish(&kernel));
     // Set once, here: nobody else has the state yet.
-    let _ = state
-        .listeners
-        .set(reports.iter().map(listeners::shown).collect());
+    let _ = state.listeners.set(reports);
     Arc::new(state)
 }
 

@@ -7,12 +7,14 @@ use super::storage::SERVER_ID;
 use super::worker_id;
 use crate::auth::{Algorithm, Ephemeral, EphemeralHash, EphemeralOrder};
 use crate::config::budget::Budget;
-use crate::config::{Auth, Config, DigestAlgorithm, EphemeralAuth, HopHost};
+use crate::config::{self, Ack, Auth, Config, DigestAlgorithm, EphemeralAuth, HopHost, Nat};
 use crate::counters::Counters;
 use crate::location::Location;
 use crate::proxy::domains::Domains;
 use crate::proxy::register::{Registrar, RegistrarSettings};
-use crate::proxy::{AuthSettings, Keys, Listener, Proxy, Settings, Trunk};
+use crate::proxy::{
+    AuthSettings, Keepalive, KeepaliveSettings, Keys, Listener, Proxy, Settings, Trunk,
+};
 use crate::secret::Secret;
 
 /// What every worker's core is made from.
@@ -55,6 +57,8 @@ impl Cores {
                 .collect(),
             trunk: trunk(config),
             auth: config.auth.as_ref().map(auth_settings),
+            keepalive: keepalive(&config.nat),
+            commit: (config.store.ack == Ack::Committed).then_some(config.store.flush),
             timer_c: config.sip.timer_c,
             ring: config.sip.ring,
             failover: config.sip.failover,
@@ -103,6 +107,7 @@ impl Cores {
             Arc::clone(&self.domains),
             self.registrar,
         )
+        .that_stores(self.settings.commit.is_some())
     }
 }
 
@@ -120,6 +125,21 @@ fn trunk(config: &Config) -> Option<Arc<Trunk>> {
             port: hop.port,
             transport: hop.transport,
         }))
+    })
+}
+
+/// How contacts are kept alive, if they are.
+fn keepalive(nat: &Nat) -> Option<KeepaliveSettings> {
+    let keepalive = match nat.keepalive {
+        config::Keepalive::Off => return None,
+        config::Keepalive::Crlf => Keepalive::Crlf,
+        config::Keepalive::Options => Keepalive::Options,
+    };
+    Some(KeepaliveSettings {
+        keepalive,
+        cycle: nat.cycle,
+        nat_only: !nat.all_contacts,
+        silent_max: nat.remove_after,
     })
 }
 

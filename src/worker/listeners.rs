@@ -9,6 +9,7 @@ use crate::admin;
 use crate::config::{self, Config};
 use crate::datagram::ListenerId;
 use crate::limits::{LISTENERS_MAX, UDP_REQUEST_LEN_MAX};
+use crate::net::tcp::Tcp;
 use crate::net::{self, BackendChoice, Got, ListenerReport, ListenerSpec};
 use crate::proxy::Listener;
 
@@ -116,8 +117,14 @@ pub(super) fn announce(report: &ListenerReport) {
     }
 }
 
-/// A listener's report as the admin server shows it.
-pub(super) fn shown(report: &ListenerReport) -> admin::ListenerReport {
+/// The listeners' reports as the admin server shows them.
+pub(super) fn shown(reports: &[ListenerReport], tcp: Option<&Tcp>) -> Vec<admin::ListenerReport> {
+    let shown = reports.iter().map(|report| shown_one(report, tcp));
+    shown.collect()
+}
+
+fn shown_one(report: &ListenerReport, tcp: Option<&Tcp>) -> admin::ListenerReport {
+    let is_its = |(_, address): &(ListenerId, SocketAddr)| *address == report.address;
     let udp = admin::ListenerReport {
         address: report.address,
         backend: "udp",
@@ -125,6 +132,7 @@ pub(super) fn shown(report: &ListenerReport) -> admin::ListenerReport {
         zero_copy: false,
         interface: None,
         queues: Vec::new(),
+        tcp: tcp.is_some_and(|tcp| tcp.addresses().iter().any(is_its)),
         reason: None,
     };
     match &report.got {

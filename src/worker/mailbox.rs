@@ -1,36 +1,29 @@
 //! A worker's mailbox: where the other workers, and the TCP thread, put what belongs to it.
 //!
-//! Its buffers are pooled: a sender takes a free one, copies the datagram into it and posts it; the owner gives it back. No
-//! free buffer of the size: the mailbox is full, and the sender drops and counts. A sleeping owner is woken by an eventfd.
+//! A sender copies the datagram into a buffer of the mailbox's. No free buffer of the size: the mailbox is full, and the sender
+//! drops and counts. A sleeping owner is woken.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use crossbeam_queue::ArrayQueue;
-use rustix::event::{EventfdFlags, eventfd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::datagram::{Datagram, Flow};
-use crate::limits::{MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN};
-use crate::net::Link;
+use crate::limits::{MAILBOX_LARGE_LEN, MAILBOX_LEN};
+use crate::net::{Conveyor, Link, Parcel};
 use crate::proxy::MailboxFull;
 use crate::time::Instant;
 
 /// The mailbox of one worker; any worker posts, the owner takes.
 #[derive(Debug)]
 pub(super) struct Mailbox {
-    posted: ArrayQueue<Letter>,
-    free_small: ArrayQueue<Box<[u8]>>,
-    free_large: ArrayQueue<Box<[u8]>>,
-    wake: OwnedFd,
-    is_sleeping: AtomicBool,
+    conveyor: Conveyor<Label>,
 }
 
 /// A datagram in a pooled buffer.
+pub(super) type Letter = Parcel<Label>;
+
+/// How a letter's datagram came.
 #[derive(Debug)]
-pub(super) struct Letter {
-    buffer: Box<[u8]>,
-    len: usize,
+pub(super) struct Label {
     flow: Flow,
     received_at: Instant,
     link: Option<Link>,
@@ -54,26 +47,8 @@ impl Mailbox {
     /// # Errors
     /// When the kernel gives no eventfd (descriptor limit).
     pub(super) fn new() -> io::Result<Self> {
-        let small_len = MAILBOX_LEN - MAILBOX_LARGE_LEN;
-        let mailbox = Self {
-            posted: ArrayQueue::new(MAILBOX_LEN),
-            free_small: ArrayQueue::new(small_len),
-            free_large: ArrayQueue::new(MAILBOX_LARGE_LEN),
-            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-            is_sleeping: AtomicBool::new(false),
-        };
-        // Zeroed pages are the kernel's until they are written: a mailbox costs what it carries.
-        for _ in 0..small_len {
-            let _ = mailbox
-                .free_small
-                .push(vec![0; SMALL_BUFFER_LEN].into_boxed_slice());
-        }
-        for _ in 0..MAILBOX_LARGE_LEN {
-            let _ = mailbox
-                .free_large
-                .push(vec![0; MESSAGE_LEN_MAX].into_boxed_slice());
-        }
-        Ok(mailbox)
+        let conveyor = Conveyor::new(MAILBOX_LEN, MAILBOX_LARGE_LEN)?;
+        Ok(Self { conveyor })
     }
 
     /// Posts a copy of `datagram`, and wakes the owner if it sleeps.
@@ -86,81 +61,54 @@ impl Mailbox {
         datagram: &Datagram<'_>,
         link: Option<Link>,
     ) -> Result<(), MailboxFull> {
-        let len = datagram.bytes.len();
-        let small = if len <= SMALL_BUFFER_LEN {
-            self.free_small.pop()
-        } else {
-            None
-        };
-        let mut buffer = small.or_else(|| self.free_large.pop()).ok_or(MailboxFull)?;
-        let Some(room) = buffer.get_mut(..len) else {
-            self.give_back(buffer);
-            return Err(MailboxFull);
-        };
-        room.copy_from_slice(datagram.bytes);
-        let letter = Letter {
-            buffer,
-            len,
+        let label = Label {
             flow: datagram.flow,
             received_at: datagram.received_at,
             link,
             kind,
         };
-        if let Err(letter) = self.posted.push(letter) {
-            self.give_back(letter.buffer);
-            return Err(MailboxFull);
-        }
-        self.rouse();
-        Ok(())
+        let copy = |room: &mut [u8]| room.copy_from_slice(datagram.bytes);
+        self.conveyor
+            .post(label, datagram.bytes.len(), copy)
+            .map_err(|_| MailboxFull)
     }
 
     /// Wakes the owner if it sleeps: for who leaves it something elsewhere.
     pub(super) fn rouse(&self) {
-        if self.is_sleeping.swap(false, Ordering::SeqCst) {
-            self.wake();
-        }
+        self.conveyor.rouse();
     }
 
     /// How many letters wait.
     #[must_use]
     pub(super) fn len(&self) -> usize {
-        self.posted.len()
+        self.conveyor.len()
     }
 
     /// Takes the oldest letter.
     #[must_use]
     pub(super) fn take(&self) -> Option<Letter> {
-        self.posted.pop()
+        self.conveyor.take()
     }
 
     /// Gives a letter's buffer back to the pool.
     pub(super) fn discard(&self, letter: Letter) {
-        self.give_back(letter.buffer);
+        self.conveyor.discard(letter);
     }
 
     /// Says that the owner is about to sleep; false if there is mail, so that it must not.
     #[must_use]
     pub(super) fn may_sleep(&self) -> bool {
-        self.is_sleeping.store(true, Ordering::SeqCst);
-        if self.posted.is_empty() {
-            return true;
-        }
-        self.is_sleeping.store(false, Ordering::SeqCst);
-        false
+        self.conveyor.may_sleep()
     }
 
     /// Says that the owner is awake again; `was_woken` if the eventfd was readable, and is to be emptied.
     pub(super) fn awake(&self, was_woken: bool) {
-        self.is_sleeping.store(false, Ordering::SeqCst);
-        if was_woken {
-            let _ = rustix::io::read(&self.wake, &mut [0_u8; 8]);
-        }
+        self.conveyor.awake(was_woken);
     }
 
     /// Wakes the owner whatever it does.
     pub(super) fn wake(&self) {
-        // The counter of an eventfd overflows only after 2^64-2 wakes: nothing to be done about an error here.
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        self.conveyor.wake();
     }
 
     /// The buffers that are neither free nor posted: zero when nothing is being carried. For the leak checks.
@@ -168,23 +116,14 @@ impl Mailbox {
     /// While others post, a buffer may be seen in two places: the sum is exact only at rest.
     #[must_use]
     pub(super) fn buffers_out(&self) -> usize {
-        let seen = self.free_small.len() + self.free_large.len() + self.posted.len();
+        let seen = self.conveyor.free_len() + self.conveyor.len();
         MAILBOX_LEN.saturating_sub(seen)
-    }
-
-    fn give_back(&self, buffer: Box<[u8]>) {
-        let pool = if buffer.len() == SMALL_BUFFER_LEN {
-            &self.free_small
-        } else {
-            &self.free_large
-        };
-        let _ = pool.push(buffer);
     }
 }
 
 impl AsFd for Mailbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+        self.conveyor.as_fd()
     }
 }
 
@@ -193,22 +132,22 @@ impl Letter {
     #[must_use]
     pub(super) fn datagram(&self) -> Datagram<'_> {
         Datagram {
-            bytes: self.buffer.get(..self.len).unwrap_or_default(),
-            flow: self.flow,
-            received_at: self.received_at,
-            handed_off: self.kind != Kind::Streamed,
+            bytes: self.bytes(),
+            flow: self.label.flow,
+            received_at: self.label.received_at,
+            handed_off: self.label.kind != Kind::Streamed,
         }
     }
 
     /// What it carries.
     pub(super) const fn kind(&self) -> Kind {
-        self.kind
+        self.label.kind
     }
 
     /// How the frame that carried it can be answered.
     #[must_use]
     pub(super) const fn link(&self) -> Option<Link> {
-        self.link
+        self.label.link
     }
 }
 
@@ -216,6 +155,7 @@ impl Letter {
 mod tests {
     use super::*;
     use crate::datagram::{ListenerId, Transport};
+    use crate::limits::SMALL_BUFFER_LEN;
 
     fn datagram(bytes: &[u8]) -> Datagram<'_> {
         let peer = "192.0.2.1:5060".parse().expect("an address");

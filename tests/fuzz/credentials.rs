@@ -50,6 +50,10 @@ impl Output for Exit {
         Ok(())
     }
 
+    fn want_rows(&mut self, _: &[u8]) -> Result<(), StoreFull> {
+        Err(StoreFull)
+    }
+
     fn is_connected(&self, _: &Flow) -> bool {
         false
     }

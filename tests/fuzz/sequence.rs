@@ -123,6 +123,10 @@ impl Output for Wire {
         Err(StoreFull)
     }
 
+    fn want_rows(&mut self, _: &[u8]) -> Result<(), StoreFull> {
+        Err(StoreFull)
+    }
+
     fn is_connected(&self, _: &Flow) -> bool {
         self.is_connected
     }

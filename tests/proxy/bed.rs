@@ -39,6 +39,7 @@ struct Wire {
     asked: VecDeque<(QuestionId, String)>,
     resolver_is_full: bool,
     asked_for: VecDeque<Vec<u8>>,
+    wanted: VecDeque<Vec<u8>>,
     store_is_full: bool,
     connected: Vec<SocketAddr>,
 }
@@ -90,6 +91,14 @@ impl Output for Wire {
         Ok(())
     }
 
+    fn want_rows(&mut self, aor: &[u8]) -> Result<(), StoreFull> {
+        if self.store_is_full {
+            return Err(StoreFull);
+        }
+        self.wanted.push_back(aor.to_vec());
+        Ok(())
+    }
+
     fn is_connected(&self, flow: &Flow) -> bool {
         flow.transport == Transport::Tcp && self.connected.contains(&flow.peer)
     }
@@ -106,8 +115,26 @@ impl Bed {
         Self::with_settings(workers, |_| {})
     }
 
-    /// One worker whose settings are changed by `change`.
+    /// Workers whose settings are changed by `change`.
     pub(crate) fn with_settings(workers: u8, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::over(workers, |location| location, change)
+    }
+
+    /// Workers over a location that is kept for a store, whose rows are still to come where `is_loading`.
+    pub(crate) fn with_store(
+        workers: u8,
+        is_loading: bool,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let keep = |location: Location| location.with_store(b"uloc-0-1-", is_loading);
+        Self::over(workers, keep, change)
+    }
+
+    fn over(
+        workers: u8,
+        keep: impl FnOnce(Location) -> Location,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let keys = Keys {
             steering: [1; 16],
             transactions: [2; 16],
@@ -126,11 +153,11 @@ impl Bed {
         settings.workers = workers;
         settings.epoch = 11;
         change(&mut settings);
-        let location = Arc::new(Location::new(&LocationSettings {
+        let location = Arc::new(keep(Location::new(&LocationSettings {
             hash_key: [9; 16],
             bindings_max: 1_000,
             contacts_max: 10,
-        }));
+        })));
         let mut bed = Self {
             workers: Vec::new(),
             counters: Vec::new(),
@@ -171,7 +198,8 @@ impl Bed {
                     expires_max_s: 7_200,
                     use_domain: false,
                 },
-            );
+            )
+            .that_stores(settings.commit.is_some());
             let proxy = Proxy::new(
                 settings,
                 Arc::clone(&self.location),
@@ -307,6 +335,14 @@ impl Bed {
         let asked = std::mem::take(&mut self.wire.asked_for);
         assert_eq!(asked.len(), 1, "{asked:?}");
         String::from_utf8(asked[0].clone()).expect("a name")
+    }
+
+    /// Takes the AoRs whose rows were wanted.
+    pub(crate) fn wanted(&mut self) -> Vec<String> {
+        let wanted = self.wire.wanted.drain(..);
+        wanted
+            .map(|aor| String::from_utf8(aor).expect("a name"))
+            .collect()
     }
 
     /// Asserts that no user was asked for.

@@ -74,6 +74,22 @@ fn a_cancel_that_is_lost_is_retransmitted_and_a_dead_callee_ends_the_call() {
 }
 
 #[test]
+fn a_caller_who_gave_up_on_a_phone_that_never_answered_hears_487() {
+    let mut bed = Bed::new();
+    bed.register("bob", BOB);
+    bed.receive(ALICE, &invite());
+    bed.sent_two();
+    bed.receive(ALICE, &cancel());
+    assert_eq!(bed.sent_one().status(), 200);
+    bed.wait(T1_64 + Duration::from_millis(600));
+    let finals = bed.sent();
+    let first = finals.iter().map(Sent::status).find(|status| *status > 0);
+    assert_eq!(first, Some(487));
+    bed.wait(T1_64 + T1_64);
+    bed.assert_empty();
+}
+
+#[test]
 fn a_cancel_of_nothing_is_answered_481() {
     let mut bed = Bed::new();
     bed.receive(ALICE, &cancel());

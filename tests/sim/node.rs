@@ -441,6 +441,10 @@ impl Output for Exit<'_, '_> {
         Err(StoreFull)
     }
 
+    fn want_rows(&mut self, _: &[u8]) -> Result<(), StoreFull> {
+        Err(StoreFull)
+    }
+
     fn is_connected(&self, flow: &Flow) -> bool {
         let own = self
             .listeners

@@ -38,12 +38,17 @@ impl Server {
 
     /// Kills it as a power failure would, and starts it anew; gives how long it was until it served.
     pub(crate) fn restart(&mut self) -> Duration {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("our own child");
+        self.kill();
         let start = Instant::now();
         self.child = spawn(&self.scratch, self.sip, self.admin, &self.store);
         self.wait_until_serving();
         start.elapsed()
+    }
+
+    /// Kills it as a power failure would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("our own child");
     }
 
     /// Starts it again, when it has ended.
@@ -80,6 +85,34 @@ impl Server {
             .unwrap_or_else(|| panic!("no {series}\n{page}"))
             .parse()
             .expect("a whole number")
+    }
+
+    /// Bytes of its memory that are in RAM.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.expect("proc_pid_status(5)")
+            .trim()
+            .parse::<u64>()
+            .expect("a number")
+            * 1_024
+    }
+
+    /// The result of a call of JSON-RPC.
+    #[track_caller]
+    pub(crate) fn call(&self, method: &str, params: &str) -> serde_json::Value {
+        let answer = http::post(
+            self.admin,
+            "/rpc",
+            &format!(
+                "{{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"{method}\", \"params\": {params}}}"
+            ),
+        );
+        let answer = answer.unwrap_or_else(|| panic!("no answer to {method}\n{}", self.log()));
+        let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+        answer["result"].clone()
     }
 
     pub(crate) fn health(&self) -> String {

@@ -184,7 +184,7 @@ impl Connection {
         if parcel.is_final() {
             self.unanswered = self.unanswered.saturating_sub(1);
         }
-        self.write(parcel.bytes(), Some(parcel.from), desk)
+        self.write(parcel.bytes(), Some(parcel.label.from), desk)
     }
 
     /// Whether a message may take this connection.

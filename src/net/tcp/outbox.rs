@@ -1,7 +1,6 @@
 //! What the workers have for the TCP thread: messages in pooled buffers, in one bounded queue.
 //!
-//! A worker takes a free buffer, composes the message in it and posts it; the TCP thread gives it back. A sleeping TCP thread is
-//! woken by an eventfd. Nothing here makes a worker wait, or allocate.
+//! A worker composes the message in a buffer of the conveyor's. Nothing here makes a worker wait, or allocate.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,32 +8,25 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossbeam_queue::ArrayQueue;
-
 use super::roster::Roster;
 use crate::datagram::{Flow, ListenerId, WorkerId};
-use crate::limits::{
-    MESSAGE_LEN_MAX, SMALL_BUFFER_LEN, TCP_CROWDED_LEN, TCP_OUTBOX_LARGE_LEN, TCP_OUTBOX_LEN,
-};
-use crate::net::poll::EventFd;
+use crate::limits::{MESSAGE_LEN_MAX, TCP_CROWDED_LEN, TCP_OUTBOX_LARGE_LEN, TCP_OUTBOX_LEN};
+use crate::net::conveyor::{self, Conveyor};
 use crate::net::port::SendError;
 
 /// The queue, and the signs between the workers and the TCP thread.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    posted: ArrayQueue<Parcel>,
-    free_small: ArrayQueue<Box<[u8]>>,
-    free_large: ArrayQueue<Box<[u8]>>,
-    wake: EventFd,
-    is_sleeping: AtomicBool,
+    conveyor: Conveyor<Label>,
     is_stopping: AtomicBool,
 }
 
 /// A message on its way to the TCP thread.
+pub(super) type Parcel = conveyor::Parcel<Label>;
+
+/// Whose message it is.
 #[derive(Debug)]
-pub(super) struct Parcel {
-    buffer: Box<[u8]>,
-    len: usize,
+pub(super) struct Label {
     /// Where it is to go.
     pub(super) flow: Flow,
     /// Who is told if it does not get there.
@@ -90,7 +82,11 @@ impl TcpTransmitter {
         if len > MESSAGE_LEN_MAX {
             return Err(SendError::TooLarge);
         }
-        self.outbox.post(*flow, self.worker, len, write)
+        let label = Label {
+            flow: *flow,
+            from: self.worker,
+        };
+        self.outbox.conveyor.post(label, len, write)
     }
 
     /// Whether a connection is open that a message to `flow` would take.
@@ -109,137 +105,66 @@ impl TcpTransmitter {
 impl Outbox {
     /// An empty one with all its buffers.
     pub(super) fn new() -> io::Result<Self> {
-        let small_len = TCP_OUTBOX_LEN - TCP_OUTBOX_LARGE_LEN;
-        let outbox = Self {
-            posted: ArrayQueue::new(TCP_OUTBOX_LEN),
-            free_small: ArrayQueue::new(small_len),
-            free_large: ArrayQueue::new(TCP_OUTBOX_LARGE_LEN),
-            wake: EventFd::new()?,
-            is_sleeping: AtomicBool::new(false),
+        Ok(Self {
+            conveyor: Conveyor::new(TCP_OUTBOX_LEN, TCP_OUTBOX_LARGE_LEN)?,
             is_stopping: AtomicBool::new(false),
-        };
-        // Zeroed pages are the kernel's until they are written.
-        for _ in 0..small_len {
-            outbox.give_back(vec![0; SMALL_BUFFER_LEN].into_boxed_slice());
-        }
-        for _ in 0..TCP_OUTBOX_LARGE_LEN {
-            outbox.give_back(vec![0; MESSAGE_LEN_MAX].into_boxed_slice());
-        }
-        Ok(outbox)
-    }
-
-    fn post(
-        &self,
-        flow: Flow,
-        from: WorkerId,
-        len: usize,
-        write: impl FnOnce(&mut [u8]),
-    ) -> Result<(), SendError> {
-        let small = if len <= SMALL_BUFFER_LEN {
-            self.free_small.pop()
-        } else {
-            None
-        };
-        let mut buffer = small
-            .or_else(|| self.free_large.pop())
-            .ok_or(SendError::Full)?;
-        let Some(room) = buffer.get_mut(..len) else {
-            self.give_back(buffer);
-            return Err(SendError::TooLarge);
-        };
-        write(room);
-        let parcel = Parcel {
-            buffer,
-            len,
-            flow,
-            from,
-        };
-        if let Err(parcel) = self.posted.push(parcel) {
-            self.give_back(parcel.buffer);
-            return Err(SendError::Full);
-        }
-        if self.is_sleeping.swap(false, Ordering::SeqCst) {
-            self.wake.wake();
-        }
-        Ok(())
+        })
     }
 
     /// Takes the oldest.
     pub(super) fn take(&self) -> Option<Parcel> {
-        self.posted.pop()
+        self.conveyor.take()
     }
 
     /// Buffers that are not free: of what is being composed, is posted, or is being taken.
     pub(super) fn buffers_out(&self) -> usize {
-        TCP_OUTBOX_LEN - self.free_small.len() - self.free_large.len()
+        TCP_OUTBOX_LEN - self.conveyor.free_len()
     }
 
     /// Whether so much is posted that nothing should be asked for that makes more of it.
     pub(super) fn is_crowded(&self) -> bool {
-        self.posted.len() >= TCP_CROWDED_LEN
+        self.conveyor.len() >= TCP_CROWDED_LEN
     }
 
     /// Whether nothing is posted.
     pub(super) fn is_empty(&self) -> bool {
-        self.posted.is_empty()
+        self.conveyor.len() == 0
     }
 
     /// Gives a parcel's buffer back to the pool.
     pub(super) fn discard(&self, parcel: Parcel) {
-        self.give_back(parcel.buffer);
+        self.conveyor.discard(parcel);
     }
 
     /// Says that the TCP thread is about to sleep; false if something is posted, so that it must not.
     pub(super) fn may_sleep(&self) -> bool {
-        self.is_sleeping.store(true, Ordering::SeqCst);
-        if self.posted.is_empty() {
-            return true;
-        }
-        self.is_sleeping.store(false, Ordering::SeqCst);
-        false
+        self.conveyor.may_sleep()
     }
 
     /// Says that it is awake again; `was_woken` if the eventfd was readable, and is to be emptied.
     pub(super) fn awake(&self, was_woken: bool) {
-        self.is_sleeping.store(false, Ordering::SeqCst);
-        if was_woken {
-            self.wake.clear();
-        }
+        self.conveyor.awake(was_woken);
     }
 
     /// Tells the TCP thread to end.
     pub(super) fn stop(&self) {
         self.is_stopping.store(true, Ordering::SeqCst);
-        self.wake.wake();
+        self.conveyor.wake();
     }
 
     /// Whether it is to end.
     pub(super) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)
     }
-
-    fn give_back(&self, buffer: Box<[u8]>) {
-        let pool = if buffer.len() == SMALL_BUFFER_LEN {
-            &self.free_small
-        } else {
-            &self.free_large
-        };
-        let _ = pool.push(buffer);
-    }
 }
 
 impl AsFd for Outbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+        self.conveyor.as_fd()
     }
 }
 
 impl Parcel {
-    /// The message.
-    pub(super) fn bytes(&self) -> &[u8] {
-        self.buffer.get(..self.len).unwrap_or_default()
-    }
-
     /// Whether it is a response (RFC 3261 7.2): it begins with the version.
     pub(super) fn is_response(&self) -> bool {
         self.bytes().starts_with(VERSION)
@@ -291,7 +216,7 @@ mod tests {
         assert!(!outbox.may_sleep());
         while let Some(parcel) = outbox.take() {
             assert_eq!(
-                (parcel.bytes(), parcel.from),
+                (parcel.bytes(), parcel.label.from),
                 (&b"xxxxxxxxxx"[..], WorkerId(2))
             );
             outbox.discard(parcel);

@@ -302,19 +302,23 @@ impl<R: Recipient> Reactor<R> {
     }
 
     fn send(&mut self, parcel: &Parcel) {
-        let found = self.table.find(&parcel.flow);
+        let found = self.table.find(&parcel.label.flow);
         let open = found.filter(|token| {
             let connection = self.table.connection_mut(*token);
             connection.is_some_and(|connection| connection.takes(parcel))
         });
-        let Some(token) = open.or_else(|| self.dial(&parcel.flow)) else {
-            return self.give_back_later(parcel.from, parcel.flow, parcel.bytes().into());
+        let Some(token) = open.or_else(|| self.dial(&parcel.label.flow)) else {
+            return self.give_back_later(
+                parcel.label.from,
+                parcel.label.flow,
+                parcel.bytes().into(),
+            );
         };
         if let Some(connection) = self.table.connection_mut(token) {
             let outcome = connection.send(parcel, &self.desk);
             self.settle(token, outcome);
         } else {
-            self.give_back_later(parcel.from, parcel.flow, parcel.bytes().into());
+            self.give_back_later(parcel.label.from, parcel.label.flow, parcel.bytes().into());
         }
     }
 

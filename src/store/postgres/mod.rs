@@ -223,6 +223,7 @@ fn columns(row: &impl Cells) -> Result<Columns<'_>, Error> {
         socket: row.cell(12)?,
         instance: row.cell(13)?,
         reg_id: row.cell(14)?,
+        server_id: row.cell(15)?,
     })
 }
 
@@ -241,6 +242,7 @@ const COLUMNS: &[Type] = &[
     Type::VARCHAR,
     Type::VARCHAR,
     Type::VARCHAR,
+    Type::INT4,
     Type::INT4,
 ];
 

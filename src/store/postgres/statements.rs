@@ -76,11 +76,11 @@ pub(super) const PURGE: &str = "DELETE FROM location WHERE id IN (SELECT id FROM
     WHERE expires <= $1::timestamp AND expires > '1970-01-03' AND server_id = $2::int LIMIT $3)";
 /// All rows, in Postgres' binary form.
 pub(super) const COPY: &str = "COPY (SELECT ruid, username, domain, contact, received, path, expires, q, callid, cseq, last_modified, \
-    user_agent, socket, instance, reg_id FROM location) TO STDOUT (FORMAT binary)";
+    user_agent, socket, instance, reg_id, server_id FROM location) TO STDOUT (FORMAT binary)";
 
 /// The rows of some AoRs, in the order of [`COPY`].
 pub(super) const OF_AORS: &str = "SELECT l.ruid, l.username, l.domain, l.contact, l.received, l.path, l.expires, l.q, l.callid, l.cseq, \
-    l.last_modified, l.user_agent, l.socket, l.instance, l.reg_id FROM unnest($1::text[], $2::text[]) AS t(username, domain) \
+    l.last_modified, l.user_agent, l.socket, l.instance, l.reg_id, l.server_id FROM unnest($1::text[], $2::text[]) AS t(username, domain) \
     JOIN location AS l ON l.username = t.username AND (t.domain IS NULL OR l.domain = t.domain)";
 
 /// What a session is set to: what a commit says is on the disk; a batch finds its rows by the index, whatever the planner

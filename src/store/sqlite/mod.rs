@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rusqlite::types::{ToSql, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row as SqlRow, Transaction};
+use tracing::info;
 
 pub(super) use self::directory::SqliteDirectory;
 use super::columns::{Columns, Frame};
@@ -85,12 +86,14 @@ impl Engine for Sqlite {
         let error = self.error();
         create(&self.path);
         let connection = Connection::open(&self.path).map_err(&error)?;
-        prepare(&connection).map_err(&error)?;
+        let journal = prepare(&connection).map_err(&error)?;
         make_tables(&connection).map_err(&error)?;
         check_tables(&connection)
             .map_err(&error)?
             .map_or(Ok(()), |text| Err(EngineError::Unfit(text)))?;
+        let synchronous = check_settings(&connection, &self.path)?;
         let committed = batches(&connection, self.frame.server_id).map_err(&error)?;
+        info!(journal, synchronous, "opened {}", self.path.display());
         let has_lost = self.batches > 0 && committed < self.batches;
         self.batches = committed;
         self.open = Some(Open {
@@ -160,17 +163,32 @@ fn create(path: &Path) {
         .open(path);
 }
 
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+/// Sets the connection up; gives the journal's mode.
+fn prepare(connection: &Connection) -> rusqlite::Result<String> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Readers (the operator's sqlite3, Kamailio) do not wait for the writer. A file system without shared memory keeps its own mode.
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    let journal = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     // What a commit says is on the disk is on the disk; in WAL mode that is one sync a batch.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", CACHE_KIB)?;
     // A batch of the largest size does not bring the whole log back into the file each time.
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.set_prepared_statement_cache_capacity(16);
-    Ok(())
+    Ok(journal)
+}
+
+/// Sees that what a commit says is on the disk: else what was acknowledged as committed would be lost with a failing host.
+fn check_settings(connection: &Connection, path: &Path) -> Result<i64, EngineError> {
+    let setting = connection.query_row("PRAGMA synchronous", [], |row| row.get(0));
+    let synchronous: i64 = setting.map_err(error_at(path))?;
+    if synchronous < SYNCHRONOUS_FULL {
+        return Err(EngineError::Unfit(format!(
+            "{}: SQLite stays at synchronous = {synchronous}, and {SYNCHRONOUS_FULL} (FULL) is needed for a commit to be on the disk; use \
+             a SQLite that was not built to forbid it",
+            path.display()
+        )));
+    }
+    Ok(synchronous)
 }
 
 fn make_tables(connection: &Connection) -> rusqlite::Result<()> {
@@ -304,6 +322,7 @@ fn columns<'a>(row: &'a SqlRow<'_>) -> rusqlite::Result<Columns<'a>> {
         socket: optional(12)?.map(str::to_owned),
         instance: optional(13)?,
         reg_id: row.get(14)?,
+        server_id: row.get(15)?,
     })
 }
 
@@ -337,6 +356,8 @@ fn inode(path: &Path) -> Option<(u64, u64)> {
         .map(|file| (file.dev(), file.ino()))
 }
 
+/// `PRAGMA synchronous`: each commit is synced.
+const SYNCHRONOUS_FULL: i64 = 2;
 const JULIAN_1970: f64 = 2_440_587.5;
 /// How long another writer is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -362,7 +383,7 @@ const DELETE: &str = "DELETE FROM location WHERE ruid = ?";
 const SELECT: &str = "SELECT ruid, username, domain, contact, received, path, \
     CASE typeof(expires) WHEN 'text' THEN julianday(expires) ELSE expires END, q, callid, cseq, \
     CASE typeof(last_modified) WHEN 'text' THEN julianday(last_modified) ELSE last_modified END, \
-    user_agent, socket, instance, reg_id FROM location";
+    user_agent, socket, instance, reg_id, server_id FROM location";
 /// A contact that never ends is not past its end.
 const PURGE: &str = "DELETE FROM location WHERE id IN \
     (SELECT id FROM location WHERE expires <= ? AND expires > 2440588.0 AND server_id = ? LIMIT ?)";
