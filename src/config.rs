@@ -31,7 +31,7 @@ use toml::de::DeTable;
 
 pub use address::{HopHost, NextHop};
 pub use admin::Admin;
-pub use auth::{Auth, DigestAlgorithm};
+pub use auth::{Auth, DigestAlgorithm, Ephemeral as EphemeralAuth};
 pub use cluster::Cluster;
 pub use dns::Dns;
 pub use limits::{Limits, Memory};
@@ -149,7 +149,7 @@ impl Config {
         let nat = nat::read(&mut root);
         let folder = path.parent().unwrap_or(Path::new(""));
         let store = store::read(&mut root, folder);
-        let auth = auth::read(&mut root, &sip, &store);
+        let auth = auth::read(&mut root, &sip, &store, folder);
         let limits = limits::read(&mut root);
         let cluster = cluster::read(&mut root, &listen);
         let mut admin = admin::read(&mut root, &listen);

@@ -213,6 +213,22 @@ counters! {
         AuthenticationFailed "outcome" "wrong",
         NonceReplayed "outcome" "replayed",
         Challenged "outcome" "challenged",
+        HashMissing "outcome" "hash_missing",
+        StoreAskedAgain "outcome" "store_asked_again",
+    }
+    counter "authentication_failures" "credentials that proved nothing, by reason; auth.failures has them by source" {
+        FailedWrong "reason" "wrong",
+        FailedReplayed "reason" "replayed",
+        FailedNonce "reason" "foreign_nonce",
+        FailedIdentity "reason" "another_user",
+        FailedExpired "reason" "expired",
+        FailedMalformed "reason" "malformed",
+    }
+    gauge "authentication_failure_sources" "sources whose failures are counted" {
+        FailureSources "" "",
+    }
+    counter "authentication_failure_sources_evicted" "sources that gave their place to another since the table was full" {
+        FailureSourcesEvicted "" "",
     }
     counter "commit_waits" "REGISTERs whose 200 waited for the store, by what came of it" {
         CommitAwaited "outcome" "committed",

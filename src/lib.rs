@@ -30,6 +30,7 @@ pub mod replication;
 pub mod resolve;
 pub mod scan;
 pub mod secret;
+pub mod shared_secret;
 pub mod sip;
 pub mod store;
 pub mod time;

@@ -67,8 +67,13 @@ pub const COMMIT_FLUSH_MAX: Duration = Duration::from_secs(10);
 pub const PARKED_LOOKS: usize = 256;
 /// How long a user's secrets are believed before the store is asked again.
 pub const SECRETS_TIME: Duration = Duration::from_secs(300);
-/// How long it is believed that there is no such user, and that the store cannot say.
-pub const SECRETS_TIME_ABSENT: Duration = Duration::from_secs(30);
+/// How long it is believed that the store cannot say.
+pub const SECRETS_TIME_SILENT: Duration = Duration::from_secs(30);
+/// How long who failed to be a user fails without the store being asked again, be there such a user or not.
+pub const REFUTATION_TIME: Duration = Duration::from_secs(30);
+/// Failures of late (halved each [`FAILURE_HALF_LIFE`]) from which on a source waits for the slow path only while that is at most half
+/// full: the other half is for those who do not guess. Beyond: 503 with Retry-After.
+pub const FAILURES_SUSPECT: u32 = 64;
 
 // --- timers (timer.rs) -------------------------------------------------------------------------------------------
 
@@ -96,10 +101,22 @@ pub const REGISTER_CONTACTS_MAX: usize = 32;
 pub const RECLAIM_SCAN_MAX: u32 = 64;
 /// Bindings of one contact, of so many AoRs, by which a Request-URI is known as registered. More: these stand for all.
 pub const CONTACT_AORS_MAX: usize = 64;
+/// Secrets of time-limited credentials: one, and those before it while it is being replaced. More: a mistake of the configuration.
+pub const EPHEMERAL_SECRETS_MAX: usize = 8;
 /// Users whose secrets a shard remembers. More: the one who was away longest is forgotten, and asked for again.
 pub const SUBSCRIBERS_PER_SHARD_MAX: usize = 256;
 /// Nonces of one user whose counts are remembered. More: the oldest is refused, and its bearer takes a new one.
 pub const NONCES_MAX: usize = 4;
+/// Users of a shard of whom it is remembered that somebody failed to be them. More: the store is asked again.
+pub const REFUTATIONS_PER_SHARD: usize = 64;
+/// Sources whose failed authentications are counted. More: in its set of [`FAILURE_WAYS`] the one with the lowest score goes.
+pub const FAILURE_SOURCES_MAX: usize = 16_384;
+/// Places that may hold a source: what a look costs.
+pub const FAILURE_WAYS: usize = 8;
+/// The silence in which the score of a source halves.
+pub const FAILURE_HALF_LIFE: Duration = Duration::from_secs(60);
+/// Sources that one answer of `auth.failures` shows. More asked for: so many are given.
+pub const FAILURES_SHOWN_MAX: usize = 1_000;
 /// Live contacts of one AoR that can be removed at one time; the configuration allows no more ([`BRANCHES_MAX`]), but its bound may
 /// have been lowered under those that there are. More: they stay, and the answer says how many went.
 pub const LIVE_CONTACTS_MAX: usize = 64;

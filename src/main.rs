@@ -14,6 +14,7 @@ use strowger::config::budget::Budget;
 use strowger::config::host::Host;
 use strowger::config::{Config, Mistakes};
 use strowger::secret::Secret;
+use strowger::shared_secret::{SharedSecretError, SharedSecrets};
 use strowger::{ctl, doctor, load, worker};
 use tracing_subscriber::EnvFilter;
 
@@ -269,7 +270,8 @@ fn prepare(path: &Path) -> Result<Prepared, Mistakes> {
         let text = "is not here; name your file with --config FILE, or make a first one with `strowger init`";
         return Err(Mistakes::about_file(path, text));
     }
-    let config = Config::load(path)?;
+    let mut config = Config::load(path)?;
+    let ephemeral = read_shared_secrets(&mut config);
     let budget = Budget::compute(&config, &Host::read());
     let secret = Secret::check(&config.sip.secret_file);
     let token_file = config
@@ -277,17 +279,22 @@ fn prepare(path: &Path) -> Result<Prepared, Mistakes> {
         .as_ref()
         .and_then(|admin| admin.token_file.as_deref());
     let token = token_file.map(Token::load).transpose();
-    let list = match (budget, secret, token) {
-        (Ok(budget), Ok(has_secret), Ok(_)) => {
+    let list = match (budget, secret, token, ephemeral) {
+        (Ok(budget), Ok(has_secret), Ok(_), Ok(())) => {
             return Ok(Prepared {
                 config,
                 budget,
                 has_secret,
             });
         }
-        (budget, secret, token) => {
+        (budget, secret, token, ephemeral) => {
             let about_token = |error| format!("[admin] token_file: {error}");
-            let texts = [secret.err().map(about_secret), token.err().map(about_token)];
+            let about_ephemeral = |error| format!("[auth] ephemeral_secret_file: {error}");
+            let texts = [
+                secret.err().map(about_secret),
+                token.err().map(about_token),
+                ephemeral.err().map(about_ephemeral),
+            ];
             let named = texts
                 .into_iter()
                 .flatten()
@@ -303,6 +310,15 @@ fn prepare(path: &Path) -> Result<Prepared, Mistakes> {
         path: path.to_owned(),
         list: list.collect(),
     })
+}
+
+/// Reads the secrets of time-limited credentials, where there are to be such.
+fn read_shared_secrets(config: &mut Config) -> Result<(), SharedSecretError> {
+    let auth = config.auth.as_mut();
+    if let Some(ephemeral) = auth.and_then(|auth| auth.ephemeral.as_mut()) {
+        ephemeral.secrets = SharedSecrets::load(&ephemeral.secret_file)?;
+    }
+    Ok(())
 }
 
 fn about_secret(error: impl Display) -> String {

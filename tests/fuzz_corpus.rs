@@ -1,6 +1,7 @@
 //! The fuzz targets of `fuzz/`, replayed over their corpora: what a fuzzer once found interesting stays right.
 
 mod fuzz {
+    pub(crate) mod credentials;
     pub(crate) mod message;
     pub(crate) mod oracle;
     pub(crate) mod packet;
@@ -12,7 +13,7 @@ use std::fs;
 use std::path::Path;
 
 /// Runs `target` on every file of its corpus.
-fn replay(name: &str, target: impl Fn(&[u8])) {
+fn replay(name: &str, mut target: impl FnMut(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz/corpus")
         .join(name);
@@ -31,6 +32,15 @@ fn replay(name: &str, target: impl Fn(&[u8])) {
 #[test]
 fn the_corpus_of_messages_holds() {
     replay("message", fuzz::message::run);
+}
+
+#[test]
+fn the_corpus_of_credentials_holds() {
+    let mut asked = 0;
+    replay("credentials", |bytes| {
+        asked += usize::from(fuzz::credentials::run(bytes));
+    });
+    assert!(asked > 5, "some of it comes as far as the store");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The core without a network: messages in, messages out, and a clock that the test moves.
 
 mod proxy {
+    mod answerer;
     mod authentication;
     mod bed;
     mod calls;
     mod cancels;
     mod commits;
     mod contacts;
+    mod credentials;
     mod edge;
     mod failures;
     mod forks;

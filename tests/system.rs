@@ -15,6 +15,7 @@ mod system {
     mod ends;
     mod exactness;
     mod fragments;
+    mod guesses;
     mod handoff;
     mod interop;
     mod interop_baresip;
@@ -29,11 +30,13 @@ mod system {
     mod phones;
     mod prober;
     mod recovery;
+    mod registrants;
     mod restart;
     mod scratch;
     mod server;
     mod sipp;
     mod slowloris;
+    mod storm;
     mod tcp;
     mod tools;
     mod torture;

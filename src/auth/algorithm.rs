@@ -82,6 +82,12 @@ impl Algorithm {
         self.hash(&[username, realm, password])
     }
 
+    /// The hash that may stand in the place of a user's name (RFC 7616 3.4.4).
+    #[must_use]
+    pub fn userhash(self, username: &[u8], realm: &[u8]) -> Hex {
+        self.hash(&[username, realm])
+    }
+
     /// The response that the holder of `ha1` gives (RFC 7616 3.4.1).
     #[must_use]
     pub fn response(self, ha1: &[u8], proof: &Proof<'_>) -> Hex {

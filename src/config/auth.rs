@@ -1,11 +1,13 @@
 //! `[auth]`: digest authentication of our users (RFC 7616, RFC 8760).
 
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 use super::address;
-use super::section::Section;
+use super::section::{Found, Section};
 use super::sip::Sip;
 use super::store::{Store, StoreUrl};
+use crate::shared_secret::SharedSecrets;
 use crate::time::Duration;
 
 /// How users prove who they are.
@@ -17,6 +19,21 @@ pub struct Auth {
     pub algorithms: Vec<DigestAlgorithm>,
     /// How long a nonce may be used.
     pub nonce_lifetime: Duration,
+    /// Time-limited credentials, where they are good.
+    pub ephemeral: Option<Ephemeral>,
+}
+
+/// Time-limited credentials: a user name that says until when it is good, and an HMAC of it as the password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ephemeral {
+    /// The file with the secrets, resolved against the folder of the configuration.
+    pub secret_file: PathBuf,
+    /// What it held; empty until it is read.
+    pub secrets: SharedSecrets,
+    /// The hash in the HMAC: SHA-256, else SHA-1.
+    pub is_sha256: bool,
+    /// Whether the user stands before the time.
+    pub is_user_first: bool,
 }
 
 /// A hash that a challenge offers.
@@ -31,7 +48,12 @@ pub enum DigestAlgorithm {
 }
 
 /// Reads `[auth]`; none where it is absent or off, which is warned about.
-pub(super) fn read(root: &mut Section<'_>, sip: &Sip, store: &Store) -> Option<Auth> {
+pub(super) fn read(
+    root: &mut Section<'_>,
+    sip: &Sip,
+    store: &Store,
+    folder: &Path,
+) -> Option<Auth> {
     let mut section = root.section("auth");
     let enabled = section.flag("enabled");
     let realm = section.parsed("realm", address::domain);
@@ -46,6 +68,7 @@ pub(super) fn read(root: &mut Section<'_>, sip: &Sip, store: &Store) -> Option<A
         }
     });
     let nonce_s = section.number("nonce_s", NONCE_S);
+    let ephemeral = ephemeral(&mut section, folder);
     let is_off = enabled.as_ref().is_some_and(|enabled| !enabled.value);
     if is_off || !section.is_present() {
         section.notes.warning_about_file(if is_off {
@@ -69,8 +92,22 @@ pub(super) fn read(root: &mut Section<'_>, sip: &Sip, store: &Store) -> Option<A
             "add realm = \"example.com\", or domains to [sip], whose first one it is then",
         );
     }
+    let algorithms = offered(&section, algorithms.map_or(Vec::new(), |list| list.value));
+    section.finish();
+    Some(Auth {
+        realm: realm?,
+        algorithms,
+        nonce_lifetime: Duration::from_secs(
+            nonce_s.map_or(NONCE_S_DEFAULT, |nonce_s| nonce_s.value),
+        ),
+        ephemeral,
+    })
+}
+
+/// The algorithms to offer, in the order of the file.
+fn offered(section: &Section<'_>, listed: Vec<Found<DigestAlgorithm>>) -> Vec<DigestAlgorithm> {
     let mut offered: Vec<DigestAlgorithm> = Vec::new();
-    for algorithm in algorithms.map_or(Vec::new(), |algorithms| algorithms.value) {
+    for algorithm in listed {
         if offered.contains(&algorithm.value) {
             section.mistake(
                 algorithm.at,
@@ -84,13 +121,35 @@ pub(super) fn read(root: &mut Section<'_>, sip: &Sip, store: &Store) -> Option<A
     if offered.is_empty() {
         offered = vec![DigestAlgorithm::Sha256, DigestAlgorithm::Md5];
     }
-    section.finish();
-    Some(Auth {
-        realm: realm?,
-        algorithms: offered,
-        nonce_lifetime: Duration::from_secs(
-            nonce_s.map_or(NONCE_S_DEFAULT, |nonce_s| nonce_s.value),
-        ),
+    offered
+}
+
+/// Reads what is set of time-limited credentials; there are none without a file of secrets.
+fn ephemeral(section: &mut Section<'_>, folder: &Path) -> Option<Ephemeral> {
+    let secret_file = section.text("ephemeral_secret_file");
+    let hash = section.choice("ephemeral_hash", &[("SHA-1", false), ("SHA-256", true)]);
+    let name = section.choice(
+        "ephemeral_name",
+        &[("timestamp:user", false), ("user:timestamp", true)],
+    );
+    let Some(secret_file) = secret_file else {
+        let lonely = [
+            ("ephemeral_hash", hash.as_ref()),
+            ("ephemeral_name", name.as_ref()),
+        ];
+        for (key, found) in lonely {
+            if let Some(found) = found {
+                let cure = "means nothing without ephemeral_secret_file; add it, or remove this";
+                section.mistake(found.at, key, cure);
+            }
+        }
+        return None;
+    };
+    Some(Ephemeral {
+        secret_file: folder.join(secret_file.value),
+        secrets: SharedSecrets::default(),
+        is_sha256: hash.is_some_and(|hash| hash.value),
+        is_user_first: name.is_some_and(|name| name.value),
     })
 }
 
@@ -132,6 +191,25 @@ mod tests {
                 .any(|warning| warning.text.contains("may register as any user"));
             assert!(warned, "{auth}");
         }
+    }
+
+    #[test]
+    fn time_limited_credentials_are_set_by_their_file() {
+        let realm = "[auth]\nrealm = \"a.example\"\n";
+        let read = |rest: &str| {
+            let config = parse(&format!("{realm}{rest}")).expect("good");
+            config.auth.expect("on").ephemeral
+        };
+        assert_eq!(read(""), None);
+        let plain = read("ephemeral_secret_file = \"turn.secrets\"\n").expect("set");
+        assert_eq!(plain.secret_file, Path::new("turn.secrets"));
+        assert!(!plain.is_sha256 && !plain.is_user_first);
+        let other = read(
+            "ephemeral_secret_file = \"/etc/x\"\nephemeral_hash = \"SHA-256\"\nephemeral_name = \"user:timestamp\"\n",
+        );
+        assert!(other.is_some_and(|other| other.is_sha256 && other.is_user_first));
+        let error = parse(&format!("{realm}ephemeral_hash = \"SHA-1\"\n")).expect_err("lonely");
+        assert!(error.contains("without ephemeral_secret_file"), "{error}");
     }
 
     #[test]

@@ -9,14 +9,23 @@ use super::window::{Use, Window};
 use crate::limits::{NONCES_MAX, SUBSCRIBERS_PER_SHARD_MAX};
 use crate::time::Instant;
 
-/// The secrets of a user: HA1 of each algorithm, raw, in the order SHA-512-256, SHA-256, MD5.
+/// The secrets of a user, raw: HA1 of each algorithm.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Secrets {
-    /// HA1 with SHA-512-256.
+    /// With the user name alone.
+    pub bare: Ha1s,
+    /// With `user@domain` as the user name, for phones that send that.
+    pub with_domain: Ha1s,
+}
+
+/// HA1 of each algorithm, as far as it is known.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ha1s {
+    /// With SHA-512-256.
     pub sha512_256: Option<[u8; 32]>,
-    /// HA1 with SHA-256.
+    /// With SHA-256.
     pub sha256: Option<[u8; 32]>,
-    /// HA1 with MD5.
+    /// With MD5.
     pub md5: Option<[u8; 16]>,
 }
 
@@ -25,8 +34,6 @@ pub struct Secrets {
 pub enum Known {
     /// Nothing, or nothing that still holds: the store must be asked.
     Unknown,
-    /// There is no such user.
-    Absent,
     /// The user's secrets.
     Secrets(Secrets),
 }
@@ -85,16 +92,17 @@ impl Subscribers {
         self.touch(place);
         match self.at(place) {
             Some(entry) if entry.until <= now => Known::Unknown,
-            Some(entry) => entry.secrets.map_or(Known::Absent, Known::Secrets),
+            Some(entry) => entry.secrets.map_or(Known::Unknown, Known::Secrets),
             None => Known::Unknown,
         }
     }
 
-    /// Remembers until `until` what the store said of a user; none: there is no such user.
+    /// Remembers until `until` what the store said of a user; none: there is no such user, and nobody's place is taken for it.
     pub(super) fn learn(&mut self, key: u64, secrets: Option<Secrets>, until: Instant) {
-        let place = match self.find(key) {
-            Some(place) => place,
-            None => self.insert(key),
+        let place = match (self.find(key), secrets) {
+            (Some(place), _) => place,
+            (None, Some(_)) => self.insert(key),
+            (None, None) => return,
         };
         if let Some(entry) = self.at_mut(place) {
             entry.secrets = secrets;
@@ -108,8 +116,7 @@ impl Subscribers {
         let Some(entry) = self.find(key).and_then(|place| self.at_mut(place)) else {
             return false;
         };
-        // What was never learnt is not known to be absent.
-        let is_known = entry.until > Instant::EPOCH;
+        let is_known = entry.until > Instant::EPOCH && entry.secrets.is_some();
         if is_known {
             entry.until = until;
         }
@@ -128,10 +135,12 @@ impl Subscribers {
         }
     }
 
-    /// Uses a nonce of a user.
+    /// Uses a nonce of a user; one of whom nothing is remembered gets a place, since not every secret is the store's.
     pub(super) fn use_nonce(&mut self, key: u64, nonce: &PresentedNonce) -> NonceUse {
         let shard_floor_ms = self.floor_ms;
-        let Some(entry) = self.find(key).and_then(|place| self.at_mut(place)) else {
+        let place = self.find(key).unwrap_or_else(|| self.insert(key));
+        self.touch(place);
+        let Some(entry) = self.at_mut(place) else {
             return NonceUse::Replayed;
         };
         let known = entry
@@ -268,8 +277,12 @@ mod tests {
     }
 
     fn secrets(byte: u8) -> Secrets {
+        let md5 = Some([byte; 16]);
         Secrets {
-            md5: Some([byte; 16]),
+            bare: Ha1s {
+                md5,
+                ..Ha1s::default()
+            },
             ..Secrets::default()
         }
     }
@@ -290,13 +303,32 @@ mod tests {
         assert!(!subscribers.prolong(1, later(60)));
         subscribers.learn(1, Some(secrets(7)), later(60));
         subscribers.learn(2, None, later(10));
+        assert_eq!(subscribers.entries.len(), 1);
         assert_eq!(subscribers.known(later(59), 1), Known::Secrets(secrets(7)));
-        assert_eq!(subscribers.known(later(9), 2), Known::Absent);
+        assert_eq!(subscribers.known(later(9), 2), Known::Unknown);
         assert_eq!(subscribers.known(later(60), 1), Known::Unknown);
         assert!(subscribers.prolong(1, later(120)));
         assert_eq!(subscribers.known(later(61), 1), Known::Secrets(secrets(7)));
         subscribers.forget(1);
         assert_eq!(subscribers.known(later(61), 1), Known::Unknown);
+        // Who was removed from the database is not held on to.
+        subscribers.learn(1, Some(secrets(7)), later(60));
+        subscribers.learn(1, None, later(60));
+        assert_eq!(subscribers.known(NOW, 1), Known::Unknown);
+        assert!(!subscribers.prolong(1, later(60)));
+    }
+
+    #[test]
+    fn a_nonce_of_whom_the_store_does_not_know_is_good_once_too() {
+        let mut subscribers = Subscribers::default();
+        assert_eq!(subscribers.use_nonce(9, &nonce(1, 1, 1)), NonceUse::Good);
+        assert_eq!(subscribers.use_nonce(9, &nonce(1, 1, 1)), NonceUse::Again);
+        let other = PresentedNonce {
+            request: 77,
+            ..nonce(1, 1, 1)
+        };
+        assert_eq!(subscribers.use_nonce(9, &other), NonceUse::Replayed);
+        assert_eq!(subscribers.known(NOW, 9), Known::Unknown);
     }
 
     #[test]

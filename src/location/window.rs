@@ -11,8 +11,8 @@ pub(super) struct Window {
     highest: u32,
     /// The counts below the highest that were used: bit n stands for `highest - n`.
     used: u64,
-    /// What the request with the highest count was: its retransmission is none of a replay.
-    last: u64,
+    /// What the requests with the highest counts were, each at its count modulo [`KEPT`]: their retransmissions are no replays.
+    requests: [u32; KEPT],
 }
 
 /// What becomes of a count.
@@ -29,14 +29,16 @@ pub(super) enum Use {
 impl Window {
     /// A window that begins with the first count that was seen of a nonce, whichever it is: another node may have seen those before.
     #[must_use]
-    pub(super) const fn begin(nonce: u64, made_ms: u64, count: u32, request: u64) -> Self {
-        Self {
+    pub(super) fn begin(nonce: u64, made_ms: u64, count: u32, request: u64) -> Self {
+        let mut window = Self {
             nonce,
             made_ms,
             highest: count,
             used: 1,
-            last: request,
-        }
+            requests: [0; KEPT],
+        };
+        window.keep(count, request);
+        window
     }
 
     /// Uses a count for a request, which `request` tells from any other.
@@ -45,21 +47,42 @@ impl Window {
             let ahead = count - self.highest;
             self.used = self.used.checked_shl(ahead).unwrap_or(0) | 1;
             self.highest = count;
-            self.last = request;
+            self.keep(count, request);
             return Use::First;
         }
         let behind = self.highest - count;
-        if behind == 0 && self.last == request {
-            return Use::Again;
-        }
         let bit = 1_u64.checked_shl(behind).unwrap_or(0);
-        if bit == 0 || self.used & bit != 0 {
+        let is_kept = (behind as usize) < KEPT;
+        if self.used & bit != 0 {
+            let is_same = is_kept && self.requests[count as usize % KEPT] == fold(request);
+            return if is_same { Use::Again } else { Use::Replay };
+        }
+        if bit == 0 {
             return Use::Replay;
         }
         self.used |= bit;
+        if is_kept {
+            self.keep(count, request);
+        }
         Use::First
     }
+
+    const fn keep(&mut self, count: u32, request: u64) {
+        self.requests[count as usize % KEPT] = fold(request);
+    }
 }
+
+/// Half of a keyed hash: to hit it by chance takes as many requests as a nonce does not live to see.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low half of a uniform hash is a hash"
+)]
+const fn fold(request: u64) -> u32 {
+    request as u32
+}
+
+/// Requests whose retransmissions are known: a phone may have that many under way with one nonce.
+const KEPT: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -72,7 +95,25 @@ mod tests {
         assert_eq!(window.take(1, 101), Use::Replay);
         assert_eq!(window.take(2, 102), Use::First);
         assert_eq!(window.take(2, 102), Use::Again);
+        // The retransmission of the one before, too, but no other request with its count.
+        assert_eq!(window.take(1, 100), Use::Again);
+        assert_eq!(window.take(1, 102), Use::Replay);
+        for count in 3..=5 {
+            assert_eq!(window.take(count, 200), Use::First);
+        }
+        assert_eq!(window.take(2, 102), Use::Again);
         assert_eq!(window.take(1, 100), Use::Replay);
+    }
+
+    #[test]
+    fn one_that_comes_late_may_come_again() {
+        let mut window = Window::begin(9, 0, 7, 700);
+        assert_eq!(window.take(5, 500), Use::First);
+        assert_eq!(window.take(5, 500), Use::Again);
+        assert_eq!(window.take(5, 501), Use::Replay);
+        assert_eq!(window.take(7, 700), Use::Again);
+        // What begins the window may have had others before it, elsewhere.
+        assert_eq!(window.take(0, 1), Use::First);
     }
 
     #[test]

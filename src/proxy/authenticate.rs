@@ -1,6 +1,7 @@
-//! Who a sender is (RFC 3261 22, RFC 7616): challenges, the check of credentials, and the wait for a user's secrets.
+//! Who a sender is (RFC 3261 22, RFC 7616): the check of credentials, and the wait for a user's secrets.
 //!
-//! A user who is not known and a wrong password get the same answer, after the same work. What was right is right once: the count of
+//! A user who is not known and a wrong password get the same answer, after the same work and after the same questions: whoever fails
+//! is answered only once the store was asked for it, be the user's secrets at hand or not. What was right is right once: the count of
 //! each nonce is remembered, and only the same message again passes a second time.
 
 use core::hash::Hasher;
@@ -8,52 +9,26 @@ use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
 use subtle::ConstantTimeEq;
 
+use super::challenge::{Asks, Authenticator, Naming, Presented};
 use super::output::{Output, SubscriberQuestion};
 use super::parked::Waiting;
-use super::settings::Settings;
 use super::validate::Refusal;
 use super::waits::Waited;
 use super::{Proxy, StoreSilent};
-use crate::auth::{Algorithm, Hex, Nonce, NonceCodec, Proof, Qop};
+use crate::auth::{Algorithm, Hex, Nonce};
 use crate::counters::Counter;
 use crate::datagram::Flow;
-use crate::limits::{AOR_LEN_MAX, SECRETS_TIME, SECRETS_TIME_ABSENT};
-use crate::location::{Known, NonceUse, PresentedNonce, Secrets};
-use crate::sip::auth::Credentials;
+use crate::limits::{
+    AOR_LEN_MAX, FAILURES_SUSPECT, PARKED_MAX, REFUTATION_TIME, SECRETS_TIME, SECRETS_TIME_SILENT,
+};
+use crate::location::{
+    FailureKind, Ha1s, Known, NonceUse, Noted, PresentedNonce, Refuted, Secrets,
+};
 use crate::sip::host::Host;
 use crate::sip::message::Message;
-use crate::sip::name::HeaderName;
 use crate::sip::uri::{Uri, canonical_aor, equivalent};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::transaction::key::ServerKey;
-
-/// What an operator may set of authentication.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthSettings {
-    /// The realm of our challenges.
-    pub realm: String,
-    /// The algorithms that a challenge offers, the one preferred first.
-    pub algorithms: Vec<Algorithm>,
-    /// How long a nonce may be used.
-    pub nonce_lifetime: Duration,
-}
-
-/// Challenges and their nonces, of one worker.
-#[derive(Clone, Debug)]
-pub(super) struct Authenticator {
-    settings: AuthSettings,
-    nonces: NonceCodec,
-    next_number: u64,
-}
-
-/// Who asks: a user agent of the registrar, or one that wants something passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asks {
-    /// 401, WWW-Authenticate, Authorization; it speaks for its To.
-    Registrar,
-    /// 407, Proxy-Authenticate, Proxy-Authorization; it speaks for its From.
-    Proxy,
-}
 
 /// What became of the check.
 #[derive(Debug)]
@@ -69,72 +44,25 @@ pub(super) enum Verdict<'h> {
 /// What the check of credentials found.
 enum Finding {
     Right,
-    Wrong,
-    /// The digest is right, the nonce is not to be used any more.
+    /// They prove nothing.
+    Failed(FailureKind),
+    /// The digest is right, the nonce is too old.
     Stale,
+    /// The store must be asked.
     Unknown,
+    /// It was, and cannot say.
+    Silent,
 }
 
-impl Authenticator {
-    /// The one that the settings ask for, if any.
-    pub(super) fn of(settings: &Settings) -> Option<Self> {
-        let auth = settings.auth.clone()?;
-        Some(Self {
-            nonces: NonceCodec::new(settings.keys.nonces.clone(), auth.nonce_lifetime),
-            settings: auth,
-            // Each worker of each start numbers from elsewhere.
-            next_number: settings.epoch ^ (u64::from(settings.worker.0) << 56),
-        })
-    }
-
-    /// Our realm.
-    pub(super) fn realm(&self) -> &str {
-        &self.settings.realm
-    }
-
-    /// Writes a challenge for each algorithm, all with one new nonce (RFC 8760 2.4).
-    fn challenge(&mut self, now: Instant, asks: Asks, is_stale: bool, out: &mut Vec<u8>) {
-        let nonce = self.nonces.make(now, self.next_number);
-        self.next_number = self.next_number.wrapping_add(1);
-        out.clear();
-        for algorithm in &self.settings.algorithms {
-            out.extend_from_slice(asks.challenge_name());
-            out.extend_from_slice(b": Digest realm=\"");
-            out.extend_from_slice(self.settings.realm.as_bytes());
-            out.extend_from_slice(b"\", nonce=\"");
-            out.extend_from_slice(&nonce);
-            out.extend_from_slice(b"\", algorithm=");
-            out.extend_from_slice(algorithm.as_str().as_bytes());
-            out.extend_from_slice(b", qop=\"auth\"");
-            if is_stale {
-                out.extend_from_slice(b", stale=true");
-            }
-            out.extend_from_slice(b"\r\n");
-        }
-    }
-
-    /// The credentials for our realm, with an algorithm that we offer; `None` where there are none.
-    fn credentials<'m>(
-        &self,
-        request: &Message<'m>,
-        asks: Asks,
-    ) -> Result<Option<(Credentials<'m>, Algorithm)>, Refusal<'static>> {
-        for header in request.headers(asks.credentials_name()) {
-            let credentials = match Credentials::parse(header.value) {
-                Some(Ok(credentials)) => credentials,
-                Some(Err(_)) => return Err(Refusal::new(400)),
-                None => continue,
-            };
-            let algorithm = Algorithm::parse(credentials.algorithm.unwrap_or(b"MD5"));
-            let offered = algorithm.filter(|known| self.settings.algorithms.contains(known));
-            if let Some(algorithm) = offered
-                && credentials.realm == self.settings.realm.as_bytes()
-            {
-                return Ok(Some((credentials, algorithm)));
-            }
-        }
-        Ok(None)
-    }
+/// Whom the credentials of a request are to prove.
+struct Claim<'a> {
+    /// The AoR.
+    aor: &'a [u8],
+    /// Its user, without escapes.
+    user: &'a [u8],
+    /// The name in the credentials, without escapes.
+    name: &'a [u8],
+    naming: Naming,
 }
 
 impl Proxy {
@@ -150,40 +78,44 @@ impl Proxy {
         let Some(authenticator) = &self.authenticator else {
             return Verdict::Proven;
         };
-        let (credentials, algorithm) = match authenticator.credentials(request, asks) {
-            Ok(Some(found)) => found,
+        let presented = match authenticator.credentials(request, asks) {
+            Ok(Some(presented)) => presented,
             Ok(None) => return self.challenge(now, asks, false, headers),
             Err(refusal) => return Verdict::Refused(refusal),
         };
-        let nonce = authenticator.nonces.read(now, credentials.nonce);
-        let mut buffer = [0; AOR_LEN_MAX];
-        let speaks_for = self.speaks_for(request, asks);
-        let Some((user, host)) = speaks_for else {
-            return Verdict::Refused(Refusal::new(403));
-        };
-        let Ok(aor) = canonical_aor(user, &host, self.settings.use_domain, &mut buffer) else {
-            return Verdict::Refused(Refusal::new(403));
-        };
+        let nonce = authenticator.nonce(now, presented.credentials.nonce);
+        let mut buffers = [[0; AOR_LEN_MAX]; 3];
         // A user speaks for itself alone; that says nothing of whether there is such a user.
-        if !is_name_of(credentials.username, user, authenticator.realm().as_bytes()) {
-            return Verdict::Refused(Refusal::counted(403, Counter::RefusedIdentity));
-        }
-        let nonce = match nonce {
-            Some(nonce) => nonce,
-            // Not ours: tampered with, or of keys that are gone.
-            None => return self.challenge(now, asks, false, headers),
+        let claim = match self.claim(request, &presented, asks, &mut buffers) {
+            Some(Some(claim)) => claim,
+            Some(None) => {
+                self.note_failure(now, source, FailureKind::Identity);
+                return Verdict::Refused(Refusal::counted(403, Counter::RefusedIdentity));
+            }
+            None => return Verdict::Refused(Refusal::new(403)),
         };
-        match self.check(now, request, aor, (&credentials, algorithm), &nonce) {
+        // RFC 7616 3.4.6: what was meant for elsewhere is a bad request here, whatever it proves.
+        if !self.is_for(request, asks, presented.credentials.uri) {
+            return Verdict::Refused(Refusal::counted(400, Counter::FailedMalformed));
+        }
+        let Some(nonce) = nonce else {
+            // Not ours: tampered with, or of keys that are gone.
+            self.note_failure(now, source, FailureKind::Nonce);
+            return self.challenge(now, asks, false, headers);
+        };
+        match self.check(now, request, &claim, &presented, &nonce) {
             Finding::Right => {
                 self.counters.increment(Counter::Authenticated);
                 Verdict::Proven
             }
             Finding::Stale => self.challenge(now, asks, true, headers),
-            Finding::Wrong => {
-                self.counters.increment(Counter::AuthenticationFailed);
-                self.challenge(now, asks, false, headers)
+            Finding::Failed(kind) => {
+                self.note_failure(now, source, kind);
+                // A phone whose answer was overtaken by its own must learn that its password is right.
+                self.challenge(now, asks, kind == FailureKind::Replayed, headers)
             }
-            Finding::Unknown => self.wait_for_secrets(now, request, (source, key), aor, user, out),
+            Finding::Unknown => self.wait_for_secrets(now, request, (source, key), &claim, out),
+            Finding::Silent => Verdict::Refused(unavailable()),
         }
     }
 
@@ -202,72 +134,181 @@ impl Proxy {
     ) {
         let users = self.location.users();
         match found {
-            Ok(secrets) => {
-                let span = if secrets.is_some() {
-                    SECRETS_TIME
-                } else {
-                    SECRETS_TIME_ABSENT
-                };
-                users.learn(aor, secrets, now + span);
-            }
+            Ok(secrets) => users.learn(aor, secrets, now + SECRETS_TIME),
             // A dead database stops no phone that was here before.
             Err(StoreSilent) => {
-                if users.prolong(aor, now + SECRETS_TIME_ABSENT) {
+                if users.prolong(aor, now + SECRETS_TIME_SILENT) {
                     self.counters.increment(Counter::AuthenticatedFromMemory);
                 }
             }
         }
         let reason = self.reason(aor);
+        self.store_said = Some(found.map(|_| ()));
         while let Some(waiting) = self.waits.secrets.take_for(reason) {
             self.take_up_anew(now, waiting, Waited::ForSecrets, out);
         }
+        self.store_said = None;
+    }
+
+    /// Whom the credentials are to prove. Nothing: nobody of ours; nothing inside: they are somebody else's.
+    fn claim<'b>(
+        &self,
+        request: &Message<'_>,
+        presented: &Presented<'_>,
+        asks: Asks,
+        [aor, bare, name]: &'b mut [[u8; AOR_LEN_MAX]; 3],
+    ) -> Option<Option<Claim<'b>>> {
+        let authenticator = self.authenticator.as_ref()?;
+        let (user, host) = self.speaks_for(request, asks)?;
+        let aor = canonical_aor(user, &host, self.settings.use_domain, aor).ok()?;
+        let user = canonical_aor(user, &host, false, bare).ok()?;
+        let Some(name) = presented.credentials.name(name) else {
+            return Some(None);
+        };
+        let host = match host {
+            Host::Name(host) => host,
+            Host::V4(_) | Host::V6(_) => b"",
+        };
+        let naming = authenticator.naming(presented, user, host, name);
+        Some(naming.map(|naming| Claim {
+            aor,
+            user,
+            name,
+            naming,
+        }))
     }
 
     fn check(
         &self,
         now: Instant,
         request: &Message<'_>,
-        aor: &[u8],
-        (credentials, algorithm): (&Credentials<'_>, Algorithm),
+        claim: &Claim<'_>,
+        presented: &Presented<'_>,
         nonce: &Nonce,
     ) -> Finding {
-        let secrets = match self.location.users().known(now, aor) {
-            Known::Secrets(secrets) => Some(secrets),
-            Known::Absent => None,
-            Known::Unknown => return Finding::Unknown,
+        let is_right = match claim.naming {
+            Naming::Ephemeral(until_s) => {
+                if !self.is_right_for_a_time(request, claim, presented) {
+                    return Finding::Failed(FailureKind::Wrong);
+                }
+                if until_s < now.unix_s() {
+                    return Finding::Failed(FailureKind::Expired);
+                }
+                true
+            }
+            Naming::Bare | Naming::WithDomain => {
+                let secrets = match self.location.users().known(now, claim.aor) {
+                    Known::Secrets(secrets) => Some(secrets),
+                    Known::Unknown => None,
+                };
+                let is_right = self.is_right(request, claim, presented, secrets.as_ref());
+                if !is_right && let Some(finding) = self.refute(now, claim.aor, secrets.is_some()) {
+                    return finding;
+                }
+                is_right
+            }
         };
-        let Some((qop, count)) = protection(credentials) else {
-            return Finding::Wrong;
-        };
-        let proof = Proof {
-            method: request.method_bytes(),
-            uri: credentials.uri,
-            nonce: credentials.nonce,
-            qop,
-        };
-        let ha1 = secrets.as_ref().and_then(|secrets| ha1(secrets, algorithm));
-        // Of nobody the same work is done as of somebody.
-        let stand_in = Hex::of(&[0; 32][..algorithm.hash_len()]);
-        let expected = algorithm.response(ha1.as_ref().unwrap_or(&stand_in).as_bytes(), &proof);
-        let is_right = is_same_hex(expected.as_bytes(), credentials.response);
-        if !is_right || ha1.is_none() || !self.is_for(request, credentials.uri) {
-            return Finding::Wrong;
+        if !is_right {
+            return Finding::Failed(FailureKind::Wrong);
         }
         if !nonce.is_fresh {
             return Finding::Stale;
         }
-        let presented = PresentedNonce {
+        let used = PresentedNonce {
             id: nonce.id,
             made_ms: nonce.made_ms,
-            count,
+            count: presented.count,
             request: self.fingerprint(request),
         };
-        match self.location.users().use_nonce(aor, &presented) {
+        match self.location.users().use_nonce(claim.aor, &used) {
             NonceUse::Good | NonceUse::Again => Finding::Right,
-            NonceUse::Replayed => {
-                self.counters.increment(Counter::NonceReplayed);
-                Finding::Stale
+            NonceUse::Replayed => Finding::Failed(FailureKind::Replayed),
+        }
+    }
+
+    /// What becomes of one who has failed, where that is not known yet: be there such a user or not, the store must have been asked.
+    fn refute(&self, now: Instant, aor: &[u8], is_user: bool) -> Option<Finding> {
+        let users = self.location.users();
+        match self.store_said {
+            Some(Ok(())) => {
+                users.refute(aor, !is_user, now + REFUTATION_TIME);
+                None
             }
+            Some(Err(StoreSilent)) => Some(Finding::Silent),
+            None => match (users.refuted(now, aor), is_user) {
+                (Refuted::User, true) | (Refuted::Nobody, false) => None,
+                (Refuted::User, false) | (Refuted::Nobody, true) | (Refuted::No, _) => {
+                    if is_user {
+                        self.counters.increment(Counter::StoreAskedAgain);
+                    }
+                    Some(Finding::Unknown)
+                }
+            },
+        }
+    }
+
+    /// Whether the response is that of the user's secrets. Of nobody the same work is done as of somebody.
+    fn is_right(
+        &self,
+        request: &Message<'_>,
+        claim: &Claim<'_>,
+        presented: &Presented<'_>,
+        secrets: Option<&Secrets>,
+    ) -> bool {
+        let algorithm = presented.algorithm;
+        let ha1 = secrets.and_then(|secrets| match claim.naming {
+            Naming::WithDomain => ha1(&secrets.with_domain, algorithm),
+            Naming::Bare | Naming::Ephemeral(_) => ha1(&secrets.bare, algorithm),
+        });
+        if secrets.is_some() && ha1.is_none() {
+            self.counters.increment(Counter::HashMissing);
+        }
+        let stand_in = [0; 32];
+        let stand_in = Hex::of(stand_in.get(..algorithm.hash_len()).unwrap_or_default());
+        let proof = presented.proof(request.method_bytes());
+        let expected = algorithm.response(ha1.as_ref().unwrap_or(&stand_in).as_bytes(), &proof);
+        let is_same = is_same_hex(expected.as_bytes(), presented.credentials.response);
+        is_same && ha1.is_some()
+    }
+
+    /// Whether the response is that of a time-limited name under any secret: all are tried.
+    fn is_right_for_a_time(
+        &self,
+        request: &Message<'_>,
+        claim: &Claim<'_>,
+        presented: &Presented<'_>,
+    ) -> bool {
+        let Some(authenticator) = &self.authenticator else {
+            return false;
+        };
+        let realm = authenticator.realm().as_bytes();
+        let algorithm = presented.algorithm;
+        let proof = presented.proof(request.method_bytes());
+        let ha1s = authenticator
+            .ephemeral()
+            .map(|ephemeral| ephemeral.ha1s(algorithm, claim.name, realm));
+        ha1s.into_iter().flatten().fold(false, |is_right, ha1| {
+            let expected = algorithm.response(ha1.as_bytes(), &proof);
+            is_right | is_same_hex(expected.as_bytes(), presented.credentials.response)
+        })
+    }
+
+    /// Counts a failure, and where it came from.
+    fn note_failure(&self, now: Instant, source: &Flow, kind: FailureKind) {
+        let (failed, outcome) = match kind {
+            FailureKind::Wrong => (Counter::FailedWrong, Some(Counter::AuthenticationFailed)),
+            FailureKind::Replayed => (Counter::FailedReplayed, Some(Counter::NonceReplayed)),
+            FailureKind::Nonce => (Counter::FailedNonce, None),
+            FailureKind::Identity => (Counter::FailedIdentity, None),
+            FailureKind::Expired => (Counter::FailedExpired, None),
+        };
+        self.counters.increment(failed);
+        self.count_refusal(outcome);
+        let failures = self.location.users().failures();
+        match failures.note(now, source.peer.ip(), kind) {
+            Noted::Known => {}
+            Noted::New => self.counters.increment(Counter::FailureSources),
+            Noted::Evicted => self.counters.increment(Counter::FailureSourcesEvicted),
         }
     }
 
@@ -290,18 +331,18 @@ impl Proxy {
         now: Instant,
         request: &Message<'_>,
         (source, key): (&Flow, ServerKey),
-        aor: &[u8],
-        user: &[u8],
+        claim: &Claim<'_>,
         out: &mut impl Output,
     ) -> Verdict<'h> {
-        let reason = self.reason(aor);
-        // One that has waited already does not wait again: the store had no answer.
+        let reason = self.reason(claim.aor);
+        // One that has waited for what is asked for later does not wait again.
         let is_asked = self.may_wait(Waited::ForSecrets)
+            && self.has_room(now, source)
             && (self.waits.secrets.has_reason(reason)
                 || self.authenticator.as_ref().is_some_and(|authenticator| {
                     let question = SubscriberQuestion {
-                        aor,
-                        user,
+                        aor: claim.aor,
+                        user: claim.user,
                         realm: authenticator.realm().as_bytes(),
                     };
                     out.ask_subscriber(&question).is_ok()
@@ -312,9 +353,8 @@ impl Proxy {
         } else {
             None
         };
-        let unavailable = Refusal::counted(503, Counter::RefusedWaiting).with_headers(RETRY_AFTER);
         let Some(stored) = stored else {
-            return Verdict::Refused(unavailable);
+            return Verdict::Refused(unavailable());
         };
         let waiting = Waiting {
             request: stored,
@@ -327,9 +367,16 @@ impl Proxy {
             Ok(()) => Verdict::Waits,
             Err(waiting) => {
                 self.table.arena_mut().release(waiting.request);
-                Verdict::Refused(unavailable)
+                Verdict::Refused(unavailable())
             }
         }
+    }
+
+    /// Whether there is room to wait for this sender: who guesses may not take the room of those who do not.
+    fn has_room(&self, now: Instant, source: &Flow) -> bool {
+        let is_half_full = self.waits.secrets.len() >= PARKED_MAX as usize / 2;
+        let failures = self.location.users().failures();
+        !is_half_full || failures.score(now, source.peer.ip()) < FAILURES_SUSPECT
     }
 
     /// The user and host of the AoR that a request speaks for, where that is one of ours.
@@ -345,13 +392,14 @@ impl Proxy {
         Some((uri.user?, uri.host))
     }
 
-    /// Whether the digest-uri is that of this request, or ours (RFC 7616 3.4.6): what was meant for elsewhere is no proof here. Ours
-    /// must do, since there are clients who write whom they send to, whatever the Request-URI; each proof is good once anyway.
-    fn is_for(&self, request: &Message<'_>, uri: &[u8]) -> bool {
+    /// Whether the digest-uri is that of this request, or ours (RFC 7616 3.4.6). Ours must do, since there are clients who write whom they
+    /// send to, whatever the Request-URI: a registrant any that is ours, a caller none that names another callee.
+    fn is_for(&self, request: &Message<'_>, asks: Asks, uri: &[u8]) -> bool {
         let (Ok(asked), Ok(said)) = (Uri::parse(request.request_uri()), Uri::parse(uri)) else {
             return request.request_uri() == uri;
         };
-        equivalent(&asked, &said) || self.identity.is_ours(&said)
+        let is_to_us = asks == Asks::Registrar || said.user.is_none();
+        equivalent(&asked, &said) || (is_to_us && self.identity.is_ours(&said))
     }
 
     /// What stands for waiting for a user's secrets.
@@ -369,51 +417,11 @@ impl Proxy {
     }
 }
 
-impl Asks {
-    const fn status(self) -> u16 {
-        match self {
-            Self::Registrar => 401,
-            Self::Proxy => 407,
-        }
-    }
-
-    const fn challenge_name(self) -> &'static [u8] {
-        match self {
-            Self::Registrar => b"WWW-Authenticate",
-            Self::Proxy => b"Proxy-Authenticate",
-        }
-    }
-
-    const fn credentials_name(self) -> HeaderName {
-        match self {
-            Self::Registrar => HeaderName::Authorization,
-            Self::Proxy => HeaderName::ProxyAuthorization,
-        }
-    }
-}
-
-/// The quality of protection of credentials, and their count: 1 of an RFC 2069 client, whose nonce is good once. `None`: one
-/// that we do not offer, or no count.
-fn protection<'c>(credentials: &Credentials<'c>) -> Option<(Option<Qop<'c>>, u32)> {
-    let Some(name) = credentials.qop else {
-        return Some((None, 1));
-    };
-    let digits = str::from_utf8(credentials.nc).ok()?;
-    let count = u32::from_str_radix(digits, 16).ok()?;
-    let qop = Qop {
-        name,
-        nc: credentials.nc,
-        cnonce: credentials.cnonce,
-    };
-    name.eq_ignore_ascii_case(b"auth")
-        .then_some((Some(qop), count))
-}
-
-fn ha1(secrets: &Secrets, algorithm: Algorithm) -> Option<Hex> {
+fn ha1(ha1s: &Ha1s, algorithm: Algorithm) -> Option<Hex> {
     match algorithm {
-        Algorithm::Md5 => secrets.md5.map(|ha1| Hex::of(&ha1)),
-        Algorithm::Sha256 => secrets.sha256.map(|ha1| Hex::of(&ha1)),
-        Algorithm::Sha512_256 => secrets.sha512_256.map(|ha1| Hex::of(&ha1)),
+        Algorithm::Md5 => ha1s.md5.map(|ha1| Hex::of(&ha1)),
+        Algorithm::Sha256 => ha1s.sha256.map(|ha1| Hex::of(&ha1)),
+        Algorithm::Sha512_256 => ha1s.sha512_256.map(|ha1| Hex::of(&ha1)),
     }
 }
 
@@ -428,14 +436,8 @@ fn is_same_hex(expected: &[u8], given: &[u8]) -> bool {
     expected.ct_eq(lower).into()
 }
 
-/// Whether a username, with `@` and the realm or without, is that of a user.
-fn is_name_of(username: &[u8], user: &[u8], realm: &[u8]) -> bool {
-    let bare = username
-        .strip_suffix(realm)
-        .and_then(|name| name.strip_suffix(b"@"))
-        .unwrap_or(username);
-    bare == user
+/// The store cannot say now, or there is no room to wait for it.
+const fn unavailable() -> Refusal<'static> {
+    // When the database may have come back.
+    Refusal::counted(503, Counter::RefusedWaiting).with_headers(b"Retry-After: 5\r\n")
 }
-
-/// When the database may have come back.
-const RETRY_AFTER: &[u8] = b"Retry-After: 5\r\n";

@@ -10,6 +10,7 @@ mod authenticate;
 mod best;
 mod branch;
 mod cancel;
+mod challenge;
 mod compose;
 pub mod domains;
 mod edge;
@@ -39,7 +40,7 @@ mod waits;
 
 use std::sync::Arc;
 
-pub use self::authenticate::AuthSettings;
+pub use self::challenge::AuthSettings;
 pub use self::keepalive::{Keepalive, KeepaliveSettings};
 pub use self::output::{
     MailboxFull, Output, Question, QuestionId, ResolverFull, SendError, StoreFull,
@@ -48,7 +49,7 @@ pub use self::output::{
 pub use self::settings::{Edge, Keys, Listener, PathRule, Settings, Trunk};
 
 use self::answer::{Response, Tags};
-use self::authenticate::Authenticator;
+use self::challenge::Authenticator;
 use self::edge::Edges;
 use self::flow_token::FlowCodec;
 use self::gruu::GruuCodec;
@@ -97,6 +98,8 @@ pub struct Proxy {
     waits: Waits,
     /// What the request at work has waited for, where it is taken up anew.
     waited: Option<Waited>,
+    /// Whether the store could say, while what waited for its word of a user is taken up anew.
+    store_said: Option<Result<(), StoreSilent>>,
     counters: Arc<Counters>,
     is_draining: bool,
     /// Taken out while a message is at work, so that the message may borrow its index.
@@ -222,6 +225,7 @@ impl Proxy {
             keeper: Keeper::of(&settings).map(Box::new),
             waits: Waits::new(&settings),
             waited: None,
+            store_said: None,
             settings,
             registrar,
             location,

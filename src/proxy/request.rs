@@ -1,7 +1,8 @@
 //! Requests as they come: those that we answer ourselves, those that come again, those that get a transaction.
 
 use super::answer::{self, Response, reply_flow};
-use super::authenticate::{Asks, Verdict};
+use super::authenticate::Verdict;
+use super::challenge::Asks;
 use super::output::Output;
 use super::route::Unrouted;
 use super::{Bench, Proxy};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::authenticate::AuthSettings;
+use super::challenge::AuthSettings;
 use super::keepalive::KeepaliveSettings;
 use crate::datagram::{ListenerId, Transport, WorkerId};
 use crate::limits::{FAILOVER, RING, TIMER_C, UDP_REQUEST_LEN_MAX};

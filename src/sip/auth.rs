@@ -1,6 +1,8 @@
 //! Digest credentials: the value of Authorization and Proxy-Authorization (RFC 7616 3.4, RFC 3261 25.1).
 
 use super::error::SipError;
+use super::text::{Sink, Text};
+use super::uri::put_unescaped;
 use crate::scan;
 
 /// The credentials of one header field, as they are written: values without their quotes, escapes still in them.
@@ -24,6 +26,10 @@ pub struct Credentials<'a> {
     pub cnonce: &'a [u8],
     /// The nonce count, as it is written.
     pub nc: &'a [u8],
+    /// Whether `username` is the hash of the user's name (RFC 7616 3.4.4).
+    pub is_hashed: bool,
+    /// Whether `username` was written as `username*`, in the encoding of RFC 8187.
+    pub is_extended: bool,
 }
 
 impl<'a> Credentials<'a> {
@@ -64,14 +70,45 @@ impl<'a> Credentials<'a> {
                 5 => credentials.algorithm = Some(value),
                 6 => credentials.qop = Some(value),
                 7 => credentials.cnonce = value,
-                _ => credentials.nc = value,
+                8 => credentials.nc = value,
+                9 => credentials.is_hashed = value.eq_ignore_ascii_case(b"true"),
+                _ => {
+                    credentials.username = value;
+                    credentials.is_extended = true;
+                }
             }
         }
-        if seen & REQUIRED == REQUIRED {
+        // RFC 7616 3.4: one name, and no hash of it in the encoding that is for what cannot be quoted.
+        let is_named = (seen & USERNAME == 0) == credentials.is_extended
+            && !(credentials.is_extended && credentials.is_hashed);
+        if seen & REQUIRED == REQUIRED && is_named {
             Ok(credentials)
         } else {
             Err(SipError::BadParameter)
         }
+    }
+
+    /// Writes the user's name to `out` without the escapes of its way of writing; `None` where it is none or too long.
+    pub fn name<'o>(&self, out: &'o mut [u8]) -> Option<&'o [u8]> {
+        let mut text = Text::new(out);
+        if self.is_extended {
+            // RFC 8187 3.2.1: the character set, a language that nobody asks for, and the octets.
+            let mut parts = self.username.splitn(3, |byte| *byte == b'\'');
+            if !parts.next()?.eq_ignore_ascii_case(b"UTF-8") {
+                return None;
+            }
+            let encoded = parts.nth(1)?;
+            put_unescaped(encoded, &mut text);
+        } else {
+            // RFC 3261 25.1: a quoted pair stands for its second octet.
+            let mut bytes = self.username.iter();
+            while let Some(byte) = bytes.next() {
+                let meant = if *byte == b'\\' { bytes.next()? } else { byte };
+                text.put(&[*meant]);
+            }
+        }
+        let len = text.finish()?;
+        out.get(..len)
     }
 }
 
@@ -126,7 +163,7 @@ const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-const NAMES: [&[u8]; 9] = [
+const NAMES: [&[u8]; 11] = [
     b"username",
     b"realm",
     b"nonce",
@@ -136,10 +173,13 @@ const NAMES: [&[u8]; 9] = [
     b"qop",
     b"cnonce",
     b"nc",
+    b"userhash",
+    b"username*",
 ];
 
-/// The first five.
-const REQUIRED: u16 = 0b1_1111;
+const USERNAME: u16 = 1;
+/// `realm`, `nonce`, `uri`, `response`.
+const REQUIRED: u16 = 0b1_1110;
 
 #[cfg(test)]
 mod tests {
@@ -176,9 +216,34 @@ mod tests {
             "Digest username=\"a\", realm=\"b\", nonce=\"c\", uri=\"d\", response=\"e",
             "Digest username=\"a\", realm=\"b\", nonce=\"c\", uri=\"d\", response=\"e\", username=\"f\"",
             "Digest username=\"a\" realm=\"b\", nonce=\"c\", uri=\"d\", response=\"e\"",
+            "Digest username=\"a\", username*=UTF-8''a, realm=\"b\", nonce=\"c\", uri=\"d\", response=\"e\"",
+            "Digest username*=UTF-8''a, userhash=true, realm=\"b\", nonce=\"c\", uri=\"d\", response=\"e\"",
+            "Digest realm=\"b\", nonce=\"c\", uri=\"d\", response=\"e\"",
             "Digest username=, realm=\"b\", nonce=\"c\", uri=\"d\", response=\"e\"",
         ] {
             assert_eq!(parse(value), Err(SipError::BadParameter), "{value}");
         }
+    }
+
+    #[test]
+    fn a_name_is_the_same_however_it_is_written() {
+        let rest = "realm=\"b\", nonce=\"c\", uri=\"d\", response=\"e\"";
+        let mut out = [0; 16];
+        for (written, meant) in [
+            ("username=\"alice\"", Some("alice")),
+            ("username=\"al\\ic\\e\"", Some("alice")),
+            ("username=\"a\\\"b\\\\\"", Some("a\"b\\")),
+            ("username*=UTF-8''J%C3%A4s%C3%B8n", Some("J\u{e4}s\u{f8}n")),
+            ("username*=utf-8'en'Ann", Some("Ann")),
+            ("username*=ISO-8859-1''J%E4s", None),
+            ("username*=UTF-8", None),
+            ("username=\"much longer than there is room\"", None),
+        ] {
+            let value = format!("Digest {written}, {rest}");
+            let read = parse(&value).expect("good");
+            assert_eq!(read.name(&mut out), meant.map(str::as_bytes), "{written}");
+        }
+        let hashed = format!("Digest username=\"ab\", userhash=True, {rest}");
+        assert!(parse(&hashed).expect("good").is_hashed);
     }
 }

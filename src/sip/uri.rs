@@ -234,10 +234,7 @@ pub fn canonical_aor<'o>(
     out: &'o mut [u8],
 ) -> Result<&'o [u8], SipError> {
     let mut text = Text::new(out);
-    let mut units = Units(user);
-    while let Some(unit) = units.next_byte() {
-        text.put(&[unit]);
-    }
+    put_unescaped(user, &mut text);
     if use_domain || user.is_empty() {
         if !user.is_empty() {
             text.put(b"@");
@@ -258,6 +255,11 @@ pub fn canonical_aor<'o>(
 pub fn unescaped(text: &[u8]) -> impl Iterator<Item = u8> + '_ {
     let mut units = Units(text);
     std::iter::from_fn(move || units.next_byte())
+}
+
+/// Writes text with its `%` escapes undone.
+pub(super) fn put_unescaped(escaped: &[u8], out: &mut impl Sink) {
+    unescaped(escaped).for_each(|unit| out.put(&[unit]));
 }
 
 /// Checks that two hexadecimal digits follow each `%`.

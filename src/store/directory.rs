@@ -1,13 +1,14 @@
 //! The users of a database: Kamailio's `subscriber` (version 7), and `strowger_subscriber` for the hashes that it has no column for.
 //!
 //! `ha1` is MD5's, of `username:realm:password`. Where it is empty, and for the SHA hashes that are not in the side table, HA1 is
-//! computed of a `password` that is not empty, as Kamailio does with `calculate_ha1`.
+//! computed of a `password` that is not empty, as Kamailio does with `calculate_ha1`. `ha1b` is MD5's of `username@domain` as the
+//! user name; those of the SHA hashes stand in the side table with a `b` behind the algorithm's name.
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 
 use super::engine::EngineError;
 use crate::auth::Algorithm;
-use crate::location::{Row, Secrets};
+use crate::location::{Ha1s, Row, Secrets};
 
 /// Where users are looked up and kept.
 pub(super) trait Directory: Send {
@@ -64,30 +65,52 @@ impl Account {
             let ha1 = algorithm.ha1(user.as_bytes(), domain.as_bytes(), password.as_bytes());
             String::from_utf8_lossy(ha1.as_bytes()).into_owned()
         };
-        let other = |algorithm: Algorithm| (algorithm.as_str().to_owned(), hex(algorithm, user));
+        let full = format!("{user}@{domain}");
+        let others = [Algorithm::Sha256, Algorithm::Sha512_256].map(|algorithm| {
+            let name = algorithm.as_str();
+            [
+                (name.to_owned(), hex(algorithm, user)),
+                (format!("{name}{WITH_DOMAIN}"), hex(algorithm, &full)),
+            ]
+        });
         Self {
             user: user.to_owned(),
             domain: domain.to_owned(),
             password: String::new(),
             ha1: hex(Algorithm::Md5, user),
-            ha1b: hex(Algorithm::Md5, &format!("{user}@{domain}")),
-            others: vec![other(Algorithm::Sha256), other(Algorithm::Sha512_256)],
+            ha1b: hex(Algorithm::Md5, &full),
+            others: others.into_iter().flatten().collect(),
         }
     }
 
     /// What the user proves to know, in `realm`.
     pub(super) fn secrets(&self, realm: &str) -> Secrets {
-        let side = |algorithm: Algorithm| {
-            let found = self
-                .others
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case(algorithm.as_str()));
-            found.map(|(_, ha1)| ha1.as_str())
-        };
+        let full = format!("{}@{}", self.user, self.domain);
         Secrets {
-            sha512_256: self.ha1(Algorithm::Sha512_256, side(Algorithm::Sha512_256), realm),
-            sha256: self.ha1(Algorithm::Sha256, side(Algorithm::Sha256), realm),
-            md5: self.ha1(Algorithm::Md5, Some(&self.ha1), realm),
+            bare: self.ha1s(realm, &self.user, (&self.ha1, "")),
+            with_domain: self.ha1s(realm, &full, (&self.ha1b, WITH_DOMAIN)),
+        }
+    }
+
+    /// The hashes for one way to write the user's name: MD5's is given, the others' names in the side table have this ending.
+    fn ha1s(&self, realm: &str, name: &str, (md5, ending): (&str, &str)) -> Ha1s {
+        let side = |algorithm: Algorithm| {
+            let is_it = |kept: &str| {
+                let (kept, end) = kept.split_at_checked(algorithm.as_str().len())?;
+                (kept.eq_ignore_ascii_case(algorithm.as_str()) && end == ending).then_some(())
+            };
+            let found = self.others.iter().find(|(kept, _)| is_it(kept).is_some());
+            found.map_or("", |(_, ha1)| ha1.as_str())
+        };
+        Ha1s {
+            sha512_256: self.ha1(
+                Algorithm::Sha512_256,
+                side(Algorithm::Sha512_256),
+                realm,
+                name,
+            ),
+            sha256: self.ha1(Algorithm::Sha256, side(Algorithm::Sha256), realm, name),
+            md5: self.ha1(Algorithm::Md5, md5, realm, name),
         }
     }
 
@@ -95,8 +118,9 @@ impl Account {
     fn ha1<const LEN: usize>(
         &self,
         algorithm: Algorithm,
-        kept: Option<&str>,
+        kept: &str,
         realm: &str,
+        name: &str,
     ) -> Option<[u8; LEN]> {
         let decode = |hex: &[u8]| {
             HEXLOWER_PERMISSIVE
@@ -104,14 +128,16 @@ impl Account {
                 .ok()
                 .and_then(|bytes| bytes.try_into().ok())
         };
-        let kept = kept.filter(|hex| !hex.is_empty());
-        kept.and_then(|hex| decode(hex.as_bytes())).or_else(|| {
+        decode(kept.as_bytes()).or_else(|| {
             let password = Some(&self.password).filter(|password| !password.is_empty())?;
-            let ha1 = algorithm.ha1(self.user.as_bytes(), realm.as_bytes(), password.as_bytes());
+            let ha1 = algorithm.ha1(name.as_bytes(), realm.as_bytes(), password.as_bytes());
             decode(ha1.as_bytes())
         })
     }
 }
+
+/// What stands behind an algorithm's name in the side table where HA1 is of `username@domain`.
+const WITH_DOMAIN: &str = "b";
 
 /// The account of a user among those that were found: the one of `domain`; without one that must fit, the realm's before others.
 pub(super) fn choose<'a>(
@@ -139,7 +165,7 @@ mod tests {
         let account = Account::new("Mufasa", "http-auth@example.org", "Circle of Life");
         assert_eq!(account.ha1, "3d78807defe7de2157e2b0b6573a855f");
         assert!(account.password.is_empty());
-        let secrets = account.secrets("http-auth@example.org");
+        let secrets = account.secrets("http-auth@example.org").bare;
         assert_eq!(secrets.md5.map(|md5| md5[0]), Some(0x3d));
         assert_eq!(
             secrets.sha256.map(|sha| sha[..2].to_vec()),
@@ -163,9 +189,9 @@ mod tests {
             others: Vec::new(),
             ..whole.clone()
         };
-        let secrets = kamailios.secrets("h");
+        let secrets = kamailios.secrets("h").bare;
         assert!(
-            secrets.md5 == whole.secrets("h").md5
+            secrets.md5 == whole.secrets("h").bare.md5
                 && secrets.sha256.is_none()
                 && secrets.sha512_256.is_none()
         );
@@ -173,7 +199,30 @@ mod tests {
             ha1: "no hash".into(),
             ..kamailios
         };
-        assert!(damaged.secrets("h").md5.is_none());
+        assert!(damaged.secrets("h").bare.md5.is_none());
+    }
+
+    #[test]
+    fn a_name_with_its_domain_has_hashes_of_its_own() {
+        let whole = Account::new("alice", "example.com", "secret");
+        let secrets = whole.secrets("example.com");
+        let hash = |name: &[u8]| Algorithm::Sha256.ha1(name, b"example.com", b"secret");
+        let hex = |ha1: Option<[u8; 32]>| ha1.map(|ha1| HEXLOWER_PERMISSIVE.encode(&ha1));
+        let text = |hex: &crate::auth::Hex| String::from_utf8_lossy(hex.as_bytes()).into_owned();
+        assert_eq!(hex(secrets.bare.sha256), Some(text(&hash(b"alice"))));
+        assert_eq!(
+            hex(secrets.with_domain.sha256),
+            Some(text(&hash(b"alice@example.com")))
+        );
+        assert!(secrets.with_domain.md5.is_some() && secrets.with_domain.md5 != secrets.bare.md5);
+        // The same of a password that Kamailio keeps.
+        let plain = Account {
+            password: "secret".into(),
+            user: "alice".into(),
+            domain: "example.com".into(),
+            ..Account::default()
+        };
+        assert!(plain.secrets("example.com") == secrets);
     }
 
     #[test]

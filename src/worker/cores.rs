@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::storage::server_id;
 use super::worker_id;
-use crate::auth::Algorithm;
+use crate::auth::{Algorithm, Ephemeral, EphemeralHash, EphemeralOrder};
 use crate::config::budget::Budget;
 use crate::config::{
-    self, Ack, Auth, Config, ContactsFull, DigestAlgorithm, EdgePath, HopHost, Nat, Peer,
+    self, Ack, Auth, Config, ContactsFull, DigestAlgorithm, EdgePath, EphemeralAuth, HopHost, Nat,
+    Peer,
 };
 use crate::counters::Counters;
 use crate::location::Location;
@@ -189,7 +190,22 @@ fn auth_settings(auth: &Auth) -> AuthSettings {
         realm: auth.realm.clone(),
         algorithms: auth.algorithms.iter().map(algorithm).collect(),
         nonce_lifetime: auth.nonce_lifetime,
+        ephemeral: auth.ephemeral.as_ref().map(ephemeral),
     }
+}
+
+fn ephemeral(set: &EphemeralAuth) -> Ephemeral {
+    let hash = if set.is_sha256 {
+        EphemeralHash::Sha256
+    } else {
+        EphemeralHash::Sha1
+    };
+    let order = if set.is_user_first {
+        EphemeralOrder::UserFirst
+    } else {
+        EphemeralOrder::TimeFirst
+    };
+    Ephemeral::new(set.secrets.as_slice().to_vec(), hash, order)
 }
 
 fn share(count: u64, workers: usize) -> u32 {

@@ -359,6 +359,10 @@ impl Bed {
 
     /// Asserts that no user was asked for.
     #[track_caller]
+    pub(crate) fn asked_for_many(&mut self) -> usize {
+        self.wire.asked_for.drain(..).count()
+    }
+
     pub(crate) fn asked_for_none(&self) {
         assert!(self.wire.asked_for.is_empty(), "{:?}", self.wire.asked_for);
     }

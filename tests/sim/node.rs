@@ -5,17 +5,19 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use strowger::auth::Algorithm;
 use strowger::counters::{Counter, Counters};
 use strowger::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
-use strowger::location::{Location, LocationSettings};
+use strowger::location::{Ha1s, Location, LocationSettings, Secrets};
 use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{Registrar, RegistrarSettings};
 use strowger::proxy::{
-    Listener, MailboxFull, Notice, Output, Proxy, Question, QuestionId, ResolverFull, SendError,
-    Settings, StoreFull, SubscriberQuestion,
+    AuthSettings, Listener, MailboxFull, Notice, Output, Proxy, Question, QuestionId, ResolverFull,
+    SendError, Settings, StoreFull, SubscriberQuestion,
 };
-use strowger::time::Instant;
+use strowger::time::{Duration, Instant};
 
+use super::agent::proof::ha1s;
 use super::random::Random;
 use super::store::Store;
 
@@ -167,7 +169,40 @@ impl Node {
         self.start();
     }
 
+    /// From now on everybody must prove who it is; the users' secrets are at hand, as those of a store that was asked.
+    pub(crate) fn require_proof(&mut self, nonce_lifetime: Duration) {
+        self.settings.auth = Some(AuthSettings {
+            realm: "example.com".to_owned(),
+            algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
+            nonce_lifetime,
+            ephemeral: None,
+        });
+        self.start();
+    }
+
+    fn learn_users(&self) {
+        for number in 0..AGENTS_MAX {
+            let user = format!("u{number}");
+            let (sha256, md5) = ha1s(&user);
+            let bare = Ha1s {
+                sha256: Some(sha256),
+                md5: Some(md5),
+                ..Ha1s::default()
+            };
+            let secrets = Secrets {
+                bare,
+                ..Secrets::default()
+            };
+            let forever = Instant::from_micros(u64::MAX);
+            let users = self.location.users();
+            users.learn(user.as_bytes(), Some(secrets), forever);
+        }
+    }
+
     fn start(&mut self) {
+        if self.settings.auth.is_some() {
+            self.learn_users();
+        }
         self.is_up = true;
         self.is_draining = false;
         let addresses: Vec<_> = self.listeners().map(|(_, at)| at.ip()).collect();
@@ -470,6 +505,9 @@ fn datagram<'a>(
         handed_off,
     }
 }
+
+/// Agents of one world, at most.
+const AGENTS_MAX: usize = 7;
 
 fn location(hash_key: [u8; 16]) -> Location {
     Location::new(&LocationSettings {

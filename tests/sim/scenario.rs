@@ -8,6 +8,7 @@ use strowger::proxy::{Keys, Listener, Settings};
 use strowger::time::{Duration, Instant};
 
 use super::agent::Agent;
+use super::agent::proof::Prover;
 use super::network::{Network, Weather};
 use super::node::Node;
 use super::random::Random;
@@ -38,12 +39,30 @@ pub(crate) fn world(seed: u64, with_text: bool) -> World {
     if commits {
         commit(&mut world, seed);
     }
+    require_proof(&mut world, seed);
     register(&mut world);
     place_calls(&mut world, span);
     befall(&mut world, span);
     world.schedule(START + Duration::from_secs(4), Event::CheckBindings);
     world
 }
+
+/// In one seed of four everybody must prove who it is. The lot is drawn apart, so that the others' worlds are what they were.
+fn require_proof(world: &mut World, seed: u64) {
+    let mut random = Random::new(seed ^ PROOF_LOT);
+    if !random.chance(250) {
+        return;
+    }
+    let nonce_lifetime = Duration::from_secs(random.pick(&[10, 60, 300]));
+    for node in &mut world.nodes {
+        node.require_proof(nonce_lifetime);
+    }
+    for agent in &mut world.agents {
+        agent.prover = Some(Prover::new(&agent.user, &mut random));
+    }
+}
+
+const PROOF_LOT: u64 = 0x7616;
 
 /// 10 % loss, 5 % duplication and reordering; one seed in four has a weather of its own.
 fn weather(random: &mut Random) -> Weather {

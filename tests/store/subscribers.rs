@@ -62,10 +62,10 @@ fn knows_its_users(database: &impl Database, kind: store::Database) {
         .expect("it can say")
         .expect("she is there");
     assert_eq!(
-        alice.md5.map(Vec::from),
+        alice.bare.md5.map(Vec::from),
         Some(md5("alice", "example.com", "secret"))
     );
-    assert!(alice.sha256.is_some() && alice.sha512_256.is_some());
+    assert!(alice.bare.sha256.is_some() && alice.bare.sha512_256.is_some());
     assert!(
         ask(&mut inquiries, "nobody", "example.com")
             .expect("it can say")
@@ -93,15 +93,15 @@ fn knows_kamailios_users(database: &impl Database, inquiries: &mut Inquiries) {
     let bob = ask(inquiries, "bob", "example.com")
         .expect("it can say")
         .expect("he is there");
-    assert!(bob.md5.is_some_and(|md5| md5[..2] == [0xb4, 0xa1]) && bob.sha256.is_none());
+    assert!(bob.bare.md5.is_some_and(|md5| md5[..2] == [0xb4, 0xa1]) && bob.bare.sha256.is_none());
     let carol = ask(inquiries, "carol", "example.com")
         .expect("it can say")
         .expect("she is there");
     assert_eq!(
-        carol.md5.map(Vec::from),
+        carol.bare.md5.map(Vec::from),
         Some(md5("carol", "example.com", "plain"))
     );
-    assert!(carol.sha256.is_some() && carol.sha512_256.is_some());
+    assert!(carol.bare.sha256.is_some() && carol.bare.sha512_256.is_some());
 }
 
 fn obeys_the_operator(database: &impl Database, inquiries: &mut Inquiries, accounts: &Accounts) {
@@ -116,7 +116,7 @@ fn obeys_the_operator(database: &impl Database, inquiries: &mut Inquiries, accou
         .expect("it can say")
         .expect("she is there");
     assert_eq!(
-        alice.md5.map(Vec::from),
+        alice.bare.md5.map(Vec::from),
         Some(md5("alice", "example.com", "other"))
     );
     assert_eq!(

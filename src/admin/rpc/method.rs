@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::params::Params;
-use super::{Fault, cluster, report, subscriber, usrloc};
+use super::{Fault, cluster, failures, report, subscriber, usrloc};
 use crate::admin::State;
 
 /// A method.
@@ -28,6 +28,7 @@ enum Work {
     AccountRemove,
     ClusterStatus,
     ListNodes,
+    Failures,
     Uptime,
     Version,
     Memory,
@@ -44,6 +45,13 @@ enum Work {
 
 /// Every method, by name.
 pub const METHODS: &[Method] = &[
+    Method {
+        name: "auth.failures",
+        params: &["limit"],
+        required: 0,
+        about: "the sources that fail to authenticate, the worst first",
+        work: Work::Failures,
+    },
     Method {
         name: "cluster.status",
         params: &[],
@@ -208,6 +216,7 @@ impl Method {
             Work::AccountRemove => subscriber::remove(state, &params).await,
             Work::ClusterStatus => Ok(cluster::status(state)),
             Work::ListNodes => cluster::list_nodes(state),
+            Work::Failures => failures::failures(state, &params).await,
             Work::Add => usrloc::add(state, &params).await,
             Work::Dump => usrloc::dump(state, &params).await,
             Work::Lookup => usrloc::lookup(state, &params).await,

@@ -4,6 +4,7 @@
 //! what they do, `params` is how they are asked.
 
 mod cluster;
+mod failures;
 pub mod method;
 mod params;
 mod report;

@@ -117,6 +117,45 @@ fn the_server_tells_of_itself() {
 }
 
 #[test]
+fn those_who_fail_are_shown_the_worst_first() {
+    use crate::location::FailureKind;
+    let bed = Bed::new(false);
+    let empty = bed.call("auth.failures", json!([])).expect("known");
+    assert_eq!(empty["sources"], json!([]));
+    let ago = |secs: u64| Instant::from_micros(NOW.as_micros() - secs * 1_000_000);
+    let failures = bed.location.users().failures();
+    for n in 0..30_u32 {
+        let from = std::net::Ipv4Addr::from_bits(0xc000_0200 + n).into();
+        for _ in 0..=n {
+            failures.note(ago(5), from, FailureKind::Wrong);
+        }
+    }
+    let v6 = "2001:db8::7".parse().expect("an address");
+    for _ in 0..100 {
+        failures.note(ago(9), v6, FailureKind::Nonce);
+    }
+    let shown = bed
+        .call("auth.failures", json!({"limit": 2}))
+        .expect("known");
+    assert_eq!(
+        (&shown["known"], &shown["capacity"]),
+        (&json!(31), &json!(16_384))
+    );
+    assert_eq!(
+        shown["sources"],
+        json!([
+            {"source": "2001:db8::/64", "failures": 100, "recent": 100, "first_s": 9, "last_s": 9,
+             "reasons": {"foreign_nonce": 100}},
+            {"source": "192.0.2.29", "failures": 30, "recent": 30, "first_s": 5, "last_s": 5,
+             "reasons": {"wrong": 30}},
+        ])
+    );
+    let all = bed.call("auth.failures", json!([])).expect("known");
+    assert_eq!(all["sources"].as_array().map(Vec::len), Some(20));
+    assert_eq!(bed.call("auth.failures", json!([0])), Err(INVALID_PARAMS));
+}
+
+#[test]
 fn memory_is_told_by_what_it_is_for() {
     let bed = Bed::new(false);
     for n in 0..1_000 {

@@ -81,12 +81,12 @@ impl Directory for PostgresDirectory {
                         domain: domain.to_owned(),
                         password: row.get(2),
                         ha1: row.get(3),
-                        ha1b: String::new(),
+                        ha1b: row.get(4),
                         others: Vec::new(),
                     });
                 }
                 if let (Some(last), Some(algorithm), Some(ha1)) =
-                    (found.last_mut(), row.get(4), row.get(5))
+                    (found.last_mut(), row.get(5), row.get(6))
                 {
                     last.others.push((algorithm, ha1));
                 }
@@ -162,8 +162,8 @@ impl Directory for PostgresDirectory {
     }
 }
 
-const FIND: &str = "SELECT s.username, s.domain, s.password, s.ha1, o.algorithm, o.ha1 \
-    FROM (SELECT DISTINCT s.username, s.domain, s.password, s.ha1 FROM unnest($1::text[], $2::text[]) AS t(username, domain) \
+const FIND: &str = "SELECT s.username, s.domain, s.password, s.ha1, s.ha1b, o.algorithm, o.ha1 \
+    FROM (SELECT DISTINCT s.username, s.domain, s.password, s.ha1, s.ha1b FROM unnest($1::text[], $2::text[]) AS t(username, domain) \
         JOIN subscriber AS s ON s.username = t.username AND (t.domain IS NULL OR s.domain = t.domain)) AS s \
     LEFT JOIN strowger_subscriber AS o ON o.username = s.username AND o.domain = s.domain ORDER BY s.username, s.domain";
 const ADD: &str = "INSERT INTO subscriber (username, domain, password, ha1, ha1b) VALUES ($1, $2, $3, $4, $5) \

@@ -60,7 +60,7 @@ impl Directory for SqliteDirectory {
                         domain: row.get(1)?,
                         password: row.get(2)?,
                         ha1: row.get(3)?,
-                        ha1b: String::new(),
+                        ha1b: row.get(4)?,
                         others: Vec::new(),
                     })
                 })?;
@@ -144,7 +144,7 @@ impl Directory for SqliteDirectory {
 }
 
 const OF_AOR: &str = " WHERE username = ?1 AND (?2 IS NULL OR domain = ?2)";
-const FIND: &str = "SELECT username, domain, password, ha1 FROM subscriber WHERE username = ?1 AND (?2 IS NULL OR domain = ?2)";
+const FIND: &str = "SELECT username, domain, password, ha1, ha1b FROM subscriber WHERE username = ?1 AND (?2 IS NULL OR domain = ?2)";
 const OTHERS: &str =
     "SELECT algorithm, ha1 FROM strowger_subscriber WHERE username = ? AND domain = ?";
 const ADD: &str =

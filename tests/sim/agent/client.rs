@@ -77,6 +77,7 @@ impl Agent {
         let from = format!("<sip:{}@example.com>;tag={tag}", self.user);
         let via = self.via();
         let contact = self.contact();
+        let proof = self.proof("Proxy-Authorization", method, uri);
         let text = self.request(
             &Request {
                 method,
@@ -87,7 +88,7 @@ impl Agent {
                 call_id: &call_id,
                 cseq: 1,
                 routes: &[],
-                extra: &format!("Contact: <{contact}>\r\n"),
+                extra: &format!("Contact: <{contact}>\r\n{proof}"),
                 body: body(ctx.random),
             },
             ctx.random,
@@ -309,6 +310,7 @@ impl Agent {
             client.ended.get_or_insert(ctx.now);
             ctx.wait(T1_64, Timer::Forget(place));
             self.on_end(place, ctx);
+            self.on_challenge(place, response, ctx);
         }
     }
 
@@ -326,6 +328,37 @@ impl Agent {
             self.on_registered(place, response, ctx);
         }
         self.on_end(place, ctx);
+        self.on_challenge(place, response, ctx);
+    }
+
+    /// A proxy asks who it is: the request is begun anew, with the answer.
+    fn on_challenge(&mut self, place: usize, response: &Message<'_>, ctx: &mut Context<'_>) {
+        let client = &self.clients[place];
+        let is_new = matches!(client.purpose, Purpose::Call | Purpose::Plain);
+        if response.status() != 407 || !is_new || ctx.is_closing {
+            return;
+        }
+        let method = client.method;
+        let request = Message::parse(&client.request).expect("an agent writes good requests");
+        let uri = request.uri().to_owned();
+        if self.learn(place, response) {
+            self.begin(method, &uri, ctx);
+        }
+    }
+
+    /// The line that proves who it is; none where that was not asked for.
+    pub(super) fn proof(&mut self, name: &str, method: &str, uri: &str) -> String {
+        let prover = self.prover.as_mut();
+        prover.map_or(String::new(), |prover| {
+            prover.line(name, &self.user, method, uri)
+        })
+    }
+
+    /// Takes a challenge; says whether to try again.
+    pub(super) fn learn(&mut self, place: usize, response: &Message<'_>) -> bool {
+        let request = &self.clients[place].request;
+        let prover = self.prover.as_mut();
+        prover.is_some_and(|prover| prover.learn(request, response))
     }
 
     /// Notes a final response to INVITE; says whether it is new.

@@ -4,6 +4,7 @@
 mod client;
 mod compose;
 mod dialog;
+pub(crate) mod proof;
 mod registration;
 mod server;
 
@@ -16,6 +17,7 @@ pub(crate) use self::client::{Client, ClientState, FINALS_LOST_MAX, Purpose};
 pub(crate) use self::registration::Registration;
 
 use self::dialog::Dialog;
+use self::proof::Prover;
 use self::server::Server;
 use super::ledger::Ledger;
 use super::message::Message;
@@ -36,6 +38,8 @@ pub(crate) struct Agent {
     pub(crate) habits: Habits,
     pub(crate) clients: Vec<Client>,
     pub(crate) registration: Registration,
+    /// How it proves who it is, where that is asked of it.
+    pub(crate) prover: Option<Prover>,
     servers: Vec<Server>,
     dialogs: Vec<Dialog>,
     /// Counts branches and tags.
@@ -135,6 +139,7 @@ impl Agent {
             },
             clients: Vec::new(),
             registration: Registration::default(),
+            prover: None,
             servers: Vec::new(),
             dialogs: Vec::new(),
             named: 0,

@@ -51,6 +51,7 @@ impl Agent {
             .q
             .map_or(String::new(), |q| format!(";q={q}"));
         let via = self.via();
+        let proof = self.proof("Authorization", "REGISTER", "sip:example.com");
         let text = self.request(
             &Request {
                 method: "REGISTER",
@@ -61,7 +62,10 @@ impl Agent {
                 call_id: &call_id,
                 cseq,
                 routes: &[],
-                extra: &format!("Contact: <{}>{q};expires={expires}\r\n", self.contact()),
+                extra: &format!(
+                    "Contact: <{}>{q};expires={expires}\r\n{proof}",
+                    self.contact()
+                ),
                 body: Vec::new(),
             },
             ctx.random,
@@ -99,6 +103,10 @@ impl Agent {
         response: &Message<'_>,
         ctx: &mut Context<'_>,
     ) {
+        if response.status() == 401 && self.learn(place, response) {
+            let span = ctx.random.millis(1, 50);
+            ctx.wait(span, Timer::Refresh);
+        }
         let client = &self.clients[place];
         if response.status() != 200 || client.cseq != self.registration.cseq {
             return;
@@ -111,6 +119,15 @@ impl Agent {
         let expires = after.and_then(|after| param(after, "expires").flatten());
         let call = client.call;
         let is_trusted = !ctx.ledger.record(call).is_tainted;
+        if is_trusted
+            && self
+                .prover
+                .as_ref()
+                .is_some_and(|prover| prover.is_impostor)
+        {
+            let what = "a wrong password was believed".to_owned();
+            ctx.complain("an impostor is refused", call, what);
+        }
         match (self.registration.wants_removal, expires) {
             (false, Some(expires)) => {
                 // From when it was asked, and the seconds are rounded up: so it lasts at least.

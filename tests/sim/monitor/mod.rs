@@ -78,6 +78,7 @@ pub(crate) struct Seen {
     pub(crate) batches: u64,
     /// Restarts with what the store had.
     pub(crate) reloads: u64,
+    pub(crate) proven: u64,
 }
 
 impl Seen {
@@ -93,7 +94,7 @@ impl Seen {
         self.numbers().into_iter().all(|number| *number > 0)
     }
 
-    fn numbers(&mut self) -> [&mut u64; 14] {
+    fn numbers(&mut self) -> [&mut u64; 15] {
         [
             &mut self.requests_forwarded,
             &mut self.responses_forwarded,
@@ -109,8 +110,13 @@ impl Seen {
             &mut self.bindings_checked,
             &mut self.batches,
             &mut self.reloads,
+            &mut self.proven,
         ]
     }
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
 /// A node as the monitor knows it.
@@ -214,6 +220,12 @@ impl Monitor {
         match call.cause {
             Cause::Datagram(packet, was_handed) => {
                 self.observe_datagram(call, packet, was_handed, ledger);
+                let is_proven = contains(&packet.bytes, b"\r\nAuthorization: Digest")
+                    && call
+                        .sent
+                        .iter()
+                        .any(|sent| sent.bytes.starts_with(b"SIP/2.0 200"));
+                self.seen.proven += u64::from(is_proven);
             }
             Cause::Unreachable(sent) => {
                 self.note_unreachable(call.node, sent);

