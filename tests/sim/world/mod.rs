@@ -430,6 +430,9 @@ impl World {
     fn strike(&mut self, node: usize, blow: Blow) {
         self.trace.note(self.now, &format!("node {node}: {blow:?}"));
         match blow {
+            // Two blows may overlap.
+            Blow::Kill if !self.nodes[node].is_up => {}
+            Blow::Start(_) if self.nodes[node].is_up => {}
             Blow::Kill => {
                 self.ledger.disturb_all();
                 self.monitor.forget(node);
