@@ -160,6 +160,9 @@ counters! {
         RefusedTransactions "cause" "transactions_full",
         RefusedBindings "cause" "bindings_full",
         RefusedContacts "cause" "too_many_contacts",
+        RefusedFirstHop "cause" "first_hop_lacks_outbound",
+        RefusedFlow "cause" "flow_failed",
+        RefusedFlowToken "cause" "bad_flow_token",
         RefusedOutOfOrder "cause" "register_out_of_order",
         RefusedLoop "cause" "loop",
         RefusedMaxForwards "cause" "max_forwards",
@@ -170,6 +173,9 @@ counters! {
         RefusedUncommitted "cause" "not_committed",
         RefusedUnstorable "cause" "unstorable",
         RefusedUnresolvable "cause" "unresolvable",
+    }
+    counter "bindings_replaced" "bindings removed to make room for a newer one of their AoR" {
+        BindingsReplaced "" "",
     }
     counter "store_rows" "rows in committed batches, by what was done" {
         StoreInserted "work" "insert",

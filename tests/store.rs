@@ -6,9 +6,11 @@
 mod store {
     mod cluster;
     mod committed;
+    mod crowd;
     mod database;
     mod http;
     mod kamailio;
+    mod memory;
     mod outages;
     mod phone;
     mod restarts;

@@ -9,7 +9,7 @@ use super::binding::{Binding, Stored};
 use super::contact_index::Place;
 use super::rows::{Rows, Work};
 use super::ruid::Origins;
-use super::shard::Shard;
+use super::shard::{AorKey, Shard};
 use super::slab::{NIL, Slab};
 use crate::time::Instant;
 
@@ -175,6 +175,12 @@ impl Shard {
         }
     }
 
+    /// Whether an AoR has a live contact that the store has refused.
+    pub(super) fn has_refused(&self, now: Instant, key: AorKey<'_>) -> bool {
+        self.bindings_of(self.find(key))
+            .any(|(_, binding)| binding.is_live(now) && binding.stored == Stored::Refused)
+    }
+
     /// Notes that all rows of a batch are settled.
     pub(super) fn land(&mut self, is_committed: bool) {
         self.changed.in_flight = false;
@@ -215,7 +221,7 @@ impl Shard {
             binding.stored = Stored::Perhaps;
         }
         let aor = binding.aor;
-        let Some(binding) = self.bindings.value(index) else {
+        let Some(binding) = self.binding(index) else {
             return;
         };
         rows.copy(

@@ -8,13 +8,16 @@
 #![forbid(unsafe_code)]
 
 mod binding;
+mod blocks;
 mod change;
 mod changed;
 mod complete;
 mod contact;
 mod contact_index;
 mod evict;
+mod interned;
 mod keepalive;
+mod matching;
 mod packed_flow;
 mod page;
 mod plan;
@@ -32,6 +35,7 @@ mod tally;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod users;
 mod window;
 
@@ -43,6 +47,7 @@ use siphasher::sip::SipHasher13;
 
 pub use self::change::{Access, Change, Lookup, Refusal, Registration};
 pub use self::keepalive::{DueContact, DueContacts, KeepalivePolicy, KeepaliveWheel, KeptContact};
+pub use self::matching::{Matching, Rules};
 pub use self::page::{Page, PageCursor, PagedAor, PagedContact};
 pub use self::restore::Admission;
 pub use self::rows::{Row, Rows, Work};
@@ -101,6 +106,8 @@ pub struct RegisteredContact {
     pub listener: ListenerId,
     /// The flow to use instead of what the URI says, where the phone is behind a NAT or on a connection.
     pub received: Option<Flow>,
+    /// Whether it is reached by that flow alone (RFC 5626).
+    pub is_by_flow: bool,
     /// The shard asked, and its number.
     pub access: Access,
 }
@@ -116,14 +123,24 @@ pub struct SweepCursor {
 /// Approximate bytes taken from the allocator, by what they hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// The AoRs and the index to them, without their texts.
+    /// The AoRs, without their texts.
     pub aors: usize,
     /// The bindings, without their texts.
     pub bindings: usize,
     /// The texts of both.
     pub texts: usize,
-    /// The index from contacts to bindings.
-    pub contacts: usize,
+    /// Texts that many bindings have alike, held once.
+    pub interned: usize,
+    /// The indexes: from AoRs, and from contacts to bindings.
+    pub indexes: usize,
+}
+
+impl Memory {
+    /// All of it.
+    #[must_use]
+    pub const fn total(&self) -> usize {
+        self.aors + self.bindings + self.texts + self.interned + self.indexes
+    }
 }
 
 impl Location {
@@ -149,10 +166,33 @@ impl Location {
         }
     }
 
+    /// Has its AoRs obey these rules.
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        for shard in &self.shards {
+            shard.0.lock().set_rules(rules);
+        }
+        self
+    }
+
     /// Finds the contacts of an AoR to send a request to: the highest q first, among equals the newest, at most
     /// [`BRANCHES_MAX`].
     pub fn lookup(&self, now: Instant, aor: &[u8], targets: &mut Targets) -> (Lookup, Access) {
         let found = self.contacts(now, aor, targets);
+        targets.rank(BRANCHES_MAX);
+        found
+    }
+
+    /// Finds those contacts of an AoR that `keep` says yes to; [`Lookup::Found`] is said of the AoR, whose contacts may all be others.
+    pub fn lookup_some(
+        &self,
+        now: Instant,
+        aor: &[u8],
+        keep: impl FnMut(&Target<'_>) -> bool,
+        targets: &mut Targets,
+    ) -> (Lookup, Access) {
+        let found = self.contacts(now, aor, targets);
+        targets.retain(keep);
         targets.rank(BRANCHES_MAX);
         found
     }
@@ -208,6 +248,7 @@ impl Location {
         drop(shard);
         self.forget(&moved.freed);
         self.insert(&moved.added);
+        targets.note_replaced(moved.replaced);
         (result, access)
     }
 
@@ -261,6 +302,7 @@ impl Location {
                     RegisteredContact {
                         listener: flow.listener,
                         received,
+                        is_by_flow: received.is_some() && binding.reg_id > 0,
                         access,
                     },
                 ));
@@ -318,11 +360,20 @@ impl Location {
             memory.aors += bytes.aors;
             memory.bindings += bytes.bindings;
             memory.texts += bytes.texts;
+            memory.interned += bytes.interned;
+            memory.indexes += bytes.indexes;
         }
         for index in self.contacts.get(shards).unwrap_or_default() {
-            memory.contacts += index.0.lock().bytes();
+            memory.indexes += index.0.lock().bytes();
         }
         memory
+    }
+
+    /// Blocks of text that are in use.
+    #[cfg(test)]
+    fn blocks_held(&self) -> usize {
+        let held = |shard: &Padded<Guarded>| shard.0.lock().texts.blocks.held();
+        self.shards.iter().map(held).sum()
     }
 
     fn forget(&self, freed: &ContactRefs) {
@@ -360,7 +411,8 @@ impl AddAssign for Memory {
         self.aors += other.aors;
         self.bindings += other.bindings;
         self.texts += other.texts;
-        self.contacts += other.contacts;
+        self.interned += other.interned;
+        self.indexes += other.indexes;
     }
 }
 

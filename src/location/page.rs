@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::Location;
-use super::binding::Binding;
+use super::binding::Held;
 use super::change::Lookup;
 use super::packed_flow::PackedFlow;
 use super::ruid::Origins;
@@ -204,7 +204,7 @@ impl Page {
         seen
     }
 
-    fn push(&mut self, binding: &Binding, origins: &Origins) {
+    fn push(&mut self, binding: Held<'_>, origins: &Origins) {
         let start = self.bytes.len();
         let texts: [&[u8]; TEXTS - 1] = [
             binding.contact(),

@@ -229,6 +229,8 @@ impl Proxy {
             .registrar
             .register(now, request, source, &mut bench.register);
         self.count_refusal(answer.counted);
+        self.counters
+            .add(Counter::BindingsReplaced, u64::from(answer.replaced));
         if let Some(access) = answer.access
             && answer.status == 200
             && self.settings.commit.is_some()
@@ -377,4 +379,4 @@ impl Proxy {
 }
 
 /// What we say of ourselves.
-const OPTIONS_HEADERS: &[u8] = b"Accept: */*\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH\r\nSupported: path\r\n";
+const OPTIONS_HEADERS: &[u8] = b"Accept: */*\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH\r\nSupported: path, outbound, gruu\r\n";

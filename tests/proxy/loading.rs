@@ -19,6 +19,7 @@ fn admit(bed: &Bed, user: &str, contact: &str) {
         bed.now,
         &Row {
             work: Work::Load,
+            is_ours: true,
             ruid: format!("uloc-0-0-{user}").as_bytes(),
             contact: contact.as_bytes(),
             call_id: b"before",

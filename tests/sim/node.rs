@@ -180,7 +180,7 @@ impl Node {
                 let registrar = Registrar::new(
                     Arc::clone(&self.location),
                     Arc::new(domains),
-                    self.registrar,
+                    self.registrar.clone(),
                 );
                 Worker {
                     proxy: Proxy::new(
@@ -293,6 +293,12 @@ impl Node {
         let mut listeners = self.listeners();
         let found = listeners.find(|(other, _)| *other == id);
         found.expect("a core names its own listeners").1
+    }
+
+    /// A counter, over all workers.
+    pub(crate) fn count(&self, counter: Counter) -> u64 {
+        let workers = self.workers.iter();
+        workers.map(|worker| worker.counters.read(counter)).sum()
     }
 
     /// What is left in any worker: nothing may be when all is over.

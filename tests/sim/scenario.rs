@@ -117,6 +117,7 @@ fn nodes(random: &mut Random) -> Vec<Node> {
                 expires_min_s: 10,
                 expires_max_s: 7_200,
                 use_domain: false,
+                ..RegistrarSettings::default()
             };
             Node::new(settings, registrar, random)
         })

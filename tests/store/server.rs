@@ -87,6 +87,34 @@ impl Server {
             .expect("a whole number")
     }
 
+    /// Bytes of its memory that are in RAM.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.expect("proc_pid_status(5)")
+            .trim()
+            .parse::<u64>()
+            .expect("a number")
+            * 1_024
+    }
+
+    /// The result of a call of JSON-RPC.
+    #[track_caller]
+    pub(crate) fn call(&self, method: &str, params: &str) -> serde_json::Value {
+        let answer = http::post(
+            self.admin,
+            "/rpc",
+            &format!(
+                "{{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"{method}\", \"params\": {params}}}"
+            ),
+        );
+        let answer = answer.unwrap_or_else(|| panic!("no answer to {method}\n{}", self.log()));
+        let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+        answer["result"].clone()
+    }
+
     pub(crate) fn health(&self) -> String {
         http::get(self.admin, "/healthz").unwrap_or_default()
     }

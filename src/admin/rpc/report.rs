@@ -85,7 +85,6 @@ pub(super) async fn memory(state: &State) -> Result<Value, Fault> {
             .run(move |_, location| location.memory_of(shards))
             .await?;
     }
-    let total = location.aors + location.bindings + location.texts + location.contacts;
     let process = Process::read();
     let resident = process.resident.ok_or_else(|| {
         let text = "/proc/self/status cannot be read";
@@ -100,8 +99,9 @@ pub(super) async fn memory(state: &State) -> Result<Value, Fault> {
             "aors": location.aors,
             "bindings": location.bindings,
             "texts": location.texts,
-            "contacts": location.contacts,
-            "total": total,
+            "interned": location.interned,
+            "indexes": location.indexes,
+            "total": location.total(),
             "count": (state.bindings)(),
         },
         "transactions": {

@@ -32,6 +32,7 @@ impl Bed {
             expires_min_s: 60,
             expires_max_s: 7_200,
             use_domain,
+            ..RegistrarSettings::default()
         };
         let domains = Arc::new(Domains::new(["example.com"], []));
         let tray = Arc::new(Tray::new());
@@ -126,12 +127,15 @@ fn memory_is_told_by_what_it_is_for() {
     let location = &memory["location"];
     assert_eq!(location["count"], 1_000);
     let part = |name: &str| location[name].as_u64().expect("a number");
-    let parts = ["aors", "bindings", "texts", "contacts"].map(part);
-    assert!(parts.iter().all(|bytes| *bytes > 8_000), "{location}");
+    let parts = ["aors", "bindings", "texts", "interned", "indexes"].map(part);
+    assert!(
+        part("texts") > 30_000 && part("bindings") > 80_000,
+        "{location}"
+    );
     assert_eq!(part("total"), parts.iter().sum::<u64>());
     let whole = bed.location.memory();
     assert_eq!(part("texts"), whole.texts as u64);
-    assert_eq!(part("contacts"), whole.contacts as u64);
+    assert_eq!(part("indexes"), whole.indexes as u64);
     assert!(memory["rss"].as_u64() > Some(part("total")));
 }
 

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use strowger::datagram::{Destination, Flow, ListenerId, Transport};
-use strowger::proxy::{Notice, SendError};
+use strowger::proxy::{KeepaliveSettings, Notice, SendError};
 use strowger::time::{Duration, Instant};
 
 use super::agent::{Act, Agent, Context, Timer};
@@ -33,6 +33,7 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     /// When nothing new is begun any more.
     pub(crate) closing: Instant,
+    is_kept_alive: bool,
     /// Addresses that answer by ICMP, or to which the kernel knows no way.
     pub(crate) unroutable: Vec<SocketAddr>,
     /// Agents that are not there: packets to them are answered by ICMP.
@@ -118,6 +119,7 @@ impl World {
             ledger: Ledger::default(),
             trace,
             closing: START,
+            is_kept_alive: false,
             unroutable: Vec::new(),
             absent: Vec::new(),
             events: BinaryHeap::new(),
@@ -193,6 +195,26 @@ impl World {
                 }
             }
             Event::CheckBindings => self.check_bindings(),
+        }
+    }
+
+    /// Has every node keep its contacts alive, from now until the world comes to rest.
+    pub(crate) fn keep_alive(&mut self, settings: KeepaliveSettings) {
+        self.is_kept_alive = true;
+        for node in 0..self.nodes.len() {
+            self.nodes[node].settings.keepalive = Some(settings);
+            // These worlds are about something else than the store.
+            (self.nodes[node].store, self.nodes[node].settings.commit) = (None, None);
+            self.nodes[node].restart(self.now, false);
+            self.wind(node);
+        }
+    }
+
+    /// Sets the first alarms of a node's workers.
+    fn wind(&mut self, node: usize) {
+        self.alarms[node] = vec![None; self.nodes[node].workers()];
+        for worker in 0..self.nodes[node].workers() {
+            self.set_alarm(node, worker);
         }
     }
 
@@ -277,6 +299,11 @@ impl World {
         let Some(next) = self.nodes[node].next_deadline(worker) else {
             return;
         };
+        // Keepalives alone would never come to rest.
+        let is_rest = self.is_kept_alive && self.now > self.closing + REST;
+        if is_rest && self.nodes[node].left_behind().is_none() {
+            return;
+        }
         let current = self.alarms[node][worker];
         if current.is_some_and(|current| current <= next) {
             return;
@@ -461,7 +488,7 @@ impl World {
                     let epoch = self.nodes[node].settings.epoch;
                     self.schedule(self.now, Event::Flush(node, epoch));
                 }
-                self.alarms[node] = vec![None; self.nodes[node].workers()];
+                self.wind(node);
             }
             Blow::Drain if self.nodes[node].is_up => {
                 self.nodes[node].is_draining = true;
@@ -623,5 +650,7 @@ fn violation(rule: &'static str, call: Option<usize>, what: String) -> Violation
 
 /// When every world begins.
 pub(crate) const START: Instant = Instant::from_micros(1_800_000_000_000_000);
+/// How long after the last order the keepalives go on.
+const REST: Duration = Duration::from_secs(300);
 /// A world that is not at rest by then never will be.
 const EVENTS_MAX: u32 = 500_000;
