@@ -9,7 +9,7 @@ use super::binding::{Binding, Stored};
 use super::contact_index::Place;
 use super::rows::{Rows, Work};
 use super::ruid::Origins;
-use super::shard::Shard;
+use super::shard::{AorKey, Shard};
 use super::slab::{NIL, Slab};
 use crate::time::Instant;
 
@@ -173,6 +173,12 @@ impl Shard {
         if let Some(binding) = self.bindings.value_mut(index) {
             binding.stored = Stored::Refused;
         }
+    }
+
+    /// Whether an AoR has a live contact that the store has refused.
+    pub(super) fn has_refused(&self, now: Instant, key: AorKey<'_>) -> bool {
+        self.bindings_of(self.find(key))
+            .any(|(_, binding)| binding.is_live(now) && binding.stored == Stored::Refused)
     }
 
     /// Notes that all rows of a batch are settled.

@@ -215,12 +215,6 @@ impl Shard {
         }
     }
 
-    /// Whether an AoR has a live contact that the store has refused.
-    pub(super) fn has_refused(&self, now: Instant, key: AorKey<'_>) -> bool {
-        self.bindings_of(self.find(key))
-            .any(|(_, binding)| binding.is_live(now) && binding.stored == Stored::Refused)
-    }
-
     /// The binding at a place, where it is live and its contact has this hash.
     pub(super) fn contact_at(&self, now: Instant, index: u32, hash: u32) -> Option<Held<'_>> {
         self.binding(index)

@@ -37,7 +37,7 @@ pub(crate) fn world(seed: u64, with_text: bool) -> World {
     }
     provision(&mut world);
     if commits {
-        commit(&mut world, seed);
+        commit(&mut world, seed, span);
     }
     require_proof(&mut world, seed);
     register(&mut world);
@@ -212,10 +212,22 @@ fn agents(nodes: &[Node], random: &mut Random) -> Vec<Agent> {
 }
 
 /// One seed in four acknowledges only what is committed, with a store and chances of its own: the worlds of the others are not touched.
-fn commit(world: &mut World, seed: u64) {
+fn commit(world: &mut World, seed: u64, span: Duration) {
     for number in 0..world.nodes.len() {
         let own = seed.rotate_left(32) ^ u64::try_from(number).expect("small");
-        let store = Store::new(Random::new(own));
+        let mut random = Random::new(own);
+        // Half of them are killed again and again, most often while phones register.
+        if random.chance(500) {
+            for _ in 0..random.range(1, 6) {
+                let early = random.chance(500);
+                let span = if early { Duration::from_secs(4) } else { span };
+                let at = START + Duration::from_micros(random.below(span.as_micros()));
+                let down = random.millis(1, 3_000);
+                world.schedule(at, Event::Node(number, Blow::Kill));
+                world.schedule(at + down, Event::Node(number, Blow::Start(false)));
+            }
+        }
+        let store = Store::new(random);
         let at = START + store.flush();
         let node = &mut world.nodes[number];
         node.commit_to(store);

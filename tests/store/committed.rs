@@ -4,7 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -41,8 +41,8 @@ struct Load {
 }
 
 impl Load {
-    /// `told` is what these users were told before.
-    fn start(server: SocketAddr, line: usize, mut told: Vec<Told>) -> Self {
+    /// `told` is what these users were told before; `heard` counts the 200s of all lines.
+    fn start(server: SocketAddr, line: usize, mut told: Vec<Told>, heard: Arc<AtomicU32>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let is_over = Arc::clone(&stop);
         let body = move || {
@@ -63,12 +63,12 @@ impl Load {
                     let _ = socket.send_to(text.as_bytes(), server);
                 }
                 while let Ok((len, _)) = socket.recv_from(&mut buffer) {
-                    note(&String::from_utf8_lossy(&buffer[..len]), &mut told);
+                    note(&String::from_utf8_lossy(&buffer[..len]), &mut told, &heard);
                 }
             }
             // What is on its way still counts: it was given before the end.
             while let Ok((len, _)) = socket.recv_from(&mut buffer) {
-                note(&String::from_utf8_lossy(&buffer[..len]), &mut told);
+                note(&String::from_utf8_lossy(&buffer[..len]), &mut told, &heard);
             }
             told
         };
@@ -98,7 +98,7 @@ fn name(line: usize, user: usize) -> String {
 }
 
 /// Reads an answer: a 200 is for the user that its Call-ID begins with.
-fn note(answer: &str, told: &mut [Told]) {
+fn note(answer: &str, told: &mut [Told], heard: &AtomicU32) {
     if !answer.starts_with("SIP/2.0 200") {
         return;
     }
@@ -108,6 +108,7 @@ fn note(answer: &str, told: &mut [Told]) {
     let (Some(user), Some(cseq)) = (user, cseq) else {
         panic!("no answer of ours: {answer}");
     };
+    heard.fetch_add(1, Ordering::Relaxed);
     if cseq > told[user].acknowledged {
         told[user].acknowledged = cseq;
         told[user].acknowledged_at = Some(Instant::now());
@@ -139,13 +140,17 @@ fn kill_under_load(
     round: usize,
 ) -> (Instant, Vec<Vec<Told>>) {
     server.settle();
+    let heard = Arc::new(AtomicU32::new(0));
     let loads: Vec<Load> = told
         .into_iter()
         .enumerate()
-        .map(|(line, told)| Load::start(server.sip(), line, told))
+        .map(|(line, told)| Load::start(server.sip(), line, told, Arc::clone(&heard)))
         .collect();
-    // At another moment of the batches' turn each time.
-    std::thread::sleep(Duration::from_millis(250 + (round as u64 * 37) % 150));
+    // In full flight, and at another moment of the batches' turn each time.
+    server.wait_for("it answers", Duration::from_secs(30), |_| {
+        heard.load(Ordering::Relaxed) > 100
+    });
+    std::thread::sleep(Duration::from_millis(50 + (round as u64 * 37) % 150));
     let killed = Instant::now();
     server.kill();
     let told = loads.into_iter().map(Load::end).collect();

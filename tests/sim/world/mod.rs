@@ -203,6 +203,8 @@ impl World {
         self.is_kept_alive = true;
         for node in 0..self.nodes.len() {
             self.nodes[node].settings.keepalive = Some(settings);
+            // These worlds are about something else than the store.
+            (self.nodes[node].store, self.nodes[node].settings.commit) = (None, None);
             self.nodes[node].restart(self.now, false);
             self.wind(node);
         }
@@ -455,6 +457,9 @@ impl World {
     fn strike(&mut self, node: usize, blow: Blow) {
         self.trace.note(self.now, &format!("node {node}: {blow:?}"));
         match blow {
+            // Two blows may overlap.
+            Blow::Kill if !self.nodes[node].is_up => {}
+            Blow::Start(_) if self.nodes[node].is_up => {}
             Blow::Kill => {
                 self.ledger.disturb_all();
                 self.monitor.forget(node);
