@@ -97,6 +97,7 @@ impl Phones {
             expires_min_s: 60,
             expires_max_s: 7_200,
             use_domain: false,
+            ..RegistrarSettings::default()
         };
         let registrar = Registrar::new(Arc::clone(&location), domains, settings);
         let reply = vec![0; 4_096];
@@ -286,6 +287,10 @@ impl Output for LastSent {
     }
 
     fn ask_subscriber(&mut self, _: &SubscriberQuestion<'_>) -> Result<(), StoreFull> {
+        Err(StoreFull)
+    }
+
+    fn want_rows(&mut self, _: &[u8]) -> Result<(), StoreFull> {
         Err(StoreFull)
     }
 

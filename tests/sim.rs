@@ -17,6 +17,7 @@ mod sim {
     pub(crate) mod node;
     pub(crate) mod random;
     pub(crate) mod scenario;
+    pub(crate) mod store;
     pub(crate) mod trace;
     pub(crate) mod world;
 }

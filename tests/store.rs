@@ -5,13 +5,20 @@
 
 mod store {
     mod cluster;
+    mod committed;
+    mod crowd;
     mod database;
+    mod doctor;
+    mod figures;
     mod http;
     mod kamailio;
+    mod load;
+    mod memory;
     mod outages;
     mod phone;
     mod restarts;
     mod scratch;
     mod server;
     mod subscribers;
+    mod unnoticed;
 }

@@ -26,6 +26,11 @@ impl Complete {
         self.hashes.find(hash, |held| *held == hash).is_some()
     }
 
+    /// Bytes taken from the allocator.
+    pub(super) fn bytes(&self) -> usize {
+        self.hashes.allocation_size()
+    }
+
     /// Forgets all, and gives the room back: no AoR is incomplete any more.
     pub(super) fn end(&mut self) {
         self.hashes = HashTable::new();

@@ -155,7 +155,7 @@ impl ContactIndex {
 }
 
 /// The table wants 64 bits of which the highest and the lowest matter.
-fn spread(hash: u32) -> u64 {
+pub(super) fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 

@@ -152,25 +152,21 @@ impl Shard {
             if due.is_full() {
                 return index;
             }
-            let Some(binding) = self.bindings.value_mut(index) else {
+            let Some(binding) = self.binding(index) else {
                 continue;
             };
-            let is_ours = !binding.flow().is_foreign() && binding.path().is_empty();
+            let is_ours = !binding.is_foreign() && binding.path().is_empty();
             let is_wanted = is_ours && (binding.received() || !policy.nat_only);
             if !is_wanted || !binding.is_live(now) {
                 continue;
             }
-            if policy.silent_max > 0 && binding.flow().silence() >= policy.silent_max {
-                let (aor, contact) = (binding.aor, due.copy(binding.contact()));
-                let aor = due.copy(self.aor_text(aor));
-                due.removed.push((aor, contact));
+            let (uri, silence) = (due.copy(binding.contact()), binding.silence());
+            if policy.silent_max > 0 && silence >= policy.silent_max {
+                let aor = due.copy(self.aor_text(binding.aor));
+                due.removed.push((aor, uri));
                 self.evict(now, index, tally);
                 continue;
             }
-            if policy.is_answered {
-                binding.note_silence(binding.flow().silence() + 1);
-            }
-            let uri = due.copy(binding.contact());
             due.entries.push(Entry {
                 uri,
                 contact: KeptContact {
@@ -179,6 +175,13 @@ impl Shard {
                 },
                 flow: binding.flow(),
             });
+            if let Some(binding) = self
+                .bindings
+                .value_mut(index)
+                .filter(|_| policy.is_answered)
+            {
+                binding.note_silence(silence + 1);
+            }
         }
         places.end
     }

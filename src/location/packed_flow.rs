@@ -1,7 +1,9 @@
-//! A [`Flow`] in 24 bytes, as every binding keeps one.
+//! A [`Flow`] in 24 bytes, as what is copied out of the location has one; in eight, as every binding keeps it, and the address beside it
+//! where it is none of IPv4.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use super::texts::ADDRESS_LEN;
 use crate::datagram::{Flow, ListenerId, Transport};
 use crate::limits::KEEPALIVE_SILENT_MAX;
 
@@ -15,7 +17,92 @@ pub(super) struct PackedFlow {
     kind: u8,
 }
 
+/// A flow without its address, or with one of IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BriefFlow {
+    v4: [u8; 4],
+    port: u16,
+    listener: u8,
+    kind: u8,
+}
+
+/// An address that is none of IPv4, and its scope; of IPv4, nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SplitAddress {
+    bytes: [u8; ADDRESS_LEN],
+    len: usize,
+}
+
+impl BriefFlow {
+    /// Of what has none yet.
+    pub(super) const NONE: Self = Self {
+        v4: [0; 4],
+        port: 0,
+        listener: 0,
+        kind: V4,
+    };
+
+    pub(super) fn received(self) -> bool {
+        self.kind & RECEIVED != 0
+    }
+
+    pub(super) fn is_foreign(self) -> bool {
+        self.kind & FOREIGN != 0
+    }
+
+    /// The flow with a note of how many OPTIONS in a row were sent by it and not answered, [`SILENT_MAX`] at the most.
+    pub(super) fn with_silence(mut self, silent: u8) -> Self {
+        self.kind = self.kind & !SILENT | silent.min(SILENT_MAX) << SILENT_SHIFT;
+        self
+    }
+
+    pub(super) fn silence(self) -> u8 {
+        self.kind >> SILENT_SHIFT
+    }
+}
+
+impl SplitAddress {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
 impl PackedFlow {
+    /// What stands in a binding, and what must stand beside it.
+    pub(super) fn split(self) -> (BriefFlow, SplitAddress) {
+        let [.., a, b, c, d] = self.address;
+        let is_v4 = self.kind & V4 != 0;
+        let brief = BriefFlow {
+            v4: if is_v4 { [a, b, c, d] } else { [0; 4] },
+            port: self.port,
+            listener: self.listener,
+            kind: self.kind,
+        };
+        let mut bytes = [0; ADDRESS_LEN];
+        bytes[..16].copy_from_slice(&self.address);
+        bytes[16..].copy_from_slice(&self.scope.to_be_bytes());
+        let len = if is_v4 { 0 } else { ADDRESS_LEN };
+        (brief, SplitAddress { bytes, len })
+    }
+
+    /// The whole of what [`Self::split`] gave.
+    pub(super) fn join(brief: BriefFlow, beside: &[u8]) -> Self {
+        let (address, scope) = match beside.split_first_chunk::<16>() {
+            Some((address, scope)) => {
+                let scope = scope.first_chunk().copied().unwrap_or_default();
+                (*address, u32::from_be_bytes(scope))
+            }
+            None => (Ipv4Addr::from(brief.v4).to_ipv6_mapped().octets(), 0),
+        };
+        Self {
+            address,
+            scope,
+            port: brief.port,
+            listener: brief.listener,
+            kind: brief.kind,
+        }
+    }
+
     pub(super) fn pack(flow: &Flow) -> Self {
         let (address, scope, family) = match flow.peer {
             SocketAddr::V4(peer) => (peer.ip().to_ipv6_mapped().octets(), 0, V4),
@@ -54,16 +141,6 @@ impl PackedFlow {
         self.kind & FOREIGN != 0
     }
 
-    /// The flow with a note of how many OPTIONS in a row were sent by it and not answered, [`SILENT_MAX`] at the most.
-    pub(super) fn with_silence(mut self, silent: u8) -> Self {
-        self.kind = self.kind & !SILENT | silent.min(SILENT_MAX) << SILENT_SHIFT;
-        self
-    }
-
-    pub(super) fn silence(self) -> u8 {
-        self.kind >> SILENT_SHIFT
-    }
-
     pub(super) fn unpack(self) -> Flow {
         let ip = Ipv6Addr::from(self.address);
         let peer = match ip.to_ipv4_mapped() {
@@ -95,7 +172,7 @@ const SILENT_MAX: u8 = KEEPALIVE_SILENT_MAX;
 
 const _: () = assert!(SILENT_MAX == SILENT >> SILENT_SHIFT);
 
-const _: () = assert!(size_of::<PackedFlow>() == 24);
+const _: () = assert!(size_of::<PackedFlow>() == 24 && size_of::<BriefFlow>() == 8);
 
 #[cfg(test)]
 mod tests {
@@ -118,9 +195,14 @@ mod tests {
                 let packed = PackedFlow::pack(&flow).with_received(true);
                 assert_eq!((packed.unpack(), packed.received()), (flow, true));
                 assert!(!packed.with_received(false).received());
+                let (brief, address) = packed.split();
+                assert!(brief.received());
+                assert_eq!(PackedFlow::join(brief, address.as_slice()), packed);
+                assert_eq!(brief.with_silence(200).with_silence(3).silence(), 3);
+                let silent = PackedFlow::join(brief.with_silence(15), address.as_slice());
+                assert_eq!((silent.unpack(), silent.received()), (flow, true));
                 assert!(!packed.is_foreign() && packed.with_foreign(true).is_foreign());
-                assert_eq!(packed.with_foreign(true).with_silence(15).unpack(), flow);
-                assert_eq!(packed.with_silence(200).with_silence(3).silence(), 3);
+                assert!(packed.with_foreign(true).split().0.is_foreign());
             }
         }
     }

@@ -7,11 +7,11 @@
 use std::ops::Range;
 
 use super::Location;
-use super::binding::Binding;
+use super::aor::AorBindings;
+use super::binding::Held;
 use super::change::Lookup;
 use super::packed_flow::PackedFlow;
 use super::ruid::Origins;
-use super::shard::AorBindings;
 use crate::datagram::Flow;
 use crate::limits::{LOCATION_SHARDS, PAGE_BUDGET, PAGE_LEN};
 use crate::time::Instant;
@@ -204,7 +204,7 @@ impl Page {
         seen
     }
 
-    fn push(&mut self, binding: &Binding, origins: &Origins) {
+    fn push(&mut self, binding: Held<'_>, origins: &Origins) {
         let start = self.bytes.len();
         let texts: [&[u8]; TEXTS - 1] = [
             binding.contact(),

@@ -1,11 +1,12 @@
 //! Rows of the store on their way into the location, after a start: while phones register, and memory is newer than any row.
 
-use super::binding::{Binding, Stored};
-use super::contact::same_contact;
+use super::aor::AorKey;
+use super::binding::{Binding, Held, Stored};
 use super::contact_index::{ContactRef, Place};
+use super::matching::Wanted;
 use super::rows::Row;
 use super::ruid::{Origins, Ruid};
-use super::shard::{AorKey, Moved, Shard};
+use super::shard::{Moved, Shard};
 use super::tally::Tally;
 use crate::time::Instant;
 
@@ -45,7 +46,7 @@ impl Shard {
         }
         let ruid = origins.pack(row.ruid);
         let aor = self.find(key);
-        let is_its_own = |binding: &Binding| {
+        let is_its_own = |binding: Held<'_>| {
             binding.ruid == ruid && (!ruid.is_text() || binding.name() == row.ruid)
         };
         if self
@@ -54,10 +55,16 @@ impl Shard {
         {
             return Admission::Known;
         }
-        let is_alike = |binding: &Binding| {
-            binding.contact_hash == hash && same_contact(binding.contact(), row.contact)
+        let wanted = Wanted {
+            uri: row.contact,
+            hash,
+            call_id: row.call_id,
+            instance: row.instance,
+            reg_id: row.reg_id,
+            // Rows are let in one by one, whatever REGISTERs they were of.
+            is_alone: false,
         };
-        let held = self.bindings_of(aor).find(|(_, binding)| is_alike(binding));
+        let held = wanted.find(self.matching(), || self.bindings_of(aor));
         let Some((index, binding)) = held else {
             return self.enter(key, row, hash, ruid, tally, moved);
         };
@@ -80,13 +87,13 @@ impl Shard {
         moved: &mut Moved,
     ) {
         let ruid = origins.pack(row.ruid);
-        let is_its_own = |binding: &Binding| {
+        let is_its_own = |binding: Held<'_>| {
             binding.ruid == ruid && (!ruid.is_text() || binding.name() == row.ruid)
         };
         let aor = self.find(key);
         let held = self
             .bindings_of(aor)
-            .find(|(_, binding)| is_its_own(binding));
+            .find(|(_, binding)| is_its_own(*binding));
         let Some(index) = held.map(|(index, _)| index) else {
             self.enter_dead(key, row, hash, ruid, tally, moved);
             return;
@@ -126,7 +133,7 @@ impl Shard {
         self.changed.list(&mut self.bindings, index);
     }
 
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         key: AorKey<'_>,
         row: &Row<'_>,
@@ -139,8 +146,7 @@ impl Shard {
             return Admission::Full;
         }
         let aor = self.find(key).unwrap_or_else(|| self.insert_aor(key));
-        let binding = Binding::restore(row, hash, aor, ruid);
-        self.text_bytes += binding.text_bytes();
+        let binding = Binding::restore(&mut self.texts, row, hash, aor, ruid);
         let index = self.bindings.insert(binding);
         self.append(aor, index);
         moved.added.push(ContactRef {
@@ -154,9 +160,7 @@ impl Shard {
     /// What memory has, and the store has not, becomes the newer state of the row.
     fn adopt(&mut self, index: u32, row: &Row<'_>, ruid: Ruid) {
         if let Some(binding) = self.bindings.value_mut(index) {
-            let before = binding.text_bytes();
-            binding.rename(row.ruid, ruid);
-            self.text_bytes = self.text_bytes + binding.text_bytes() - before;
+            binding.rename(&mut self.texts, row.ruid, ruid);
             self.changed.list(&mut self.bindings, index);
         }
     }

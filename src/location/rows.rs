@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::binding::Binding;
+use super::binding::Held;
 use super::contact_index::Place;
 use super::packed_flow::PackedFlow;
 use super::ruid::Origins;
@@ -160,7 +160,7 @@ impl Rows {
         &mut self,
         work: Work,
         aor: &[u8],
-        binding: &Binding,
+        binding: Held<'_>,
         place: Place,
         origins: &Origins,
     ) {
@@ -197,6 +197,12 @@ impl Rows {
             cseq: binding.cseq,
             reg_id: binding.reg_id,
         });
+    }
+
+    /// Bytes taken from the allocator.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
     }
 
     /// How many rows there are.

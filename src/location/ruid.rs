@@ -6,7 +6,7 @@
 
 use parking_lot::RwLock;
 
-use super::binding::NAME_LEN_MAX;
+use super::texts::NAME_LEN_MAX;
 
 /// A name: 16 bits for its beginning, 48 for the number. It orders the names of one process by their age within a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

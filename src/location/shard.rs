@@ -4,45 +4,45 @@
 
 use hashbrown::HashTable;
 
-use super::binding::Binding;
+use super::aor::{Aor, AorBindings, AorKey, AorLen};
+use super::binding::{Binding, Held, Stored};
 use super::change::{Lookup, Refusal};
 use super::changed::Changed;
 use super::complete::Complete;
-use super::contact_index::{ContactRef, ContactRefs, Place, SHARD_BITS};
+use super::contact_index::{ContactRef, ContactRefs, Place, SHARD_BITS, spread};
+use super::matching::{Matching, Rules};
 use super::plan::{Plan, Request, Step};
+use super::replica::Replica;
 use super::ruid::Ruid;
 use super::slab::{NIL, Slab};
 use super::tally::Tally;
 use super::targets::Targets;
-use crate::limits::{BINDING_TEXT_LEN_MAX, RECLAIM_SCAN_MAX};
+use super::texts::Texts;
+use crate::limits::RECLAIM_SCAN_MAX;
 use crate::time::Instant;
 
 /// The AoRs of one shard and their bindings.
 #[derive(Debug)]
 pub(super) struct Shard {
     number: u16,
+    rules: Rules,
     /// Changes made so far.
     sequence: u64,
     aors: Slab<Aor>,
     index: HashTable<u32>,
     pub(super) bindings: Slab<Binding>,
+    /// The texts of the bindings and of the AoRs.
+    pub(super) texts: Texts,
     /// What the store is to be told.
     pub(super) changed: Changed,
     /// AoRs whose rows are all in.
     pub(super) complete: Complete,
+    /// What other nodes are to be told.
+    pub(super) replica: Replica,
     /// Bindings named so far; with the shard's number the name of the next.
     named: u64,
-    /// Bytes of the bindings' texts and of the AoRs'.
-    pub(super) text_bytes: usize,
     /// Where the next search for a dead binding to reclaim begins.
     reclaim_from: u32,
-}
-
-/// An AoR in canonical form with its keyed hash.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AorKey<'a> {
-    pub(super) text: &'a [u8],
-    pub(super) hash: u64,
 }
 
 /// What an operation leaves for the contact index, once the shard's lock is free.
@@ -50,6 +50,8 @@ pub(super) struct AorKey<'a> {
 pub(super) struct Moved {
     pub(super) added: ContactRefs,
     pub(super) freed: ContactRefs,
+    /// Bindings that made room for others.
+    pub(super) replaced: u32,
 }
 
 /// What a shard takes from the allocator, in bytes.
@@ -58,35 +60,26 @@ pub(super) struct ShardBytes {
     pub(super) aors: usize,
     pub(super) bindings: usize,
     pub(super) texts: usize,
-}
-
-/// An AoR with its bindings, as a slice of the slow path sees it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AorBindings<'a> {
-    shard: &'a Shard,
-    aor: u32,
-}
-
-#[derive(Debug)]
-struct Aor {
-    text: Box<[u8]>,
-    hash: u64,
-    /// Its bindings, in the order in which they came.
-    head: u32,
+    pub(super) interned: usize,
+    pub(super) indexes: usize,
+    /// Free places: how many.
+    pub(super) spare: usize,
 }
 
 impl Shard {
     pub(super) const fn new(number: u16) -> Self {
         Self {
             number,
+            rules: Rules::RFC_3261,
             sequence: 0,
             aors: Slab::new(),
             index: HashTable::new(),
             bindings: Slab::new(),
             changed: Changed::new(),
             complete: Complete::new(),
+            replica: Replica::new(),
+            texts: Texts::new(),
             named: 0,
-            text_bytes: 0,
             reclaim_from: 0,
         }
     }
@@ -101,15 +94,12 @@ impl Shard {
         tally: &Tally,
         moved: &mut Moved,
     ) -> Result<(), Refusal> {
-        let mut plan = Plan::make(now, request, contacts_max, || {
-            self.bindings_of(self.find(key))
-        })?;
+        let bounds = (contacts_max, self.rules);
+        let mut plan = Plan::make(now, request, bounds, || self.bindings_of(self.find(key)))?;
         if !self.reserve(&plan, tally) {
             // At the bound the dead make room for the living: what is lost is the guard against late duplicates.
             self.reclaim(now, plan.adds, tally, &mut moved.freed);
-            plan = Plan::make(now, request, contacts_max, || {
-                self.bindings_of(self.find(key))
-            })?;
+            plan = Plan::make(now, request, bounds, || self.bindings_of(self.find(key)))?;
             if !self.reserve(&plan, tally) {
                 return Err(Refusal::Full);
             }
@@ -118,7 +108,11 @@ impl Shard {
             return Ok(());
         }
         for n in 0..request.changes.len().min(plan.steps.len()) {
-            self.take_step(now, key, request, n, plan.steps[n], tally, &mut moved.added);
+            self.take_step(now, key, request, n, plan.steps[n], tally, moved);
+        }
+        for victim in &plan.victims[..plan.replaced] {
+            self.evict(now, *victim, tally);
+            moved.replaced += 1;
         }
         self.trim(now, key, contacts_max, tally, &mut moved.freed);
         self.sequence += 1;
@@ -137,12 +131,12 @@ impl Shard {
         let Some(aor) = self.find(key) else {
             return Ok(());
         };
-        let is_same_call = |binding: &Binding| {
+        let is_same_call = |binding: Held<'_>| {
             (binding.is_live(now) || binding.is_tombstone(now)) && binding.call_id() == call_id
         };
         let newest = self
             .bindings_of(Some(aor))
-            .filter(|(_, b)| is_same_call(b))
+            .filter(|(_, b)| is_same_call(*b))
             .map(|(_, b)| b.cseq)
             .max();
         match newest {
@@ -152,12 +146,14 @@ impl Shard {
             Some(_) | None => {}
         }
         let mut next = self.head_of(Some(aor));
-        while let Some(binding) = self.bindings.value_mut(next) {
-            let index = std::mem::replace(&mut next, binding.next);
-            if binding.is_live(now) || is_same_call(binding) {
-                let (was, before) = (!binding.removed, binding.text_bytes());
-                binding.remove(now, call_id, cseq);
-                self.text_bytes = self.text_bytes + binding.text_bytes() - before;
+        while let Some(held) = self.binding(next) {
+            let index = std::mem::replace(&mut next, held.next);
+            if !held.is_live(now) && !is_same_call(held) {
+                continue;
+            }
+            if let Some(binding) = self.bindings.value_mut(index) {
+                let was = !binding.removed;
+                binding.remove(&mut self.texts, now, call_id, cseq);
                 self.sequence += 1;
                 tally.note(was, false);
                 self.note_change(index);
@@ -219,11 +215,26 @@ impl Shard {
         }
     }
 
+    /// Whether an AoR has a live contact that the store has refused.
+    pub(super) fn has_refused(&self, now: Instant, key: AorKey<'_>) -> bool {
+        self.bindings_of(self.find(key))
+            .any(|(_, binding)| binding.is_live(now) && binding.stored == Stored::Refused)
+    }
+
     /// The binding at a place, where it is live and its contact has this hash.
-    pub(super) fn contact_at(&self, now: Instant, index: u32, hash: u32) -> Option<&Binding> {
-        self.bindings
-            .value(index)
+    pub(super) fn contact_at(&self, now: Instant, index: u32, hash: u32) -> Option<Held<'_>> {
+        self.binding(index)
             .filter(|binding| binding.contact_hash == hash && binding.is_live(now))
+    }
+
+    /// Takes other rules for its AoRs.
+    pub(super) fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// By what contacts are known again.
+    pub(super) fn matching(&self) -> Matching {
+        self.rules.matching
     }
 
     pub(super) fn number(&self) -> u16 {
@@ -232,7 +243,14 @@ impl Shard {
 
     /// The text of the AoR at `index`.
     pub(super) fn aor_text(&self, index: u32) -> &[u8] {
-        self.aors.value(index).map_or(&[], |aor| &aor.text)
+        self.aors
+            .value(index)
+            .map_or(&[], |aor| aor.text(&self.texts))
+    }
+
+    /// Counts a change that another node made.
+    pub(super) fn changed_elsewhere(&mut self) {
+        self.sequence += 1;
     }
 
     pub(super) fn sequence(&self) -> u64 {
@@ -262,13 +280,8 @@ impl Shard {
         let Some(binding) = self.bindings.value_mut(index) else {
             return;
         };
-        let (was, before) = (!binding.removed, binding.text_bytes());
-        let mut call_id = [0; BINDING_TEXT_LEN_MAX];
-        let len = binding.call_id().len().min(call_id.len());
-        let call_id = &mut call_id[..len];
-        call_id.copy_from_slice(&binding.call_id()[..len]);
-        binding.remove(now, call_id, binding.cseq);
-        self.text_bytes = self.text_bytes + binding.text_bytes() - before;
+        let was = !binding.removed;
+        binding.evict(&mut self.texts, now);
         self.sequence += 1;
         tally.note(was, false);
         self.note_change(index);
@@ -276,9 +289,12 @@ impl Shard {
 
     pub(super) fn bytes(&self) -> ShardBytes {
         ShardBytes {
-            aors: self.aors.bytes() + self.index.allocation_size(),
-            bindings: self.bindings.bytes(),
-            texts: self.text_bytes,
+            aors: self.aors.bytes(),
+            bindings: self.bindings.bytes() + self.replica.bytes(),
+            texts: self.texts.bytes(),
+            interned: self.texts.interned_bytes(),
+            indexes: self.index.allocation_size() + self.complete.bytes(),
+            spare: self.aors.spare() + self.bindings.spare() + self.texts.blocks.spare(),
         }
     }
 
@@ -304,7 +320,7 @@ impl Shard {
         n: usize,
         step: Step,
         tally: &Tally,
-        added: &mut ContactRefs,
+        moved: &mut Moved,
     ) {
         let Some(change) = request.changes.get(n) else {
             return;
@@ -315,12 +331,12 @@ impl Shard {
             Step::Add => {
                 let aor = self.find(key).unwrap_or_else(|| self.insert_aor(key));
                 let ruid = self.next_ruid();
-                let binding = Binding::new(now, registration, change, request.hashes[n], aor, ruid);
-                self.text_bytes += binding.text_bytes();
-                let hash = binding.contact_hash;
+                let hash = request.hashes[n];
+                let texts = &mut self.texts;
+                let binding = Binding::new(texts, now, registration, change, hash, aor, ruid);
                 let index = self.bindings.insert(binding);
                 self.append(aor, index);
-                added.push(ContactRef {
+                moved.added.push(ContactRef {
                     hash,
                     place: Place::new(self.number, index),
                 });
@@ -334,22 +350,35 @@ impl Shard {
         let Some(binding) = self.bindings.value_mut(index) else {
             return;
         };
-        let (was, before) = (!binding.removed, binding.text_bytes());
+        let (was, texts) = (!binding.removed, &mut self.texts);
         if matches!(step, Step::Remove(_)) {
-            binding.remove(now, registration.call_id, registration.cseq);
+            binding.remove(texts, now, registration.call_id, registration.cseq);
         } else {
             if let Some(ruid) = fresh.filter(|_| binding.is_forgettable()) {
                 binding.ruid = ruid;
             }
-            binding.update(now, registration, change);
+            binding.update(texts, now, registration, change);
+            let hash = std::mem::replace(&mut binding.contact_hash, request.hashes[n]);
+            if hash != binding.contact_hash {
+                // A flow, or a phone, that has moved: its binding is found by another contact from now on.
+                let place = Place::new(self.number, index);
+                moved.freed.push(ContactRef { hash, place });
+                let hash = binding.contact_hash;
+                moved.added.push(ContactRef { hash, place });
+            }
         }
         tally.note(was, !binding.removed);
-        self.text_bytes = self.text_bytes + binding.text_bytes() - before;
         self.note_change(index);
     }
 
-    /// Lists a binding that has changed, unless the store has never heard of it and need not: it is gone already.
+    /// Notes for other nodes and for the store that a binding was saved or removed here.
     pub(super) fn note_change(&mut self, index: u32) {
+        self.note_here(index);
+        self.note_row(index);
+    }
+
+    /// Lists a binding that has changed, unless the store has never heard of it and need not: it is gone already.
+    pub(super) fn note_row(&mut self, index: u32) {
         let Some(binding) = self.bindings.value(index) else {
             return;
         };
@@ -411,11 +440,12 @@ impl Shard {
     /// Takes a binding out of its AoR and out of being, and the AoR with its last one.
     fn free(&mut self, index: u32, tally: &Tally, freed: &mut ContactRefs) {
         self.changed.unlist(&mut self.bindings, index);
+        self.replica.forget(index);
         let Some(binding) = self.bindings.remove(index) else {
             return;
         };
         self.unlink(binding.aor, index, binding.next);
-        self.text_bytes -= binding.text_bytes();
+        binding.free(&mut self.texts);
         freed.push(ContactRef {
             hash: binding.contact_hash,
             place: Place::new(self.number, index),
@@ -428,23 +458,30 @@ impl Shard {
         let Some(aor) = self.aors.remove(binding.aor) else {
             return;
         };
-        self.text_bytes -= aor.text.len();
-        if let Ok(entry) = self.index.find_entry(aor.hash, |held| *held == binding.aor) {
+        self.texts.blocks.free(aor.text);
+        let hash = spread(aor.hash);
+        if let Ok(entry) = self.index.find_entry(hash, |held| *held == binding.aor) {
             entry.remove();
         }
     }
 
     pub(super) fn insert_aor(&mut self, key: AorKey<'_>) -> u32 {
+        let blocks = &mut self.texts.blocks;
+        let text = blocks.take(key.text.len());
+        if let Some(room) = blocks.bytes_of_mut(text).get_mut(..key.text.len()) {
+            room.copy_from_slice(key.text);
+        }
         let aor = self.aors.insert(Aor {
-            text: key.text.into(),
-            hash: key.hash,
+            text,
+            hash: key.hash as u32,
             head: NIL,
+            len: AorLen::new(key.text.len()),
         });
-        self.text_bytes += key.text.len();
         let aors = &self.aors;
-        self.index.insert_unique(key.hash, aor, |held| {
-            aors.value(*held).map_or(0, |aor| aor.hash)
-        });
+        self.index
+            .insert_unique(spread(key.hash as u32), aor, |held| {
+                aors.value(*held).map_or(0, |aor| spread(aor.hash))
+            });
         aor
     }
 
@@ -488,9 +525,9 @@ impl Shard {
         let is_it = |held: &u32| {
             self.aors
                 .value(*held)
-                .is_some_and(|aor| *aor.text == *key.text)
+                .is_some_and(|aor| aor.text(&self.texts) == key.text)
         };
-        self.index.find(key.hash, is_it).copied()
+        self.index.find(spread(key.hash as u32), is_it).copied()
     }
 
     pub(super) fn head_of(&self, aor: Option<u32>) -> u32 {
@@ -498,26 +535,20 @@ impl Shard {
             .map_or(NIL, |aor| aor.head)
     }
 
+    /// The binding at an index, with its texts.
+    pub(super) fn binding(&self, index: u32) -> Option<Held<'_>> {
+        let binding = self.bindings.value(index);
+        binding.map(|binding| Held::new(binding, &self.texts))
+    }
+
     /// The bindings of an AoR with their indexes, in the order in which they came.
-    pub(super) fn bindings_of(&self, aor: Option<u32>) -> impl Iterator<Item = (u32, &Binding)> {
+    pub(super) fn bindings_of(&self, aor: Option<u32>) -> impl Iterator<Item = (u32, Held<'_>)> {
         let mut next = self.head_of(aor);
         std::iter::from_fn(move || {
-            let binding = self.bindings.value(next)?;
+            let binding = self.binding(next)?;
             let index = std::mem::replace(&mut next, binding.next);
             Some((index, binding))
         })
-    }
-}
-
-impl<'a> AorBindings<'a> {
-    pub(super) fn text(&self) -> &'a [u8] {
-        let aor = self.shard.aors.value(self.aor);
-        aor.map_or(&[], |aor| &aor.text)
-    }
-
-    /// Its bindings with their indexes, in the order in which they came.
-    pub(super) fn bindings(&self) -> impl Iterator<Item = (u32, &'a Binding)> {
-        self.shard.bindings_of(Some(self.aor))
     }
 }
 
@@ -526,6 +557,7 @@ impl Moved {
         Self {
             added: ContactRefs::new(),
             freed: ContactRefs::new(),
+            replaced: 0,
         }
     }
 }

@@ -523,6 +523,6 @@ proptest! {
         }
         sweep(&location, now);
         prop_assert_eq!((location.held(), location.bindings(), database.rows.len()), (0, 0, 0));
-        prop_assert_eq!(location.memory().texts, 0);
+        prop_assert_eq!(location.blocks_held(), 0);
     }
 }

@@ -133,8 +133,7 @@ fn a_contact_is_found_until_it_expires() {
         (location.bindings(), location.held(), indexed(&location)),
         (0, 0, 0)
     );
-    let memory = location.memory();
-    assert_eq!(memory.texts, 0);
+    assert_eq!(location.blocks_held(), 0);
 }
 
 #[test]
@@ -705,6 +704,6 @@ proptest! {
         }
         sweep_all(&location, now + Duration::from_secs(1_000));
         prop_assert_eq!((location.held(), location.bindings(), indexed(&location)), (0, 0, 0));
-        prop_assert_eq!(location.memory().texts, 0);
+        prop_assert_eq!(location.blocks_held(), 0);
     }
 }

@@ -19,3 +19,21 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Option<String> {
     let (_, body) = answer.split_once("\r\n\r\n")?;
     Some(body.to_owned())
 }
+
+/// Posts JSON to `path`: the body of the answer, or nothing where nobody answers.
+pub(crate) fn post(address: SocketAddr, path: &str, json: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .ok()?;
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{json}",
+        json.len()
+    )
+    .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    Some(body.to_owned())
+}

@@ -38,12 +38,17 @@ impl Server {
 
     /// Kills it as a power failure would, and starts it anew; gives how long it was until it served.
     pub(crate) fn restart(&mut self) -> Duration {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("our own child");
+        self.kill();
         let start = Instant::now();
         self.child = spawn(&self.scratch, self.sip, self.admin, &self.store);
         self.wait_until_serving();
         start.elapsed()
+    }
+
+    /// Kills it as a power failure would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("our own child");
     }
 
     /// Starts it again, when it has ended.
@@ -82,6 +87,34 @@ impl Server {
             .expect("a whole number")
     }
 
+    /// Bytes of its memory that are in RAM.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.expect("proc_pid_status(5)")
+            .trim()
+            .parse::<u64>()
+            .expect("a number")
+            * 1_024
+    }
+
+    /// The result of a call of JSON-RPC.
+    #[track_caller]
+    pub(crate) fn call(&self, method: &str, params: &str) -> serde_json::Value {
+        let answer = http::post(
+            self.admin,
+            "/rpc",
+            &format!(
+                "{{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"{method}\", \"params\": {params}}}"
+            ),
+        );
+        let answer = answer.unwrap_or_else(|| panic!("no answer to {method}\n{}", self.log()));
+        let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+        answer["result"].clone()
+    }
+
     pub(crate) fn health(&self) -> String {
         http::get(self.admin, "/healthz").unwrap_or_default()
     }
@@ -117,7 +150,7 @@ impl Server {
     #[track_caller]
     pub(crate) fn wait_until_down(&self) {
         self.wait_for("the store is away", Duration::from_secs(30), |server| {
-            server.metric("strowger_store_up") == 0
+            server.metric("strowger_store_up") == 0 && server.health().contains("\"up\":false")
         });
     }
 
@@ -163,13 +196,16 @@ fn spawn(scratch: &Scratch, sip: SocketAddr, admin: SocketAddr, store: &str) -> 
         .append(true)
         .open(scratch.path().join("log"))
         .expect("a file of ours");
-    let binary = std::env::var("STROWGER_BINARY")
-        .unwrap_or_else(|_| env!("CARGO_BIN_EXE_strowger").to_owned());
-    Command::new(binary)
+    Command::new(binary())
         .args(["run", "--config"])
         .arg(file)
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
         .expect("the binary that cargo built")
+}
+
+/// The binary under test: the one that cargo built, or the one that `STROWGER_BINARY` names.
+pub(crate) fn binary() -> String {
+    std::env::var("STROWGER_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_strowger").to_owned())
 }
