@@ -327,7 +327,7 @@ mod tests {
 
     use super::*;
     use crate::datagram::{ListenerId, Transport};
-    use crate::location::{Change, LocationSettings, Lookup, Registration, Targets};
+    use crate::location::{Change, LocationSettings, Lookup, Registration, Row, Targets};
 
     const START: Instant = Instant::from_micros(1_700_000_000_000_000);
     const CYCLE: Duration = Duration::from_secs(30);
@@ -517,6 +517,42 @@ mod tests {
         assert_eq!((found, location.bindings()), (Lookup::NoContacts, 3));
         register(&location, now, "silent", 2, true);
         assert_eq!(location.bindings(), 4);
+    }
+
+    #[test]
+    fn another_servers_contacts_are_left_to_it_until_they_register_here() {
+        let location = location().with_store(b"uloc-1-", false);
+        let row = |user: &'static str, is_ours| Row {
+            ruid: user.as_bytes(),
+            aor: user.as_bytes(),
+            contact: b"sip:phone@10.0.0.1",
+            flow: Flow {
+                listener: ListenerId(0),
+                transport: Transport::Udp,
+                peer: "198.51.100.9:40000".parse().expect("an address"),
+            },
+            received: true,
+            is_ours,
+            expires: START + CYCLE.times(10),
+            modified: START,
+            ..Row::complete(b"")
+        };
+        location.admit(START, &row("own", true));
+        location.admit(START, &row("other", false));
+        let mut wheel = KeepaliveWheel::new(0, 1, CYCLE);
+        let mut kept = Vec::new();
+        go_round(&location, &mut wheel, (START, CYCLE), |_, due| {
+            kept.push(due.flow.peer.to_string());
+        });
+        assert_eq!(kept, ["198.51.100.9:40000"]);
+        kept.clear();
+        register(&location, START + CYCLE, "other", 1, true);
+        let round = (START + CYCLE, CYCLE);
+        go_round(&location, &mut wheel, round, |_, due| {
+            kept.push(due.flow.peer.to_string());
+        });
+        kept.sort_unstable();
+        assert_eq!(kept, ["198.51.100.7:40000", "198.51.100.9:40000"]);
     }
 
     #[test]

