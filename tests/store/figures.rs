@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::cluster::Cluster;
 use super::crowd::Crowd;
 use super::database::{Database, SqliteFile};
+use super::phone::Phone;
 use super::scratch::Scratch;
 use super::server::Server;
 
@@ -78,6 +79,58 @@ fn sqlite_takes_rows_fast_and_gives_them_back_fast() {
         assert!(serving < Duration::from_secs(1), "{serving:?}");
         assert!(loaded < Duration::from_secs(5), "{loaded:?}");
     }
+}
+
+/// All bindings of a full table expire at one moment: whoever asks meanwhile is answered soon, and in the end nothing is left of them.
+fn all_expire_at_once(database: &impl Database, rows: usize, in_s: &dyn Fn(usize) -> String) {
+    let (mut server, _) = upserts_per_s(database, rows);
+    server.end();
+    let patience = 10 + rows / 50_000;
+    database.query(&format!("UPDATE location SET expires = {}", in_s(patience)));
+    let start = Instant::now();
+    server.restart_ended();
+    server.wait_for("all is loaded", Duration::from_secs(120), |server| {
+        server.metric("strowger_bindings") == rows as u64
+    });
+    let mut phone = Phone::new(server.sip());
+    let mut waits = Vec::new();
+    let mut looked = Instant::now();
+    loop {
+        let asked = Instant::now();
+        let answer = phone.ask("OPTIONS", "nobody", 1, "");
+        assert!(answer.starts_with("SIP/2.0 404"), "{answer}");
+        waits.push(asked.elapsed());
+        std::thread::sleep(Duration::from_millis(1));
+        if looked.elapsed() > Duration::from_millis(500) {
+            if server.metric("strowger_bindings") == 0
+                && database.number("SELECT count(*) FROM location") == 0
+            {
+                break;
+            }
+            assert!(start.elapsed() < Duration::from_secs(300), "they stay");
+            looked = Instant::now();
+        }
+    }
+    waits.sort_unstable();
+    let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
+    println!(
+        "{rows} that expire at once are gone, and their rows, {:?} later; answers meanwhile: median {:?}, p99 {:?}, longest {:?}",
+        start.elapsed() - Duration::from_secs(patience as u64),
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
+    assert!(at(0.99) < Duration::from_millis(400), "{:?}", at(0.99));
+}
+
+#[test]
+fn a_crowd_that_expires_at_once_holds_nobody_up() {
+    let (rows, _) = rows();
+    let scratch = Scratch::new();
+    let file = scratch.path().join("bindings.db");
+    all_expire_at_once(&SqliteFile(&file), rows, &|seconds| {
+        format!("julianday('now', '+{seconds} seconds')")
+    });
 }
 
 #[test]
