@@ -14,7 +14,7 @@ use strowger::config::budget::Budget;
 use strowger::config::host::Host;
 use strowger::config::{Config, Mistakes};
 use strowger::secret::Secret;
-use strowger::{ctl, doctor, worker};
+use strowger::{ctl, doctor, load, worker};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -58,6 +58,14 @@ enum Command {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+    },
+    /// Load a SIP server: attempts at a given rate, whatever becomes of them, and how long each took from when it was due
+    ///
+    /// Only what --target names is loaded: aim it at a server that is yours. Exits 0 where --success of the attempts
+    /// succeeded, 1 otherwise. `strowger load KIND --help` tells the options.
+    Load {
+        #[command(subcommand)]
+        arguments: Box<load::Arguments>,
     },
     /// Ask the running server, or change what it holds: bindings, memory, counters, latency
     ///
@@ -105,6 +113,7 @@ fn main() -> ExitCode {
             interface,
             json,
         } => examine(config.as_deref(), interface.as_deref(), json),
+        Command::Load { arguments } => generate(&arguments),
         Command::Ctl {
             config,
             method,
@@ -180,6 +189,24 @@ fn examine(path: Option<&Path>, interface: Option<&str>, json: bool) -> ExitCode
         ExitCode::SUCCESS
     } else {
         ExitCode::from(FAILURE)
+    }
+}
+
+fn generate(arguments: &load::Arguments) -> ExitCode {
+    match load::run(arguments) {
+        Ok(report) => {
+            if arguments.is_json() {
+                print(&format!("{:#}\n", report.json()));
+            } else {
+                print(report.text());
+            }
+            if report.is_success() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(FAILURE)
+            }
+        }
+        Err(error) => fail(if error.is_usage() { USAGE } else { FAILURE }, error),
     }
 }
 
@@ -317,5 +344,5 @@ fn fail(status: u8, text: impl Display) -> ExitCode {
 const DEFAULT_FILE: &str = "strowger.toml";
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
-const EXIT_STATUS: &str = "Exit status: 0 all went well; 1 what was asked for failed (for doctor: AF_XDP is not to be had, or the store); \
+const EXIT_STATUS: &str = "Exit status: 0 all went well; 1 what was asked for failed (for doctor: AF_XDP is not to be had, or the store; for load: less succeeded than --success); \
 2 the command line or the configuration is wrong, and nothing was opened.";

@@ -5,12 +5,14 @@
 
 mod store {
     mod cluster;
+    mod committed;
     mod crowd;
     mod database;
     mod doctor;
     mod figures;
     mod http;
     mod kamailio;
+    mod load;
     mod memory;
     mod outages;
     mod phone;
@@ -18,4 +20,5 @@ mod store {
     mod scratch;
     mod server;
     mod subscribers;
+    mod unnoticed;
 }

@@ -18,7 +18,9 @@ mod system {
     mod handoff;
     mod interop;
     mod interop_baresip;
+    mod keepalive;
     mod lasting;
+    mod load;
     mod loss;
     mod mutation;
     mod names;

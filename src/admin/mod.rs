@@ -33,6 +33,7 @@ use tokio::sync::oneshot;
 use crate::config;
 use crate::counters::{Counter, Counters};
 use crate::latency::{Histogram, Latency};
+use crate::replication::NodeReport;
 pub use errand::{Errands, Tray, Way};
 use gate::Gate;
 use memory::LastSeen;
@@ -86,6 +87,14 @@ pub struct StoreReport {
     pub backlog: u64,
 }
 
+/// What is shown of a cluster.
+pub struct ClusterGauge {
+    /// Our number.
+    pub server_id: u16,
+    /// Changes that no node was told of yet, and the nodes.
+    pub nodes: Gauge<(usize, Vec<NodeReport>)>,
+}
+
 /// A figure that the admin server asks for at each look. It must not block.
 pub type Gauge<T> = Box<dyn Fn() -> T + Send + Sync>;
 
@@ -101,6 +110,8 @@ pub struct State {
     pub bindings: Gauge<u64>,
     /// The store; `None` where none is configured: then its metrics are 0, and `/healthz` says null.
     pub store: Option<Gauge<StoreReport>>,
+    /// The other nodes; `None` where this one serves alone.
+    pub cluster: Option<ClusterGauge>,
     /// The operator's hand on the accounts; `None` where there is no store.
     pub accounts: Option<Accounts>,
     /// How long the resolver's answers took; `None` where there is no resolver.
@@ -247,6 +258,7 @@ impl State {
             refresh: Box::new(|| {}),
             bindings,
             store: None,
+            cluster: None,
             accounts: None,
             dns: None,
             registry: None,

@@ -8,14 +8,15 @@ use tracing::{info, warn};
 use super::clock::Clock;
 use super::control::Control;
 use super::cores::Cores;
+use super::herald::Herald;
 use super::mailbox::Mailbox;
 use super::postman::Postman;
 use super::run::{Measures, Shared, Worker};
 use super::{ServeError, listeners, storage, worker_id};
 use crate::admin::{self, Errands, Registry, State, Way};
-use crate::config::Config;
 use crate::config::budget::Budget;
 use crate::config::host::Host;
+use crate::config::{Ack, Config};
 use crate::counters::Counters;
 use crate::datagram::{ListenerId, Transport};
 use crate::latency::Latency;
@@ -26,6 +27,7 @@ use crate::limits::{
 use crate::location::Location;
 use crate::net::tcp::{Tcp, TcpSettings};
 use crate::net::{self, Attachments, Got, ListenerReport, ListenerSpec, WorkerPorts};
+use crate::peer::Peer;
 use crate::resolve::{self, Bell, Desk, Resolver};
 use crate::secret::Secret;
 use crate::store::{self, Inquiries, Store};
@@ -38,6 +40,8 @@ pub(super) struct Assembly {
     pub(super) tcp: Option<(Tcp, Postman)>,
     /// Where bindings outlive the process.
     pub(super) store: Option<Store>,
+    /// The other nodes, and the clock that their changes are timed by.
+    pub(super) peer: Option<(Peer, Clock)>,
     /// What the admin server shows; it also keeps the XDP programs attached.
     pub(super) state: Arc<State>,
     /// Ends with the workers.
@@ -79,9 +83,10 @@ impl Assembly {
         let (resolver, desks) = resolver(config, &specs, shared.control.mailboxes(), &counters)?;
         let spoken = listeners::spoken(&listeners, tcp.is_some())?;
         let cores = Cores::new(config, secret, spoken, &budget, epoch);
-        let mailboxes = shared.control.mailboxes();
-        let users = storage::inquiries(config, store.as_mut(), mailboxes).into_iter();
+        let users = storage::inquiries(config, store.as_mut(), shared.control.mailboxes());
+        let peer = super::nodes::open(config, &listeners, count, epoch)?;
         let beside = Beside {
+            peer: peer.as_ref(),
             resolver: &resolver,
             store: store.as_ref(),
             tcp: tcp_counters,
@@ -96,21 +101,21 @@ impl Assembly {
             beside,
         );
         let equipped = Equipment {
+            heralds: heralds(config, &shared, peer.as_ref(), count).into_iter(),
             ports: opened.workers,
             measures,
             desks,
-            users,
+            users: users.into_iter(),
         };
         let workers = equipped.hand_out(config, &shared, &cores, (tcp.as_ref(), store.as_ref()));
-        let postman = |tcp| {
-            let control = Arc::clone(&shared.control);
-            (tcp, Postman::new(control, shared.clock, &cores.settings))
-        };
-        let tcp = tcp.map(postman);
+        let control = Arc::clone(&shared.control);
+        let postman = Postman::new(control, shared.clock, &cores.settings);
+        let tcp = tcp.map(|tcp| (tcp, postman));
         Ok(Self {
             workers,
             tcp,
             store,
+            peer: peer.map(|peer| (peer, shared.clock)),
             control: shared.control,
             state,
             resolver,
@@ -124,6 +129,7 @@ struct Equipment {
     measures: Vec<Measures>,
     desks: Vec<Desk>,
     users: std::vec::IntoIter<Inquiries>,
+    heralds: std::vec::IntoIter<Herald>,
 }
 
 impl Equipment {
@@ -136,7 +142,8 @@ impl Equipment {
         (tcp, store): (Option<&Tcp>, Option<&Store>),
     ) -> Vec<Worker> {
         let count = self.ports.len();
-        let mut users = self.users;
+        let (mut users, mut heralds) = (self.users, self.heralds);
+        let tells = config.store.ack == Ack::Committed;
         let mut workers = Vec::with_capacity(count);
         let equipped = self.ports.into_iter().zip(self.measures).zip(self.desks);
         for (number, ((mut ports, measures), desk)) in equipped.enumerate() {
@@ -150,10 +157,23 @@ impl Equipment {
             let proxy = cores.core(number, &shared.location, &measures.counters);
             let worker = Worker::new(worker_id(number), proxy, ports, desk, shared, measures);
             let users = users.next();
-            workers.extend(worker.map(|worker| worker.with_clerk(clerk).with_subscribers(users)));
+            let herald = heralds.next();
+            let worker = worker.map(|worker| worker.with_clerk(clerk, tells).with_herald(herald));
+            workers.extend(worker.map(|worker| worker.with_subscribers(users)));
         }
         workers
     }
+}
+
+/// A herald for each worker, where there is a cluster.
+fn heralds(config: &Config, shared: &Shared, peer: Option<&Peer>, workers: usize) -> Vec<Herald> {
+    let Some((cluster, peer)) = config.cluster.as_ref().zip(peer) else {
+        return Vec::new();
+    };
+    let desks = (0..workers).filter_map(|number| Some((number, peer.desk(number)?)));
+    desks
+        .map(|(number, desk)| shared.herald(desk, (number, workers), cluster.coalesce))
+        .collect()
 }
 
 /// A mailbox for each worker.
@@ -238,6 +258,7 @@ fn counters(measures: &[Measures]) -> Vec<Arc<Counters>> {
 struct Beside<'a> {
     resolver: &'a Resolver,
     store: Option<&'a Store>,
+    peer: Option<&'a Peer>,
     tcp: Arc<Counters>,
     registry: Registry,
     reserved: admin::Reserved,
@@ -254,6 +275,7 @@ fn state(
     let Beside {
         resolver,
         store,
+        peer,
         tcp,
         registry,
         reserved,
@@ -263,12 +285,13 @@ fn state(
     let others = [tcp, resolver.counters(), registry.errands.counters()];
     counters.extend(others.into_iter().chain([Arc::clone(&kernel)]));
     counters.extend(store.map(Store::counters));
+    counters.extend(peer.map(Peer::counters));
     let latency = measures
         .iter()
         .map(|measures| Arc::clone(&measures.latency))
         .collect();
     let location = Arc::clone(location);
-    let held = Arc::clone(&location);
+    let (held, shared) = (Arc::clone(&location), Arc::clone(&location));
     let bindings = Box::new(move || held.bindings() as u64);
     let mut state = State::new(counters, latency, bindings);
     state.store = store.map(|store| {
@@ -280,6 +303,7 @@ fn state(
         Box::new(report) as admin::Gauge<admin::StoreReport>
     });
     state.accounts = store.map(storage::accounts);
+    state.cluster = peer.map(|peer| super::nodes::gauge(peer, &shared));
     state.dns = Some(resolver.times());
     state.registry = Some(registry);
     state.reserved = reserved;

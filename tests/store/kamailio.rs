@@ -73,6 +73,32 @@ fn make_tables(folder: &str, run: impl Fn(&str)) {
     }
 }
 
+/// Asks Kamailio for users that Strowger left in the table, or took out.
+fn answers_calls(phone: &mut Phone) {
+    for (user, is_there) in [
+        ("user5", false),
+        ("user20", true),
+        ("user40", true),
+        ("user55", true),
+        ("rich", true),
+    ] {
+        let answer = phone.ask("INVITE", user, 1, "");
+        let status = if is_there {
+            "SIP/2.0 486"
+        } else {
+            "SIP/2.0 404"
+        };
+        assert!(answer.starts_with(status), "{user}: {answer}");
+        // Behind a NAT, or by the edge of its Path.
+        let way = if user == "rich" {
+            "via=sip:edge.example.com"
+        } else {
+            "via=sip:127.0.0.1:"
+        };
+        assert!(!is_there || answer.contains(way), "{user}: {answer}");
+    }
+}
+
 /// The second Kamailio has `db_mode` as given.
 fn there_and_back(
     scratch: &Scratch,
@@ -129,28 +155,7 @@ fn there_and_back(
     // Kamailio loads what Strowger wrote, and serves it.
     let kamailio = Kamailio::start(scratch, module, kamailios_url, mode);
     let mut phone = Phone::new(kamailio.sip);
-    for (user, is_there) in [
-        ("user5", false),
-        ("user20", true),
-        ("user40", true),
-        ("user55", true),
-        ("rich", true),
-    ] {
-        let answer = phone.ask("INVITE", user, 1, "");
-        let status = if is_there {
-            "SIP/2.0 486"
-        } else {
-            "SIP/2.0 404"
-        };
-        assert!(answer.starts_with(status), "{user}: {answer}");
-        // Behind a NAT, or by the edge of its Path.
-        let way = if user == "rich" {
-            "via=sip:edge.example.com"
-        } else {
-            "via=sip:127.0.0.1:"
-        };
-        assert!(!is_there || answer.contains(way), "{user}: {answer}");
-    }
+    answers_calls(&mut phone);
     // It knows how long they last, and goes on from their CSeq.
     let listed = phone.ask("REGISTER", "user55", 1, "");
     assert!(listed.contains(";expires=8"), "{listed}");

@@ -102,10 +102,32 @@ impl Phone {
 
     /// Sends a request to a user and gives the final answer.
     pub(crate) fn ask(&mut self, method: &str, user: &str, cseq: u32, headers: &str) -> String {
+        self.ask_times(method, user, cseq, headers, 10)
+    }
+
+    /// The same, and waits as long as a transaction does.
+    pub(crate) fn ask_patiently(
+        &mut self,
+        method: &str,
+        user: &str,
+        cseq: u32,
+        headers: &str,
+    ) -> String {
+        self.ask_times(method, user, cseq, headers, 64)
+    }
+
+    fn ask_times(
+        &mut self,
+        method: &str,
+        user: &str,
+        cseq: u32,
+        headers: &str,
+        times: u32,
+    ) -> String {
         let request = self.request(method, user, cseq, headers);
         let branch = self.branch;
         let mut buffer = [0; 65_536];
-        for _ in 0..10 {
+        for _ in 0..times {
             self.socket
                 .send_to(request.as_bytes(), self.server)
                 .expect("a packet leaves");

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::params::Params;
-use super::{Fault, report, subscriber, usrloc};
+use super::{Fault, cluster, report, subscriber, usrloc};
 use crate::admin::State;
 
 /// A method.
@@ -26,6 +26,8 @@ enum Work {
     AccountAdd,
     AccountChange,
     AccountRemove,
+    ClusterStatus,
+    ListNodes,
     Uptime,
     Version,
     Memory,
@@ -42,6 +44,13 @@ enum Work {
 
 /// Every method, by name.
 pub const METHODS: &[Method] = &[
+    Method {
+        name: "cluster.status",
+        params: &[],
+        required: 0,
+        about: "whether there is a cluster, and whether the nodes that answer have all that changed here",
+        work: Work::ClusterStatus,
+    },
     Method {
         name: "core.memory",
         params: &[],
@@ -69,6 +78,13 @@ pub const METHODS: &[Method] = &[
         required: 0,
         about: "the version that runs",
         work: Work::Version,
+    },
+    Method {
+        name: "dmq.list_nodes",
+        params: &[],
+        required: 0,
+        about: "the nodes of the cluster, ourselves first, and what is on its way to each",
+        work: Work::ListNodes,
     },
     Method {
         name: "rpc.methods",
@@ -190,6 +206,8 @@ impl Method {
             Work::AccountAdd => subscriber::add(state, &params).await,
             Work::AccountChange => subscriber::change(state, &params).await,
             Work::AccountRemove => subscriber::remove(state, &params).await,
+            Work::ClusterStatus => Ok(cluster::status(state)),
+            Work::ListNodes => cluster::list_nodes(state),
             Work::Add => usrloc::add(state, &params).await,
             Work::Dump => usrloc::dump(state, &params).await,
             Work::Lookup => usrloc::lookup(state, &params).await,

@@ -32,6 +32,7 @@ impl Bed {
             expires_min_s: 60,
             expires_max_s: 7_200,
             use_domain,
+            ..RegistrarSettings::default()
         };
         let domains = Arc::new(Domains::new(["example.com"], []));
         let tray = Arc::new(Tray::new());

@@ -113,15 +113,12 @@ impl Engine for Postgres {
                 Err(error) if is_about_data(&error) => {
                     // One row that the server refuses must not keep the others out.
                     let refused = session.write_one_by_one(rows, &self.frame).await?;
-                    Ok(Written {
-                        missed: 0,
-                        unstorable: refused,
-                    })
+                    Ok(Written { missed: 0, refused })
                 }
                 Err(error) => Err(engine_error(&error)),
                 Ok(missed) => Ok(Written {
                     missed,
-                    unstorable: arrays.unstorable,
+                    refused: arrays.unstorable.clone(),
                 }),
             }
         });
