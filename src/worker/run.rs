@@ -38,6 +38,8 @@ pub(super) struct Worker {
     control: Arc<Control>,
     location: Arc<Location>,
     sweep: SweepCursor,
+    /// Whether the last slice of the sweep freed anything: then the next one follows in the next turn.
+    is_sweeping: bool,
     clerk: Option<Clerk>,
     herald: Option<Herald>,
     news: News,
@@ -130,6 +132,7 @@ impl Worker {
             control: Arc::clone(&shared.control),
             location: Arc::clone(&shared.location),
             sweep: SweepCursor::new(number, mailboxes.len()),
+            is_sweeping: false,
             clerk: None,
             herald: None,
             news: News::default(),
@@ -228,8 +231,10 @@ impl Worker {
         worked |= self.errands.run_one(now, &self.location, &self.counters);
         if now >= self.next_housekeeping {
             self.housekeep(now);
+        } else if self.is_sweeping {
+            self.sweep(now);
         }
-        worked
+        worked | self.is_sweeping
     }
 
     /// Tells the core what those who wait for the store wait for.
@@ -375,7 +380,7 @@ impl Worker {
             self.proxy.on_notice(now, Notice::Drain, &mut exit);
         }
         self.take_errors(now);
-        self.location.sweep(now, &mut self.sweep, SWEEP_BUDGET);
+        self.sweep(now);
         let missing: usize = self
             .receivers
             .iter()
@@ -399,6 +404,11 @@ impl Worker {
         self.counters.set(Counter::StoredMessageBytes, stored);
         self.control
             .report(self.id, self.is_draining, self.proxy.pending());
+    }
+
+    /// Frees a slice of what has expired.
+    fn sweep(&mut self, now: Instant) {
+        self.is_sweeping = self.location.sweep(now, &mut self.sweep, SWEEP_BUDGET) > 0;
     }
 
     /// What ICMP said of datagrams that we sent: a report reaches any worker's socket, and is passed on to its owner.

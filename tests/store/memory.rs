@@ -37,6 +37,7 @@ fn a_binding_takes_little_memory_and_the_report_accounts_for_it() {
     // What the server says of itself is what the kernel sees.
     let sum = |report: &serde_json::Value| report["sum"].as_u64().expect("a number");
     let accounted = sum(&report) - sum(&reported);
+    println!("{accounted} of {grown} bytes are accounted for");
     assert!(
         accounted * 4 >= grown * 3 && accounted * 4 <= grown * 5,
         "{accounted} of {grown} bytes are accounted for"

@@ -61,6 +61,45 @@ impl Phone {
             .collect()
     }
 
+    /// Calls a user whose phone is `callee`, which is busy; gives the INVITE as it got there, and the answer.
+    pub(crate) fn call(&mut self, user: &str, callee: &Self) -> (String, String) {
+        let request = self.request("INVITE", user, 1, "Contact: <sip:caller@127.0.0.1>\r\n");
+        self.socket
+            .send_to(request.as_bytes(), self.server)
+            .expect("a packet leaves");
+        let invite = callee.hear("INVITE ");
+        let is_copied = |line: &&str| {
+            ["Via:", "Record-Route:", "From:", "To:", "Call-ID:", "CSeq:"]
+                .iter()
+                .any(|name| line.starts_with(name))
+        };
+        let copied: Vec<&str> = invite.lines().filter(is_copied).collect();
+        let busy = format!(
+            "SIP/2.0 486 Busy Here\r\n{}\r\nContent-Length: 0\r\n\r\n",
+            copied.join("\r\n")
+        );
+        callee
+            .socket
+            .send_to(busy.as_bytes(), self.server)
+            .expect("a packet leaves");
+        let answer = self.hear("SIP/2.0 4");
+        (invite, answer)
+    }
+
+    /// Waits for a message that begins so.
+    fn hear(&self, beginning: &str) -> String {
+        let mut buffer = [0; 65_536];
+        for _ in 0..40 {
+            if let Ok((len, _)) = self.socket.recv_from(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..len]);
+                if text.starts_with(beginning) {
+                    return text.into_owned();
+                }
+            }
+        }
+        panic!("no {beginning}");
+    }
+
     /// Sends a request to a user and gives the final answer.
     pub(crate) fn ask(&mut self, method: &str, user: &str, cseq: u32, headers: &str) -> String {
         self.ask_times(method, user, cseq, headers, 10)
@@ -85,21 +124,8 @@ impl Phone {
         headers: &str,
         times: u32,
     ) -> String {
-        self.branch += 1;
-        let own = self.socket.local_addr().expect("it is bound");
-        let host = DOMAIN;
-        let uri = if method == "REGISTER" {
-            format!("sip:{host}")
-        } else {
-            format!("sip:{user}@{}", self.server)
-        };
+        let request = self.request(method, user, cseq, headers);
         let branch = self.branch;
-        let request = format!(
-            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{branch}x{}\r\nMax-Forwards: 70\r\n\
-             From: <sip:{user}@{host}>;tag=1\r\nTo: <sip:{user}@{host}>\r\nCall-ID: call-{user}\r\nCSeq: {cseq} {method}\r\n\
-             User-Agent: Test/1.0\r\n{headers}Content-Length: 0\r\n\r\n",
-            own.port()
-        );
         let mut buffer = [0; 65_536];
         for _ in 0..times {
             self.socket
@@ -115,6 +141,24 @@ impl Phone {
             }
         }
         panic!("no answer to {method} for {user}");
+    }
+
+    fn request(&mut self, method: &str, user: &str, cseq: u32, headers: &str) -> String {
+        self.branch += 1;
+        let own = self.socket.local_addr().expect("it is bound");
+        let host = DOMAIN;
+        let uri = if method == "REGISTER" {
+            format!("sip:{host}")
+        } else {
+            format!("sip:{user}@{}", self.server)
+        };
+        let branch = self.branch;
+        format!(
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{branch}x{}\r\nMax-Forwards: 70\r\n\
+             From: <sip:{user}@{host}>;tag=1\r\nTo: <sip:{user}@{host}>\r\nCall-ID: call-{user}\r\nCSeq: {cseq} {method}\r\n\
+             User-Agent: Test/1.0\r\n{headers}Content-Length: 0\r\n\r\n",
+            own.port()
+        )
     }
 }
 
