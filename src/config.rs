@@ -32,21 +32,22 @@ use toml::de::DeTable;
 pub use address::{HopHost, NextHop};
 pub use admin::Admin;
 pub use auth::{Auth, DigestAlgorithm};
+pub use cluster::Cluster;
 pub use dns::Dns;
 pub use limits::{Limits, Memory};
 pub use listen::{Backend, Listen, Mode};
 pub use mistake::{Located, Mistake, Mistakes};
 pub use nat::{Keepalive, Nat};
-pub use peer::Peer;
-pub use registrar::Registrar;
+pub use peer::{EdgePath, Peer};
+pub use registrar::{ContactMatching, ContactsFull, Registrar};
 pub use sip::Sip;
-pub use store::{Store, StoreUrl};
+pub use store::{Ack, Store, StoreUrl};
 pub use workers::Workers;
 
 use mistake::Notes;
 use section::Section;
 
-/// A configuration without mistakes. `[cluster]` is not in it: this version refuses a file that asks for one.
+/// A configuration without mistakes.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The file, as the user named it.
@@ -71,6 +72,8 @@ pub struct Config {
     pub auth: Option<Auth>,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[cluster]`; `None`: this server serves alone.
+    pub cluster: Option<Cluster>,
     /// `[admin]`; `None`: nothing is served there.
     pub admin: Option<Admin>,
     /// What is allowed and should be known; to be printed at start.
@@ -148,7 +151,7 @@ impl Config {
         let store = store::read(&mut root, folder);
         let auth = auth::read(&mut root, &sip, &store);
         let limits = limits::read(&mut root);
-        cluster::read(&mut root);
+        let cluster = cluster::read(&mut root, &listen);
         let mut admin = admin::read(&mut root, &listen);
         root.finish();
 
@@ -168,6 +171,7 @@ impl Config {
             store,
             auth,
             limits,
+            cluster,
             admin,
             warnings: Vec::new(),
         }
@@ -265,6 +269,19 @@ mod tests {
             tcp_connections = 10
             tcp_connections_per_source = 5
             tcp_idle_s = 3660
+            [cluster]
+            server_id = 1
+            listen = "192.0.2.1:5062"
+            peers = ["sip:192.0.2.2:5060"]
+            allow = ["192.0.2.0/24"]
+            skew_s = 1
+            ping_s = 5
+            coalesce_ms = 5
+            batch_contacts = 50
+            batch_bytes = 20000
+            sync_rate = 50000
+            tombstones = 131072
+            nat_bflag = 6
             [admin]
             listen = "127.0.0.1:8060"
             token_file = "admin.token"

@@ -92,6 +92,9 @@ counters! {
     gauge "transaction_bytes" "memory that transactions and their stored messages have taken from the system" {
         TransactionBytes "" "",
     }
+    gauge "stored_message_bytes" "of transaction_bytes, what stored messages have taken" {
+        StoredMessageBytes "" "",
+    }
     gauge "frames_outstanding" "UMEM frames that are on their way through the kernel, or missing" {
         FramesOutstanding "" "",
     }
@@ -160,6 +163,9 @@ counters! {
         RefusedTransactions "cause" "transactions_full",
         RefusedBindings "cause" "bindings_full",
         RefusedContacts "cause" "too_many_contacts",
+        RefusedFirstHop "cause" "first_hop_lacks_outbound",
+        RefusedFlow "cause" "flow_failed",
+        RefusedFlowToken "cause" "bad_flow_token",
         RefusedOutOfOrder "cause" "register_out_of_order",
         RefusedLoop "cause" "loop",
         RefusedMaxForwards "cause" "max_forwards",
@@ -167,7 +173,12 @@ counters! {
         RefusedIdentity "cause" "speaks_for_another",
         RefusedWaiting "cause" "slow_path",
         RefusedLoading "cause" "loading",
+        RefusedUncommitted "cause" "not_committed",
+        RefusedUnstorable "cause" "unstorable",
         RefusedUnresolvable "cause" "unresolvable",
+    }
+    counter "bindings_replaced" "bindings removed to make room for a newer one of their AoR" {
+        BindingsReplaced "" "",
     }
     counter "store_rows" "rows in committed batches, by what was done" {
         StoreInserted "work" "insert",
@@ -202,6 +213,16 @@ counters! {
         AuthenticationFailed "outcome" "wrong",
         NonceReplayed "outcome" "replayed",
         Challenged "outcome" "challenged",
+    }
+    counter "commit_waits" "REGISTERs whose 200 waited for the store, by what came of it" {
+        CommitAwaited "outcome" "committed",
+        CommitFailed "outcome" "store_away",
+        CommitLate "outcome" "late",
+        CommitCrowded "outcome" "too_many",
+    }
+    counter "row_waits" "requests that waited for an AoR's rows while the store was read, by what came of it" {
+        RowsAwaited "outcome" "loaded",
+        RowsLate "outcome" "late",
     }
     gauge "requests_waiting" "requests that wait for the slow path" {
         RequestsWaiting "" "",
@@ -290,6 +311,54 @@ counters! {
         XdpSocketRingFull "reason" "rx_ring_full",
         XdpSocketFillEmpty "reason" "fill_ring_empty",
         XdpSocketInvalid "reason" "invalid_descriptor",
+    }
+    counter "cluster_messages_received" "KDMQ messages received, by kind" {
+        ClusterReceivedNotification "kind" "notification",
+        ClusterReceivedContacts "kind" "contacts",
+        ClusterReceivedSync "kind" "sync",
+        ClusterReceivedAnswer "kind" "answer",
+        ClusterAnswersRepeated "kind" "answer_repeated",
+    }
+    counter "cluster_messages_sent" "KDMQ messages sent, by kind" {
+        ClusterSentNotification "kind" "notification",
+        ClusterSentContacts "kind" "contacts",
+        ClusterSentSync "kind" "sync",
+        ClusterSentAnswer "kind" "answer",
+        ClusterSentAgain "kind" "retransmission",
+    }
+    counter "cluster_drops" "KDMQ messages not acted on, by reason" {
+        ClusterDropNotAllowed "reason" "not_allowed",
+        ClusterDropMalformed "reason" "malformed",
+        ClusterDropUnknownChannel "reason" "unknown_channel",
+        ClusterDropStrayAnswer "reason" "stray_answer",
+        ClusterDropNodesFull "reason" "nodes_full",
+        ClusterDropBusy "reason" "busy",
+        ClusterDropInletFull "reason" "inlet_full",
+        ClusterDropUnsendable "reason" "unsendable",
+    }
+    counter "cluster_contacts_sent" "contacts sent to other nodes" {
+        ClusterContactsSent "" "",
+    }
+    counter "cluster_contacts_received" "contacts received from other nodes, by what became of them" {
+        ClusterContactsTaken "outcome" "taken",
+        ClusterContactsSame "outcome" "same",
+        ClusterContactsOlder "outcome" "older",
+        ClusterContactsExpired "outcome" "expired",
+        ClusterContactsFull "outcome" "full",
+        ClusterContactsEarly "outcome" "early",
+        ClusterContactsRefused "outcome" "refused",
+    }
+    counter "cluster_corrections_held_back" "contacts that a node is behind with and was not told of, since it was told of many" {
+        ClusterCorrectionsHeld "" "",
+    }
+    counter "cluster_messages_given_up" "messages of contacts that a node did not answer: it is sent them again when it does" {
+        ClusterGivenUp "" "",
+    }
+    counter "cluster_walks" "full and partial sends begun" {
+        ClusterWalks "" "",
+    }
+    gauge "cluster_nodes_active" "other nodes that answer" {
+        ClusterNodesActive "" "",
     }
     counter "neighbor_misses" "messages sent by the kernel's socket since the next hop was not yet known" {
         NeighborMisses "family" "any",

@@ -56,6 +56,15 @@ pub const CHALLENGES_LEN_MAX: usize = 4_096;
 pub const PARKED_MAX: u32 = 4_096;
 /// How long a request may wait for the slow path. Longer: it is answered 503 with Retry-After.
 pub const PARKED_TIME: Duration = Duration::from_secs(5);
+/// REGISTERs of one worker whose 200 waits for the store, with `ack = "committed"`. One more is answered 503 with Retry-After, and what it
+/// changed stays, not acknowledged.
+pub const COMMITS_WAITING_MAX: u32 = 16_384;
+/// How long such a 200 may wait beyond `flush_ms`: two commits, and be they slow. Longer: as above.
+pub const COMMIT_TIME: Duration = Duration::from_secs(5);
+/// The longest `flush_ms` with `ack = "committed"`. More is a mistake of the configuration.
+pub const COMMIT_FLUSH_MAX: Duration = Duration::from_secs(10);
+/// Waiting requests that are looked at in one call, when the store has settled a batch. The others at the next.
+pub const PARKED_LOOKS: usize = 256;
 /// How long a user's secrets are believed before the store is asked again.
 pub const SECRETS_TIME: Duration = Duration::from_secs(300);
 /// How long it is believed that there is no such user, and that the store cannot say.
@@ -102,6 +111,8 @@ pub const PAGE_LEN: usize = 64 * 1_024;
 pub const MEMORY_SHARDS: usize = 128;
 /// How long a removed binding keeps its (Call-ID, CSeq), so that a late duplicate cannot revive it (64*T1).
 pub const TOMBSTONE: Duration = T1_64;
+/// How far ahead of our clock a version from another node may be. Further: it is refused and counted.
+pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(3_600);
 
 /// Places of the location that one turn of the keepalive's hand looks at, between two batches of messages. More: the next turn.
 pub const KEEPALIVE_PLACES: u32 = 512;
@@ -153,6 +164,50 @@ pub const SUBSCRIBER_ANSWER_TIME: Duration = Duration::from_secs(3);
 pub const STORE_STOP_TIME: Duration = Duration::from_secs(10);
 /// How long a database that does not answer is waited for then.
 pub const STORE_SILENT_STOP_TIME: Duration = Duration::from_secs(3);
+
+// --- the cluster (replication/, peer/) ---------------------------------------------------------------------------
+
+/// Nodes that are known at once, ourselves apart. Further ones are not learned, and counted.
+pub const NODES_MAX: usize = 64;
+/// The list of nodes in a message: Kamailio's buffer has 1,024 bytes. Nodes past it are not listed.
+pub const KDMQ_ROSTER_LEN: usize = 1_000;
+/// Contacts of one message: Kamailio's own bound on what it sends. A message with more is answered 400.
+pub const KDMQ_CONTACTS_MAX: usize = 150;
+/// Bytes of a message's contacts: one datagram, with room for its headers. What does not fit goes into the next.
+pub const KDMQ_BODY_LEN_MAX: usize = 60_000;
+/// How long a node that was learned from others is looked for when it is silent. Then: once in this time.
+pub const NODE_FORGET: Duration = Duration::from_secs(600);
+/// Contacts that wait for one node. More: it is behind, and is sent what it misses by a walk through the location.
+pub const NODE_HELD_MAX: usize = 4_096;
+/// Unanswered messages of contacts to one node at the beginning, and at most.
+pub const NODE_WINDOW_START: u32 = 4;
+/// The most of them: the window adapts between one and this.
+pub const NODE_WINDOW_MAX: u32 = 32;
+/// Bytes in unanswered messages to one node: what the usual receive buffer of a socket takes. More waits.
+pub const NODE_BYTES_IN_FLIGHT: usize = 160 * 1_024;
+/// Waiting contacts that are looked at for one message. What stands behind them waits for the next.
+pub const KDMQ_SCAN_MAX: usize = 512;
+/// How long a message is retransmitted. Then: a node that does not answer a list of nodes is lost, one that does not answer contacts is
+/// behind.
+pub const KDMQ_GIVE_UP: Duration = Duration::from_secs(10);
+/// How long an answer to SYNC is waited for: Kamailio sends it behind the last contact.
+pub const KDMQ_SYNC_TIME: Duration = Duration::from_secs(60);
+/// How often a walk may begin for one node.
+pub const WALK_INTERVAL: Duration = Duration::from_millis(200);
+/// Changes that one parcel between the cluster and a worker carries. More waits for the next.
+pub const PARCEL_LEN: usize = 512;
+/// Parcels of a worker for what changed here.
+pub const FRESH_PARCELS: usize = 2;
+/// Parcels for walks and for what comes, all nodes together. None left: a message is not answered, and comes again.
+pub const WORK_PARCELS: usize = 32;
+/// Places of the location that one slice of a walk looks at, and changes that one slice lets in.
+pub const CLUSTER_SLICE: usize = 128;
+/// Times in a second that one node is told of what it is behind with. More: it is not told, and counted.
+pub const CORRECTIONS_MAX: u32 = 200;
+/// KDMQ messages that wait between the workers and the cluster's thread. One more is dropped and counted; it comes again.
+pub const KDMQ_INLET_LEN: usize = 1_024;
+/// How deep a node's JSON may be nested. Deeper: answered 400.
+pub const JSON_DEPTH_MAX: usize = 16;
 
 // --- workers (worker/) -------------------------------------------------------------------------------------------
 
@@ -276,6 +331,8 @@ pub const NEIGHBOR_CONFIRMATIONS_MAX: usize = 1_024;
 pub const UDP_SOCKET_BUFFER_LEN: usize = 4 * 1024 * 1024;
 /// Bytes of messages that wait for one `sendmmsg`. Full: it is called early.
 pub const UDP_ARENA_LEN: usize = 256 * 1024;
+/// What one datagram of a batch is received into: the longest fits.
+pub const UDP_SLOT_LEN: usize = 64 * 1024;
 
 // --- memory (config/budget.rs) -----------------------------------------------------------------------------------
 
@@ -330,6 +387,11 @@ pub const LOAD_RING_TIME: Duration = Duration::from_secs(60);
 pub const LOAD_BATCH: usize = 64;
 
 const _: () = assert!(MESSAGE_LEN_MAX <= u16::MAX as usize, "spans are 16 bits");
+const _: () = assert!(
+    2 * PARKED_TIME.as_micros() + COMMIT_TIME.as_micros() + COMMIT_FLUSH_MAX.as_micros()
+        < T1_64.as_micros(),
+    "who waits for secrets, then for rows, then for a commit, is answered before it gives up"
+);
 const _: () = assert!(HEADERS_MAX < u8::MAX as usize, "header indexes are 8 bits");
 const _: () = assert!(MAILBOX_LARGE_LEN < MAILBOX_LEN);
 const _: () = assert!(

@@ -5,10 +5,16 @@ mod proxy {
     mod bed;
     mod calls;
     mod cancels;
+    mod commits;
+    mod contacts;
+    mod edge;
     mod failures;
     mod forks;
+    mod gruus;
     mod keepalive;
+    mod loading;
     mod names;
+    mod outbound;
     mod refusals;
     mod restarts;
     mod routers;

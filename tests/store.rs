@@ -5,8 +5,11 @@
 
 mod store {
     mod cluster;
+    mod committed;
     mod crowd;
     mod database;
+    mod doctor;
+    mod figures;
     mod http;
     mod kamailio;
     mod load;

@@ -18,6 +18,7 @@ mod system {
     mod handoff;
     mod interop;
     mod interop_baresip;
+    mod keepalive;
     mod lasting;
     mod load;
     mod loss;

@@ -20,8 +20,8 @@ fn rank(module: &str) -> Option<u8> {
         }
         "sip" | "wire" | "timer" => Some(1),
         "transaction" | "location" | "auth" => Some(2),
-        "proxy" => Some(3),
-        "net" | "admin" | "resolve" | "store" => Some(4),
+        "proxy" | "replication" => Some(3),
+        "net" | "admin" | "resolve" | "store" | "peer" => Some(4),
         "worker" | "doctor" | "ctl" | "load" => Some(5),
         "lib" | "main" => Some(6),
         _ => None,

@@ -14,6 +14,7 @@ mod errand;
 mod gate;
 mod health;
 mod http;
+mod memory;
 mod metrics;
 mod process;
 mod registry;
@@ -32,8 +33,11 @@ use tokio::sync::oneshot;
 use crate::config;
 use crate::counters::{Counter, Counters};
 use crate::latency::{Histogram, Latency};
+use crate::replication::NodeReport;
 pub use errand::{Errands, Tray, Way};
 use gate::Gate;
+use memory::LastSeen;
+pub use memory::Reserved;
 pub use registry::Registry;
 pub use token::{Token, TokenError};
 
@@ -83,13 +87,12 @@ pub struct StoreReport {
     pub backlog: u64,
 }
 
-/// Bytes of buffers that were set aside at the start; the system gives memory for those alone that are used.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Buffers {
-    /// Of all workers' mailboxes.
-    pub mailboxes: u64,
-    /// Of the TCP thread's outbox.
-    pub tcp_outbox: u64,
+/// What is shown of a cluster.
+pub struct ClusterGauge {
+    /// Our number.
+    pub server_id: u16,
+    /// Changes that no node was told of yet, and the nodes.
+    pub nodes: Gauge<(usize, Vec<NodeReport>)>,
 }
 
 /// A figure that the admin server asks for at each look. It must not block.
@@ -107,18 +110,21 @@ pub struct State {
     pub bindings: Gauge<u64>,
     /// The store; `None` where none is configured: then its metrics are 0, and `/healthz` says null.
     pub store: Option<Gauge<StoreReport>>,
+    /// The other nodes; `None` where this one serves alone.
+    pub cluster: Option<ClusterGauge>,
     /// The operator's hand on the accounts; `None` where there is no store.
     pub accounts: Option<Accounts>,
     /// How long the resolver's answers took; `None` where there is no resolver.
     pub dns: Option<Arc<Histogram>>,
     /// The way to the location; `None` where there are no workers: then its methods fail.
     pub registry: Option<Registry>,
-    /// What buffers were set aside at the start.
-    pub buffers: Buffers,
+    /// What was set aside at the start.
+    pub reserved: Reserved,
     /// How far the server's life has come.
     pub phase: Arc<SharedPhase>,
     /// What became of the listeners, once they are open.
     pub listeners: OnceLock<Vec<ListenerReport>>,
+    last_seen: LastSeen,
     started: Instant,
     started_unix_s: f64,
 }
@@ -252,10 +258,12 @@ impl State {
             refresh: Box::new(|| {}),
             bindings,
             store: None,
+            cluster: None,
             accounts: None,
             dns: None,
             registry: None,
-            buffers: Buffers::default(),
+            reserved: Reserved::default(),
+            last_seen: LastSeen::default(),
             phase: Arc::new(SharedPhase::new()),
             listeners: OnceLock::new(),
             started: Instant::now(),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::section::Section;
+use crate::limits::COMMIT_FLUSH_MAX;
 use crate::time::Duration;
 
 /// The durable store.
@@ -11,8 +12,19 @@ use crate::time::Duration;
 pub struct Store {
     /// Which.
     pub url: StoreUrl,
+    /// When a REGISTER gets its 200.
+    pub ack: Ack,
     /// How long a change waits at most for its batch, with the database healthy.
     pub flush: Duration,
+}
+
+/// When a REGISTER gets its 200.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// At once: with the database healthy a crash loses at most `flush_ms` and the batch in flight.
+    Relaxed,
+    /// When its change is committed and synced: no crash loses it.
+    Committed,
 }
 
 /// Which store.
@@ -47,15 +59,11 @@ impl fmt::Display for StoreUrl {
 pub(super) fn read(root: &mut Section<'_>, folder: &Path) -> Store {
     let mut section = root.section("store");
     let url = section.parsed("url", engine);
-    let ack = section.choice("ack", &[("relaxed", false), ("committed", true)]);
+    let ack = section.choice(
+        "ack",
+        &[("relaxed", Ack::Relaxed), ("committed", Ack::Committed)],
+    );
     let flush_ms = section.number("flush_ms", 1..=60_000);
-    if let Some(ack) = ack.filter(|ack| ack.value) {
-        section.mistake(
-            ack.at,
-            "ack",
-            "\"committed\" is not in this version; remove it",
-        );
-    }
     let url = match url.map(|url| url.value) {
         Some(Engine::None) => StoreUrl::None,
         Some(Engine::Postgres(url)) => StoreUrl::Postgres(url),
@@ -65,10 +73,35 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Path) -> Store {
     if let Some(flush_ms) = flush_ms.as_ref().filter(|_| url == StoreUrl::None) {
         section.warning(flush_ms.at, "flush_ms", "has no effect without a store");
     }
+    let flush = Duration::from_millis(
+        flush_ms
+            .as_ref()
+            .map_or(FLUSH_MS_DEFAULT, |flush_ms| flush_ms.value),
+    );
+    if let Some(ack) = ack.as_ref().filter(|ack| ack.value == Ack::Committed) {
+        if url == StoreUrl::None {
+            section.mistake(
+                ack.at,
+                "ack",
+                "\"committed\" promises what url = \"none\" cannot keep; name a store, or write \"relaxed\"",
+            );
+        }
+        if let Some(flush_ms) = flush_ms.filter(|_| flush > COMMIT_FLUSH_MAX) {
+            section.mistake(
+                flush_ms.at,
+                "flush_ms",
+                &format!(
+                    "is how long a phone waits for its 200 with ack = \"committed\"; at most {}",
+                    COMMIT_FLUSH_MAX.as_micros() / 1_000
+                ),
+            );
+        }
+    }
     section.finish();
     Store {
         url,
-        flush: Duration::from_millis(flush_ms.map_or(FLUSH_MS_DEFAULT, |flush_ms| flush_ms.value)),
+        ack: ack.map_or(Ack::Relaxed, |ack| ack.value),
+        flush,
     }
 }
 
@@ -152,9 +185,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_refused_and_not_pretended() {
-        let refused = parse("[store]\nack = \"committed\"\n").expect_err("not yet");
-        assert!(refused.contains("not in this version"));
+    fn committed_promises_only_what_can_be_kept() {
+        assert_eq!(parse("").expect("good").store.ack, Ack::Relaxed);
+        let config = parse("[store]\nack = \"committed\"\n").expect("good");
+        assert_eq!(config.store.ack, Ack::Committed);
+        let refused = parse("[store]\nurl = \"none\"\nack = \"committed\"\n").expect_err("kept?");
+        assert!(refused.contains("cannot keep"), "{refused}");
+        let slow = "[store]\nack = \"committed\"\nflush_ms = 10001\n";
+        let refused = parse(slow).expect_err("longer than a phone waits");
+        assert!(refused.contains("at most 10000"), "{refused}");
+        assert!(parse(&slow.replace("10001", "10000")).is_ok());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::change::Access;
 use super::contact::contact_hash;
 use super::restore::Admission;
-use super::rows::{Row, Rows};
+use super::rows::{Row, Rows, Work};
 use super::ruid::Origins;
 use super::shard::Moved;
 use super::{Location, SweepCursor};
@@ -101,8 +101,33 @@ impl Location {
             }
         }
         self.in_flight.fetch_sub(rows.len(), Ordering::Relaxed);
-        self.settled.fetch_add(1, Ordering::Release);
+        // In one order with the signs by which a worker says that it sleeps.
+        self.settled.fetch_add(1, Ordering::SeqCst);
         None
+    }
+
+    /// Notes that the store has refused these rows of a batch, which is to be settled as committed: they live in memory alone.
+    pub fn refuse(&self, rows: &Rows, refused: &[u32]) {
+        for index in refused {
+            let place = rows.place(*index as usize);
+            let Some((place, Work::Insert | Work::Update)) = place else {
+                continue;
+            };
+            if let Some(shard) = self.shards.get(place.shard()) {
+                shard.0.lock().refuse(place.index());
+                self.has_refused.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// Whether an AoR has a live contact that the store has refused.
+    #[must_use]
+    pub fn has_refused(&self, now: Instant, aor: &[u8]) -> bool {
+        if !self.has_refused.load(Ordering::Acquire) {
+            return false;
+        }
+        let (number, key) = self.key(aor);
+        self.shards[number].0.lock().has_refused(now, key)
     }
 
     /// Lets a row of the store in.
@@ -137,6 +162,13 @@ impl Location {
         self.shards[number].0.lock().complete.add(key.hash);
     }
 
+    /// Whether all rows of an AoR are in.
+    #[must_use]
+    pub fn is_loaded(&self, aor: &[u8]) -> bool {
+        let (number, key) = self.key(aor);
+        !self.is_loading() || self.shards[number].0.lock().complete.has(key.hash)
+    }
+
     /// Lists every binding that the store should have within `budget` places of the cursor's shard, since its table has lost rows;
     /// says whether a round of the cursor's share is complete.
     pub fn relist(&self, cursor: &mut SweepCursor, budget: u32) -> bool {
@@ -158,7 +190,7 @@ impl Location {
     /// Batches settled so far: while it stands, no change has come to be committed.
     #[must_use]
     pub fn settled(&self) -> u64 {
-        self.settled.load(Ordering::Acquire)
+        self.settled.load(Ordering::SeqCst)
     }
 
     /// Changes that wait to be copied out, all shards together or those of a cursor's share.

@@ -12,6 +12,7 @@ use super::output::{Output, SubscriberQuestion};
 use super::parked::Waiting;
 use super::settings::Settings;
 use super::validate::Refusal;
+use super::waits::Waited;
 use super::{Proxy, StoreSilent};
 use crate::auth::{Algorithm, Hex, Nonce, NonceCodec, Proof, Qop};
 use crate::counters::Counter;
@@ -217,8 +218,8 @@ impl Proxy {
             }
         }
         let reason = self.reason(aor);
-        while let Some(waiting) = self.parked.take_for(reason) {
-            self.take_up_anew(now, waiting, out);
+        while let Some(waiting) = self.waits.secrets.take_for(reason) {
+            self.take_up_anew(now, waiting, Waited::ForSecrets, out);
         }
     }
 
@@ -295,8 +296,8 @@ impl Proxy {
     ) -> Verdict<'h> {
         let reason = self.reason(aor);
         // One that has waited already does not wait again: the store had no answer.
-        let is_asked = !self.is_anew
-            && (self.parked.has_reason(reason)
+        let is_asked = self.may_wait(Waited::ForSecrets)
+            && (self.waits.secrets.has_reason(reason)
                 || self.authenticator.as_ref().is_some_and(|authenticator| {
                     let question = SubscriberQuestion {
                         aor,
@@ -320,8 +321,9 @@ impl Proxy {
             source: *source,
             key,
             reason,
+            answer: None,
         };
-        match self.parked.park(now, waiting) {
+        match self.waits.secrets.park(now, waiting) {
             Ok(()) => Verdict::Waits,
             Err(waiting) => {
                 self.table.arena_mut().release(waiting.request);
@@ -353,7 +355,7 @@ impl Proxy {
     }
 
     /// What stands for waiting for a user's secrets.
-    fn reason(&self, aor: &[u8]) -> u64 {
+    pub(super) fn reason(&self, aor: &[u8]) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.settings.keys.transactions);
         hasher.write(aor);
         hasher.finish()

@@ -28,7 +28,7 @@ impl Proxy {
         out: &mut impl Output,
     ) {
         let Some(server) = self.table.find_server(invite) else {
-            if let Some(waiting) = self.parked.take(invite) {
+            if let Some(waiting) = self.waits.take(invite) {
                 self.refuse(request, source, &Response::new(200), out);
                 let bytes = self.table.arena().bytes(&waiting.request);
                 if let Parsed::Good(invite) = parse(bytes, &mut bench.stored) {
@@ -129,6 +129,8 @@ impl Proxy {
             breadth: 0,
             is_answered: false,
             rest: None,
+            if_gone: None,
+            flows: None,
         };
         let by = self.table.open_client(server, false, flow, leg);
         if let Some(by) = by {

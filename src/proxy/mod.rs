@@ -12,8 +12,12 @@ mod branch;
 mod cancel;
 mod compose;
 pub mod domains;
+mod edge;
+mod flow_token;
+mod flows;
 mod fork;
 mod forward;
+mod gruu;
 mod identity;
 mod keepalive;
 mod lookup;
@@ -31,6 +35,7 @@ mod timeout;
 pub mod token;
 mod undelivered;
 mod validate;
+mod waits;
 
 use std::sync::Arc;
 
@@ -40,18 +45,21 @@ pub use self::output::{
     MailboxFull, Output, Question, QuestionId, ResolverFull, SendError, StoreFull,
     SubscriberQuestion,
 };
-pub use self::settings::{Keys, Listener, Settings, Trunk};
+pub use self::settings::{Edge, Keys, Listener, PathRule, Settings, Trunk};
 
 use self::answer::{Response, Tags};
 use self::authenticate::Authenticator;
+use self::edge::Edges;
+use self::flow_token::FlowCodec;
+use self::gruu::GruuCodec;
 use self::identity::Identity;
 use self::keepalive::Keeper;
 use self::lookup::WaitingAcks;
-use self::parked::Parked;
 use self::register::{RegisterScratch, Registrar};
 use self::relay::{Leg, Relay};
 use self::steer::Steering;
 use self::token::TokenCodec;
+use self::waits::{Waited, Waits};
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Destination, Flow, WorkerId};
 use crate::limits::{FIRED_MAX, MESSAGE_LEN_MAX};
@@ -74,6 +82,9 @@ pub struct Proxy {
     steering: Steering,
     branches: BranchCodec,
     tokens: TokenCodec,
+    flows: FlowCodec,
+    gruus: GruuCodec,
+    edges: Edges,
     tags: Tags,
     server_keys: ServerKeys,
     registrar: Registrar,
@@ -83,9 +94,9 @@ pub struct Proxy {
     authenticator: Option<Authenticator>,
     /// What keeps contacts alive, where it is wanted.
     keeper: Option<Box<Keeper>>,
-    parked: Parked,
-    /// Whether the request at work had waited for the slow path.
-    is_anew: bool,
+    waits: Waits,
+    /// What the request at work has waited for, where it is taken up anew.
+    waited: Option<Waited>,
     counters: Arc<Counters>,
     is_draining: bool,
     /// Taken out while a message is at work, so that the message may borrow its index.
@@ -110,6 +121,18 @@ pub enum Notice<'a> {
         aor: &'a [u8],
         /// The user's secrets; none: there is no such user. An error: the store cannot say.
         found: Result<Option<Secrets>, StoreSilent>,
+    },
+    /// All rows of an AoR have entered the location, before their turn.
+    Loaded {
+        /// Which, as it was wanted.
+        aor: &'a [u8],
+    },
+    /// All rows of the store have entered the location.
+    AllLoaded,
+    /// The store has settled a batch, or has begun to take changes or to fail.
+    Settled {
+        /// Whether it takes changes.
+        takes: bool,
     },
     /// The answer to a question.
     Resolved {
@@ -147,6 +170,8 @@ struct Bench {
     recalled: Vec<u8>,
     /// Contacts that were not tried yet.
     untried: Vec<u8>,
+    /// The flows of an instance that are to be tried after one.
+    flows: Vec<u8>,
     /// A request that had waited for the slow path.
     anew: Vec<u8>,
 }
@@ -169,6 +194,7 @@ impl Proxy {
             relayed: Vec::with_capacity(MESSAGE_LEN_MAX),
             recalled: Vec::with_capacity(MESSAGE_LEN_MAX),
             untried: Vec::new(),
+            flows: Vec::new(),
             anew: Vec::new(),
         };
         Self {
@@ -180,6 +206,9 @@ impl Proxy {
                 settings.keys.branches.clone(),
             ),
             tokens: TokenCodec::new(settings.keys.tokens.clone()),
+            flows: FlowCodec::new(settings.keys.tokens.clone()),
+            gruus: GruuCodec::new(settings.keys.tokens.clone()),
+            edges: Edges::new(&settings.edges),
             tags: Tags::new(&settings),
             server_keys: ServerKeys::new(settings.keys.transactions),
             table: Table::with_limits(
@@ -191,8 +220,8 @@ impl Proxy {
             acks: lookup::waiting_acks(),
             authenticator: Authenticator::of(&settings),
             keeper: Keeper::of(&settings).map(Box::new),
-            parked: Parked::new(),
-            is_anew: false,
+            waits: Waits::new(&settings),
+            waited: None,
             settings,
             registrar,
             location,
@@ -260,6 +289,7 @@ impl Proxy {
             self.on_fired(now, fired, &mut scratch.bench, out);
         }
         self.scratch = Some(scratch);
+        self.look_at_waiting(now, out);
         self.refuse_overdue(now, out);
         self.keep_alive(now, out);
     }
@@ -270,6 +300,9 @@ impl Proxy {
             Notice::Drain => self.is_draining = true,
             Notice::Unreachable { flow, sent } => self.on_unreachable(now, &flow, sent, out),
             Notice::Subscriber { aor, found } => self.on_subscriber(now, aor, found, out),
+            Notice::Loaded { aor } => self.on_loaded(now, aor, out),
+            Notice::AllLoaded => self.on_all_loaded(now, out),
+            Notice::Settled { takes } => self.on_settled(now, takes, out),
             Notice::Resolved { id, destinations } => {
                 let Some(mut scratch) = self.scratch.take() else {
                     return;
@@ -286,7 +319,7 @@ impl Proxy {
         let keeper = self.keeper.as_ref().filter(|_| !self.is_draining);
         let deadlines = [
             self.table.next_deadline(),
-            self.parked.next_deadline(),
+            self.waits.next_deadline(),
             keeper.map(|keeper| keeper.next_deadline()),
         ];
         deadlines.into_iter().flatten().min()
@@ -295,13 +328,13 @@ impl Proxy {
     /// Transactions in Trying, Proceeding or Calling: those that hold an exit.
     #[must_use]
     pub const fn pending(&self) -> usize {
-        self.table.pending() + self.parked.len()
+        self.table.pending() + self.waits.len()
     }
 
     /// Requests that wait for the slow path.
     #[must_use]
     pub const fn waiting(&self) -> usize {
-        self.parked.len()
+        self.waits.len()
     }
 
     /// Transactions in being; timers that run; messages stored. All zero when nothing is left behind.
@@ -318,6 +351,12 @@ impl Proxy {
     #[must_use]
     pub fn footprint(&self) -> usize {
         self.table.footprint()
+    }
+
+    /// Of these, the bytes of the stored messages.
+    #[must_use]
+    pub const fn stored_bytes(&self) -> usize {
+        self.table.arena().footprint()
     }
 
     fn on_not_sip(&self, cause: NotSip, datagram: &Datagram<'_>, out: &mut impl Output) {

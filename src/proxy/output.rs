@@ -34,6 +34,13 @@ pub trait Output {
     /// [`StoreFull`]; no answer will come.
     fn ask_subscriber(&mut self, question: &SubscriberQuestion<'_>) -> Result<(), StoreFull>;
 
+    /// Asks for the rows of an AoR before their turn, while the store is read. They enter the location, and then
+    /// [`Notice::Loaded`](super::Notice::Loaded) comes with the same AoR; or nothing, where the store cannot say.
+    ///
+    /// # Errors
+    /// [`StoreFull`]; nothing will come.
+    fn want_rows(&mut self, aor: &[u8]) -> Result<(), StoreFull>;
+
     /// Whether a connection is open that a message to `flow`, of a connection-oriented transport, would take.
     fn is_connected(&self, flow: &Flow) -> bool;
 }

@@ -1,18 +1,20 @@
-//! Requests that wait for what only the slow path knows, as a user's secrets. A bounded number of them, each for a bounded time; their
-//! retransmissions join them. When the answer is there they are taken up anew, as if they had just come.
+//! Requests that wait for the slow path, in a list in the order in which they came. A bounded number of them, each for a bounded time; their
+//! retransmissions join them.
 
 use hashbrown::HashTable;
 
 use crate::datagram::Flow;
-use crate::limits::{PARKED_MAX, PARKED_TIME};
-use crate::time::Instant;
+use crate::location::Access;
+use crate::time::{Duration, Instant};
 use crate::transaction::arena::Stored;
 use crate::transaction::key::ServerKey;
 use crate::transaction::slab::Slab;
 
-/// The requests that wait at one worker.
+/// The requests that wait at one worker for one kind of thing.
 #[derive(Debug)]
 pub(super) struct Parked {
+    /// How long each may wait.
+    time: Duration,
     requests: Slab<Place>,
     by_key: HashTable<u32>,
     /// Several may wait for one reason.
@@ -20,6 +22,10 @@ pub(super) struct Parked {
     /// All have the same time: who came first is overdue first.
     first: Option<u32>,
     last: Option<u32>,
+    /// The next that is looked at, while [`Self::look`] has not come to the end.
+    looked_from: Option<u32>,
+    /// Whether there is reason to look at all of them once more.
+    must_look: bool,
 }
 
 /// A request that waits.
@@ -33,6 +39,28 @@ pub(super) struct Waiting {
     pub(super) key: ServerKey,
     /// What it waits for: a uniform hash.
     pub(super) reason: u64,
+    /// Of a REGISTER that has done its work: its answer.
+    pub(super) answer: Option<Withheld>,
+}
+
+/// A 200 that is not given yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Withheld {
+    /// The change, or what the answer tells of, that must be in the store first.
+    pub(super) access: Access,
+    /// The stored request's length; the answer's own header lines stand behind it.
+    pub(super) request_len: usize,
+}
+
+/// What a look at those who wait came to.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// This one waits no more.
+    Over(Waiting),
+    /// There are more to look at, another time.
+    More,
+    /// That was all.
+    End,
 }
 
 #[derive(Debug)]
@@ -44,14 +72,17 @@ struct Place {
 }
 
 impl Parked {
-    /// Nothing waits.
-    pub(super) fn new() -> Self {
+    /// Nothing waits; `len_max` may, each for `time`.
+    pub(super) fn new(len_max: u32, time: Duration) -> Self {
         Self {
-            requests: Slab::with_limit(PARKED_MAX),
+            time,
+            requests: Slab::with_limit(len_max),
             by_key: HashTable::new(),
             by_reason: HashTable::new(),
             first: None,
             last: None,
+            looked_from: None,
+            must_look: false,
         }
     }
 
@@ -60,7 +91,7 @@ impl Parked {
         let (key, reason) = (waiting.key, waiting.reason);
         let mut place = Some(Place {
             waiting,
-            deadline: now + PARKED_TIME,
+            deadline: now + self.time,
             before: self.last,
             behind: None,
         });
@@ -107,6 +138,42 @@ impl Parked {
         is_overdue.then(|| self.remove(first)).flatten()
     }
 
+    /// Has all who wait now looked at.
+    pub(super) fn must_look(&mut self) {
+        self.must_look = self.first.is_some();
+    }
+
+    /// Whether some are to be looked at.
+    pub(super) fn is_looking(&self) -> bool {
+        self.must_look || self.looked_from.is_some()
+    }
+
+    /// Goes on looking until one is found that `is_over` for, and takes it out; of `budget` that many less are left.
+    pub(super) fn look(&mut self, budget: &mut usize, is_over: impl Fn(&Waiting) -> bool) -> Look {
+        loop {
+            if self.looked_from.is_none() && std::mem::take(&mut self.must_look) {
+                self.looked_from = self.first;
+            }
+            let Some(slot) = self.looked_from else {
+                return Look::End;
+            };
+            if *budget == 0 {
+                return Look::More;
+            }
+            *budget -= 1;
+            let Some(place) = self.requests.at(slot) else {
+                self.looked_from = None;
+                continue;
+            };
+            self.looked_from = place.behind;
+            if is_over(&place.waiting)
+                && let Some(waiting) = self.remove(slot)
+            {
+                return Look::Over(waiting);
+            }
+        }
+    }
+
     /// Whether this request waits already.
     pub(super) fn has(&self, key: ServerKey) -> bool {
         self.find(key).is_some()
@@ -146,6 +213,9 @@ impl Parked {
 
     fn remove(&mut self, slot: u32) -> Option<Waiting> {
         let place = self.requests.remove(slot)?;
+        if self.looked_from == Some(slot) {
+            self.looked_from = place.behind;
+        }
         match place.before.and_then(|before| self.requests.at_mut(before)) {
             Some(before) => before.behind = place.behind,
             None => self.first = place.behind,
@@ -171,7 +241,7 @@ impl Parked {
 mod tests {
     use super::*;
     use crate::datagram::{ListenerId, Transport};
-    use crate::time::Duration;
+    use crate::limits::{PARKED_MAX, PARKED_TIME};
     use crate::transaction::arena::Arena;
     use crate::transaction::key::ServerKeys;
 
@@ -186,13 +256,14 @@ mod tests {
             },
             key,
             reason,
+            answer: None,
         }
     }
 
     #[test]
     fn requests_leave_for_their_reason_or_when_their_time_is_over() {
         let mut arena = Arena::with_limit(1 << 20);
-        let mut parked = Parked::new();
+        let mut parked = Parked::new(PARKED_MAX, PARKED_TIME);
         let at = |ms| Instant::EPOCH + Duration::from_millis(ms);
         for n in 0..6 {
             let waiting = waiting(&mut arena, n, u64::from(n % 2));
@@ -218,7 +289,7 @@ mod tests {
     #[test]
     fn at_the_bound_a_request_is_given_back() {
         let mut arena = Arena::with_limit(1 << 24);
-        let mut parked = Parked::new();
+        let mut parked = Parked::new(PARKED_MAX, PARKED_TIME);
         for n in 0..PARKED_MAX {
             let waiting = waiting(&mut arena, n, 1);
             parked.park(Instant::EPOCH, waiting).expect("room");
@@ -227,5 +298,35 @@ mod tests {
         let key = one_more.key;
         assert!(parked.park(Instant::EPOCH, one_more).is_err());
         assert!(!parked.has(key));
+    }
+
+    #[test]
+    fn a_look_goes_on_where_it_stopped_and_begins_anew_where_there_is_reason() {
+        let mut arena = Arena::with_limit(1 << 20);
+        let mut parked = Parked::new(PARKED_MAX, PARKED_TIME);
+        for n in 0..10 {
+            let waiting = waiting(&mut arena, n, u64::from(n));
+            parked.park(Instant::EPOCH, waiting).expect("room");
+        }
+        let look = |parked: &mut Parked, mut budget: usize, limit: u64| {
+            let mut found = Vec::new();
+            loop {
+                match parked.look(&mut budget, |waiting| waiting.reason < limit) {
+                    Look::Over(waiting) => found.push(waiting.reason),
+                    Look::More => return (found, true),
+                    Look::End => return (found, false),
+                }
+            }
+        };
+        assert_eq!(look(&mut parked, 5, 10), (vec![], false));
+        parked.must_look();
+        assert_eq!(look(&mut parked, 3, 2), (vec![0, 1], true));
+        // The one that is next leaves for another reason, and there is news meanwhile.
+        assert_eq!(parked.take_for(3).map(|waiting| waiting.reason), Some(3));
+        parked.must_look();
+        assert_eq!(look(&mut parked, 2, 10), (vec![4, 5], true));
+        assert!(parked.is_looking());
+        assert_eq!(look(&mut parked, 100, 10), (vec![6, 7, 8, 9, 2], false));
+        assert_eq!((parked.len(), parked.is_looking()), (0, false));
     }
 }

@@ -3,11 +3,11 @@
 use super::answer::{self, Response, reply_flow};
 use super::authenticate::{Asks, Verdict};
 use super::output::Output;
-use super::parked::Waiting;
-use super::{Bench, Proxy, Scratch};
+use super::route::Unrouted;
+use super::{Bench, Proxy};
 use crate::counters::Counter;
 use crate::datagram::{Datagram, Flow};
-use crate::sip::message::{Message, Parsed, parse};
+use crate::sip::message::Message;
 use crate::sip::method::Method;
 use crate::sip::name::HeaderName;
 use crate::sip::reply::Reply;
@@ -37,7 +37,7 @@ impl Proxy {
         if owner != self.settings.worker && !datagram.handed_off {
             return self.hand_off(owner, datagram, out);
         }
-        if !self.is_anew {
+        if self.waited.is_none() {
             self.count_request(request.method());
         }
         if request.method() == Method::Ack {
@@ -66,7 +66,7 @@ impl Proxy {
         if self.is_draining && request.method() == Method::Invite && request.to_tag().is_none() {
             return self.refuse_draining(request, source, out);
         }
-        if self.parked.has(key) {
+        if self.waits.has(key) {
             return self.counters.increment(Counter::RetransmitRequestReceived);
         }
         let mut headers = std::mem::take(&mut bench.text);
@@ -75,7 +75,15 @@ impl Proxy {
         let Some(is_trusted) = admitted else { return };
         match self.route(now, request, (source, is_trusted), &mut bench.targets) {
             Ok(plan) => self.forward(now, request, (source, key), &plan, bench, out),
-            Err(refusal) => {
+            Err(Unrouted::Refused(refusal)) => {
+                self.count_refusal(refusal.counter);
+                self.refuse(request, source, &refusal.response, out);
+            }
+            Err(Unrouted::NotLoaded(user, host)) => {
+                if self.wait_for_rows(now, request, (source, key), (user, &host), out) {
+                    return self.send_waiting(request, source, out);
+                }
+                let refusal = self.refuse_loading();
                 self.count_refusal(refusal.counter);
                 self.refuse(request, source, &refusal.response, out);
             }
@@ -196,24 +204,44 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        if !self.is_anew {
+        if self.waited.is_none() {
             self.count_request(Method::Register);
         }
-        if self.is_draining {
+        let key = self.server_key(request, request.method_bytes());
+        if self.waits.has(key) {
+            return self.counters.increment(Counter::RetransmitRequestReceived);
+        }
+        if self.is_draining && self.waited.is_none() {
             return self.refuse_draining(request, source, out);
         }
         if self.authenticator.is_some() {
             let mut headers = std::mem::take(&mut bench.text);
-            let is_proven = self.is_registrant(now, request, source, &mut headers, out);
+            let is_proven = self.is_registrant(now, request, (source, key), &mut headers, out);
             bench.text = headers;
             if !is_proven {
                 return;
             }
         }
+        if self.location.is_loading() && self.wait_to_register(now, request, (source, key), out) {
+            return;
+        }
         let answer = self
             .registrar
             .register(now, request, source, &mut bench.register);
         self.count_refusal(answer.counted);
+        self.counters
+            .add(Counter::BindingsReplaced, u64::from(answer.replaced));
+        if let Some(access) = answer.access
+            && answer.status == 200
+            && self.settings.commit.is_some()
+            && !self.location.is_committed(access)
+        {
+            let withheld = (access, answer.headers);
+            return self.wait_for_commit(now, request, (source, key), withheld, out);
+        }
+        if answer.status == 200 && self.is_refused_by_store(now, request) {
+            return self.refuse_unstorable(request, source, out);
+        }
         let response = Response {
             status: answer.status,
             phrase: Some(answer.reason),
@@ -227,15 +255,10 @@ impl Proxy {
         &mut self,
         now: Instant,
         request: &Message<'_>,
-        source: &Flow,
+        (source, key): (&Flow, ServerKey),
         headers: &mut Vec<u8>,
         out: &mut impl Output,
     ) -> bool {
-        let key = self.server_key(request, request.method_bytes());
-        if self.parked.has(key) {
-            self.counters.increment(Counter::RetransmitRequestReceived);
-            return false;
-        }
         match self.authenticate(now, request, (source, key, Asks::Registrar), headers, out) {
             Verdict::Proven => true,
             Verdict::Waits => false,
@@ -313,52 +336,6 @@ impl Proxy {
         }
     }
 
-    /// Takes up a request anew that had waited for the slow path.
-    pub(super) fn take_up_anew(&mut self, now: Instant, waiting: Waiting, out: &mut impl Output) {
-        self.with_waiting(waiting, |proxy, request, source, bench| {
-            proxy.is_anew = true;
-            let datagram = Datagram {
-                bytes: request.bytes(),
-                flow: *source,
-                received_at: now,
-                handed_off: true,
-            };
-            proxy.on_request(now, request, &datagram, bench, out);
-            proxy.is_anew = false;
-        });
-    }
-
-    /// Answers the requests for which the slow path had no answer in time.
-    pub(super) fn refuse_overdue(&mut self, now: Instant, out: &mut impl Output) {
-        while let Some(waiting) = self.parked.take_overdue(now) {
-            self.counters.increment(Counter::RefusedWaiting);
-            self.with_waiting(waiting, |proxy, request, source, _| {
-                let response = Response::new(503).with_headers(b"Retry-After: 5\r\n");
-                proxy.refuse(request, source, &response, out);
-            });
-        }
-    }
-
-    fn with_waiting(
-        &mut self,
-        waiting: Waiting,
-        act: impl FnOnce(&mut Self, &Message<'_>, &Flow, &mut Bench),
-    ) {
-        let Some(mut scratch) = self.scratch.take() else {
-            return self.table.arena_mut().release(waiting.request);
-        };
-        let Scratch { index, bench } = &mut *scratch;
-        let mut bytes = std::mem::take(&mut bench.anew);
-        bytes.clear();
-        bytes.extend_from_slice(self.table.arena().bytes(&waiting.request));
-        self.table.arena_mut().release(waiting.request);
-        if let Parsed::Good(request) = parse(&bytes, index) {
-            act(self, &request, &waiting.source, bench);
-        }
-        bench.anew = bytes;
-        self.scratch = Some(scratch);
-    }
-
     fn refuse_draining(&self, request: &Message<'_>, source: &Flow, out: &mut impl Output) {
         self.counters.increment(Counter::RefusedDraining);
         let response = Response::new(503).with_headers(b"Retry-After: 10\r\n");
@@ -402,4 +379,4 @@ impl Proxy {
 }
 
 /// What we say of ourselves.
-const OPTIONS_HEADERS: &[u8] = b"Accept: */*\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH\r\nSupported: path\r\n";
+const OPTIONS_HEADERS: &[u8] = b"Accept: */*\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH\r\nSupported: path, outbound, gruu\r\n";

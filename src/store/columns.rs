@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::datagram::{Flow, ListenerId, Transport};
+use crate::location::storable::{self, Unstorable, text};
 use crate::location::{Row, Work};
 use crate::time::Instant;
 
@@ -44,23 +45,11 @@ pub(super) struct Columns<'a> {
     pub(super) server_id: i32,
 }
 
-/// A binding that no row can hold: it lives in memory alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unstorable {
-    /// A text that is not UTF-8, or with a zero byte.
-    NotText,
-    /// A user or a domain longer than the column.
-    TooLong,
-}
-
 impl Frame {
     /// The columns of a binding.
     pub(super) fn columns<'a>(&self, row: &Row<'a>) -> Result<Columns<'a>, Unstorable> {
+        storable::check(row.aor, self.use_domain, &[])?;
         let (username, domain) = self.split(text(row.aor)?);
-        let is_long = |text: &str| text.chars().count() > NAME_CHARS_MAX;
-        if is_long(username) || domain.is_some_and(is_long) {
-            return Err(Unstorable::TooLong);
-        }
         let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         Ok(Columns {
             ruid: text(row.ruid)?,
@@ -130,10 +119,7 @@ impl Frame {
 
     /// User and domain of an AoR, as their columns have them.
     pub(super) fn split<'a>(&self, aor: &'a str) -> (&'a str, Option<&'a str>) {
-        match aor.rsplit_once('@').filter(|_| self.use_domain) {
-            Some((user, domain)) => (user, Some(domain)),
-            None => (aor, None),
-        }
+        storable::split(aor, self.use_domain)
     }
 
     fn socket(&self, flow: &Flow) -> Option<String> {
@@ -176,15 +162,6 @@ impl Frame {
             peer: peer.map_or(NOBODY, |(peer, _)| peer),
         }
     }
-}
-
-fn text(bytes: &[u8]) -> Result<&str, Unstorable> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Unstorable::NotText)?;
-    // Postgres has no place for a zero byte in a text.
-    if text.contains('\0') {
-        return Err(Unstorable::NotText);
-    }
-    Ok(text)
 }
 
 fn some(text: &str) -> Option<&str> {
@@ -241,8 +218,6 @@ fn thousandths(q: f32) -> Option<u16> {
     (q >= 0.0).then(|| (q.min(1.0) * 1_000.0).round() as u16)
 }
 
-/// Characters of a user and of a domain, by the columns.
-const NAME_CHARS_MAX: usize = 64;
 /// When a contact ends that never does: no number of seconds until then is longer than 32 bits.
 pub(super) const NEVER: Instant = Instant::from_micros(u32::MAX as u64 * 1_000_000);
 /// The other end, where a row does not tell it.

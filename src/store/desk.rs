@@ -22,6 +22,8 @@ pub struct Desk {
     to_store: ArrayQueue<Batch>,
     /// Whether the store takes batches.
     is_open: AtomicBool,
+    /// Whether the database does not take changes.
+    is_failing: AtomicBool,
     /// Whether every binding is to be written anew.
     is_to_relist: AtomicBool,
     /// Whether all rows of the store have been handed over.
@@ -61,6 +63,7 @@ impl Desk {
             to_worker: ArrayQueue::new(BATCHES_MAX),
             to_store: ArrayQueue::new(BATCHES_MAX),
             is_open: AtomicBool::new(false),
+            is_failing: AtomicBool::new(false),
             is_to_relist: AtomicBool::new(false),
             is_loaded,
             wanted: ArrayQueue::new(STORE_WANTED_MAX),
@@ -103,6 +106,12 @@ impl Desk {
         self.is_open.load(Ordering::Acquire)
     }
 
+    /// Whether the database does not take changes, as far as is known. One that is still being read is not open, and does not fail.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Acquire)
+    }
+
     /// Whether every binding is to be listed anew, since the table has lost rows; true once for each loss.
     #[must_use]
     pub fn must_relist(&self) -> bool {
@@ -136,6 +145,10 @@ impl Desk {
 
     pub(super) fn set_open(&self, is_open: bool) {
         self.is_open.store(is_open, Ordering::Release);
+    }
+
+    pub(super) fn set_failing(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, Ordering::Release);
     }
 
     pub(super) fn relist(&self) {

@@ -8,27 +8,29 @@ use tracing::{info, warn};
 use super::clock::Clock;
 use super::control::Control;
 use super::cores::Cores;
+use super::herald::Herald;
 use super::mailbox::Mailbox;
 use super::postman::Postman;
 use super::run::{Measures, Shared, Worker};
 use super::{ServeError, listeners, storage, worker_id};
 use crate::admin::{self, Errands, Registry, State, Way};
-use crate::config::Config;
 use crate::config::budget::Budget;
 use crate::config::host::Host;
+use crate::config::{Ack, Config};
 use crate::counters::Counters;
 use crate::datagram::{ListenerId, Transport};
 use crate::latency::Latency;
 use crate::limits::{
-    MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN, TCP_OUTBOX_LARGE_LEN,
-    TCP_OUTBOX_LEN,
+    BATCH, FRAME_LEN, FRAMES_PER_QUEUE, MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX,
+    SMALL_BUFFER_LEN, TCP_OUTBOX_LARGE_LEN, TCP_OUTBOX_LEN, UDP_ARENA_LEN, UDP_SLOT_LEN,
 };
 use crate::location::Location;
 use crate::net::tcp::{Tcp, TcpSettings};
-use crate::net::{self, Attachments, ListenerSpec, WorkerPorts};
+use crate::net::{self, Attachments, Got, ListenerReport, ListenerSpec, WorkerPorts};
+use crate::peer::Peer;
 use crate::resolve::{self, Bell, Desk, Resolver};
 use crate::secret::Secret;
-use crate::store::{Inquiries, Store};
+use crate::store::{self, Inquiries, Store};
 
 /// Everything that is to run.
 pub(super) struct Assembly {
@@ -38,6 +40,8 @@ pub(super) struct Assembly {
     pub(super) tcp: Option<(Tcp, Postman)>,
     /// Where bindings outlive the process.
     pub(super) store: Option<Store>,
+    /// The other nodes, and the clock that their changes are timed by.
+    pub(super) peer: Option<(Peer, Clock)>,
     /// What the admin server shows; it also keeps the XDP programs attached.
     pub(super) state: Arc<State>,
     /// Ends with the workers.
@@ -79,13 +83,15 @@ impl Assembly {
         let (resolver, desks) = resolver(config, &specs, shared.control.mailboxes(), &counters)?;
         let spoken = listeners::spoken(&listeners, tcp.is_some())?;
         let cores = Cores::new(config, secret, spoken, &budget, epoch);
-        let mailboxes = shared.control.mailboxes();
-        let users = storage::inquiries(config, store.as_mut(), mailboxes).into_iter();
+        let users = storage::inquiries(config, store.as_mut(), shared.control.mailboxes());
+        let peer = super::nodes::open(config, &listeners, count, epoch)?;
         let beside = Beside {
+            peer: peer.as_ref(),
             resolver: &resolver,
             store: store.as_ref(),
             tcp: tcp_counters,
             registry: registry(&shared, &cores),
+            reserved: reserved(&budget, &opened.reports, store.is_some(), tcp.is_some()),
         };
         let state = state(
             &measures,
@@ -95,21 +101,21 @@ impl Assembly {
             beside,
         );
         let equipped = Equipment {
+            heralds: heralds(config, &shared, peer.as_ref(), count).into_iter(),
             ports: opened.workers,
             measures,
             desks,
-            users,
+            users: users.into_iter(),
         };
         let workers = equipped.hand_out(config, &shared, &cores, (tcp.as_ref(), store.as_ref()));
-        let postman = |tcp| {
-            let control = Arc::clone(&shared.control);
-            (tcp, Postman::new(control, shared.clock, &cores.settings))
-        };
-        let tcp = tcp.map(postman);
+        let control = Arc::clone(&shared.control);
+        let postman = Postman::new(control, shared.clock, &cores.settings);
+        let tcp = tcp.map(|tcp| (tcp, postman));
         Ok(Self {
             workers,
             tcp,
             store,
+            peer: peer.map(|peer| (peer, shared.clock)),
             control: shared.control,
             state,
             resolver,
@@ -123,6 +129,7 @@ struct Equipment {
     measures: Vec<Measures>,
     desks: Vec<Desk>,
     users: std::vec::IntoIter<Inquiries>,
+    heralds: std::vec::IntoIter<Herald>,
 }
 
 impl Equipment {
@@ -135,7 +142,8 @@ impl Equipment {
         (tcp, store): (Option<&Tcp>, Option<&Store>),
     ) -> Vec<Worker> {
         let count = self.ports.len();
-        let mut users = self.users;
+        let (mut users, mut heralds) = (self.users, self.heralds);
+        let tells = config.store.ack == Ack::Committed;
         let mut workers = Vec::with_capacity(count);
         let equipped = self.ports.into_iter().zip(self.measures).zip(self.desks);
         for (number, ((mut ports, measures), desk)) in equipped.enumerate() {
@@ -149,10 +157,23 @@ impl Equipment {
             let proxy = cores.core(number, &shared.location, &measures.counters);
             let worker = Worker::new(worker_id(number), proxy, ports, desk, shared, measures);
             let users = users.next();
-            workers.extend(worker.map(|worker| worker.with_clerk(clerk).with_subscribers(users)));
+            let herald = heralds.next();
+            let worker = worker.map(|worker| worker.with_clerk(clerk, tells).with_herald(herald));
+            workers.extend(worker.map(|worker| worker.with_subscribers(users)));
         }
         workers
     }
+}
+
+/// A herald for each worker, where there is a cluster.
+fn heralds(config: &Config, shared: &Shared, peer: Option<&Peer>, workers: usize) -> Vec<Herald> {
+    let Some((cluster, peer)) = config.cluster.as_ref().zip(peer) else {
+        return Vec::new();
+    };
+    let desks = (0..workers).filter_map(|number| Some((number, peer.desk(number)?)));
+    desks
+        .map(|(number, desk)| shared.herald(desk, (number, workers), cluster.coalesce))
+        .collect()
 }
 
 /// A mailbox for each worker.
@@ -237,8 +258,10 @@ fn counters(measures: &[Measures]) -> Vec<Arc<Counters>> {
 struct Beside<'a> {
     resolver: &'a Resolver,
     store: Option<&'a Store>,
+    peer: Option<&'a Peer>,
     tcp: Arc<Counters>,
     registry: Registry,
+    reserved: admin::Reserved,
 }
 
 /// What the admin server shows. What the kernel counts is read when it is asked for; so the state holds the attachments.
@@ -252,20 +275,23 @@ fn state(
     let Beside {
         resolver,
         store,
+        peer,
         tcp,
         registry,
+        reserved,
     } = beside;
     let kernel = Arc::new(Counters::new());
     let mut counters = counters(measures);
     let others = [tcp, resolver.counters(), registry.errands.counters()];
     counters.extend(others.into_iter().chain([Arc::clone(&kernel)]));
     counters.extend(store.map(Store::counters));
+    counters.extend(peer.map(Peer::counters));
     let latency = measures
         .iter()
         .map(|measures| Arc::clone(&measures.latency))
         .collect();
     let location = Arc::clone(location);
-    let held = Arc::clone(&location);
+    let (held, shared) = (Arc::clone(&location), Arc::clone(&location));
     let bindings = Box::new(move || held.bindings() as u64);
     let mut state = State::new(counters, latency, bindings);
     state.store = store.map(|store| {
@@ -277,9 +303,10 @@ fn state(
         Box::new(report) as admin::Gauge<admin::StoreReport>
     });
     state.accounts = store.map(storage::accounts);
+    state.cluster = peer.map(|peer| super::nodes::gauge(peer, &shared));
     state.dns = Some(resolver.times());
     state.registry = Some(registry);
-    state.buffers = buffers(measures.len());
+    state.reserved = reserved;
     state.refresh = Box::new(move || attachments.publish(&kernel));
     // Set once, here: nobody else has the state yet.
     let _ = state.listeners.set(reports);
@@ -303,14 +330,43 @@ fn registry(shared: &Shared, cores: &Cores) -> Registry {
     }
 }
 
-/// The buffers of the mailboxes and of the TCP thread's outbox.
-fn buffers(workers: usize) -> admin::Buffers {
+/// What is set aside for buffers and frames.
+fn reserved(
+    budget: &Budget,
+    reports: &[ListenerReport],
+    has_store: bool,
+    has_tcp: bool,
+) -> admin::Reserved {
+    let workers = budget.workers as u64;
     let bytes = |len: usize, large: usize| {
         (large * MESSAGE_LEN_MAX + (len - large) * SMALL_BUFFER_LEN) as u64
     };
-    admin::Buffers {
-        mailboxes: workers as u64 * bytes(MAILBOX_LEN, MAILBOX_LARGE_LEN),
-        tcp_outbox: bytes(TCP_OUTBOX_LEN, TCP_OUTBOX_LARGE_LEN),
+    // Listeners of one device share its queues.
+    let mut devices: Vec<_> = reports
+        .iter()
+        .filter_map(|report| match &report.got {
+            Got::AfXdp(device) => Some((device.interface.as_str(), device.queues.len())),
+            Got::Udp { .. } => None,
+        })
+        .collect();
+    devices.sort_unstable();
+    devices.dedup_by_key(|(interface, _)| *interface);
+    let queues: usize = devices.iter().map(|(_, queues)| queues).sum();
+    admin::Reserved {
+        mailboxes: workers * bytes(MAILBOX_LEN, MAILBOX_LARGE_LEN),
+        tcp_outbox: if has_tcp {
+            bytes(TCP_OUTBOX_LEN, TCP_OUTBOX_LARGE_LEN)
+        } else {
+            0
+        },
+        sockets: workers * reports.len() as u64 * (BATCH * UDP_SLOT_LEN + UDP_ARENA_LEN) as u64,
+        store: if has_store {
+            store::batch_bytes(budget.workers) as u64
+        } else {
+            0
+        },
+        frames: (queues * FRAMES_PER_QUEUE * FRAME_LEN) as u64,
+        limit: budget.memory,
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Clerk {
     current: Option<(Batch, usize)>,
     flush: Duration,
     next_flush: Instant,
+    /// Whether a batch was settled that nobody was told of.
+    has_settled: bool,
 }
 
 impl Clerk {
@@ -54,12 +56,34 @@ impl Clerk {
             current: None,
             flush,
             next_flush: Instant::EPOCH,
+            has_settled: false,
         }
     }
 
-    /// One slice of whatever is to be done; says whether there is more.
-    pub(super) fn turn(&mut self, now: Instant) -> bool {
-        self.take() && self.go_on(now) || self.collect(now)
+    /// One slice of whatever is to be done; says whether there is more. An AoR whose rows are all in is told to `each_loaded`.
+    pub(super) fn turn(&mut self, now: Instant, each_loaded: impl FnMut(&[u8])) -> bool {
+        self.take() && self.go_on(now, each_loaded) || self.collect(now)
+    }
+
+    /// Where the store and this worker meet.
+    pub(super) fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.desk)
+    }
+
+    /// When there is something to be done, though nobody wakes the worker for it.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let fills = self.filling.is_none() && !self.blank.is_empty() && self.desk.is_open();
+        fills.then_some(self.next_flush)
+    }
+
+    /// Whether a batch was settled since this was last asked.
+    pub(super) fn has_settled(&mut self) -> bool {
+        std::mem::take(&mut self.has_settled)
+    }
+
+    /// Whether the store takes changes, or will as soon as it is open.
+    pub(super) fn store_takes(&self) -> bool {
+        !self.desk.is_failing()
     }
 
     /// Brings everything that waits to the store, as long as it takes it and there is time.
@@ -68,7 +92,7 @@ impl Clerk {
         loop {
             let now = clock.now();
             self.next_flush = now;
-            while self.turn(now) {}
+            while self.turn(now, |_| {}) {}
             let nothing_waits =
                 self.relist.is_none() && self.location.waiting(Some(&self.share)) == 0;
             let is_done = nothing_waits && self.is_idle();
@@ -110,14 +134,19 @@ impl Clerk {
     }
 
     /// Does a slice of the batch in hand.
-    fn go_on(&mut self, now: Instant) -> bool {
+    fn go_on(&mut self, now: Instant, each_loaded: impl FnMut(&[u8])) -> bool {
         let Some((mut batch, from)) = self.current.take() else {
             return false;
         };
         let next = match batch.errand {
-            Errand::Load | Errand::Answer | Errand::Verify => self.admit(now, &batch, from),
+            Errand::Load | Errand::Answer | Errand::Verify => {
+                self.admit(now, &batch, from, each_loaded)
+            }
             Errand::Committed | Errand::Failed | Errand::Fill | Errand::Write => {
                 let is_committed = batch.errand == Errand::Committed;
+                // Once, before the first slice.
+                let refused = std::mem::take(&mut batch.refused);
+                self.location.refuse(&batch.rows, &refused);
                 self.location.settle(
                     &batch.rows,
                     &mut batch.taken,
@@ -135,17 +164,27 @@ impl Clerk {
             None => {
                 batch.rows.clear();
                 self.blank.push(batch);
+                self.has_settled = true;
             }
         }
         true
     }
 
-    fn admit(&self, now: Instant, batch: &Batch, from: usize) -> Option<usize> {
+    fn admit(
+        &self,
+        now: Instant,
+        batch: &Batch,
+        from: usize,
+        mut each_loaded: impl FnMut(&[u8]),
+    ) -> Option<usize> {
         let stop = (from + STORE_SLICE_ROWS).min(batch.rows.len());
         for index in from..stop {
             match batch.rows.row(index) {
                 Some(row) if batch.errand == Errand::Verify => self.location.verify(&row),
-                Some(row) if row.work == Work::Complete => self.location.complete(row.aor),
+                Some(row) if row.work == Work::Complete => {
+                    self.location.complete(row.aor);
+                    each_loaded(row.aor);
+                }
                 Some(row) => {
                     self.location.admit(now, &row);
                 }

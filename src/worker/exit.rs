@@ -10,7 +10,7 @@ use crate::proxy::{
     MailboxFull, Output, Question, ResolverFull, SendError, StoreFull, SubscriberQuestion,
 };
 use crate::resolve::Desk;
-use crate::store::Inquiries;
+use crate::store::{self, Inquiries};
 
 /// Everything by which a worker reaches the world.
 pub(super) struct Outlets {
@@ -22,6 +22,8 @@ pub(super) struct Outlets {
     pub(super) desk: Desk,
     /// The users' tables, where there is authentication.
     pub(super) subscribers: Option<Inquiries>,
+    /// The store's rows, where there is a store.
+    pub(super) rows: Option<Arc<store::Desk>>,
 }
 
 /// A worker's exit while one datagram is at work.
@@ -97,6 +99,10 @@ impl Output for Exit<'_> {
     fn ask_subscriber(&mut self, question: &SubscriberQuestion<'_>) -> Result<(), StoreFull> {
         let desk = self.outlets.subscribers.as_mut().ok_or(StoreFull)?;
         desk.ask(question)
+    }
+
+    fn want_rows(&mut self, aor: &[u8]) -> Result<(), StoreFull> {
+        self.outlets.rows.as_ref().ok_or(StoreFull)?.want(aor)
     }
 
     fn is_connected(&self, flow: &Flow) -> bool {

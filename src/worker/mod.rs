@@ -2,7 +2,7 @@
 //!
 //! This is the shell around [`crate::proxy`]: it opens the ports, reads the clock, pins the threads and heeds signals. A file
 //! a noun: `run` is the loop of a worker, `exit` where its core's messages go, `mailbox` what other workers hand it,
-//! `postman` what the TCP thread does, `clerk` what a worker does for the store, `control` the signs between threads, `assembly` how all of it is put together from the configuration.
+//! `postman` what the TCP thread does, `clerk` what a worker does for the store, `herald` what it does for the cluster, `control` the signs between threads, `assembly` how all of it is put together from the configuration.
 
 mod assembly;
 mod clerk;
@@ -11,8 +11,10 @@ mod control;
 mod cores;
 mod descriptors;
 mod exit;
+mod herald;
 mod listeners;
 mod mailbox;
+mod nodes;
 mod postman;
 mod run;
 mod storage;
@@ -33,6 +35,7 @@ use crate::config::{Config, Mistakes};
 use crate::datagram::WorkerId;
 use crate::net::tcp::TcpThread;
 use crate::net::{self, NetError};
+use crate::peer::{PeerError, PeerThread};
 use crate::resolve::{Resolver, ResolverError};
 use crate::secret::Secret;
 use crate::store::{StoreError, StoreThread};
@@ -75,6 +78,14 @@ pub enum ServeError {
     /// The store's thread has died: as above.
     #[error("the store's thread has died; the process ends so that its supervisor starts it anew")]
     StoreDied,
+    /// The cluster's socket does not open.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// The cluster's thread has died: as above.
+    #[error(
+        "the cluster's thread has died; the process ends so that its supervisor starts it anew"
+    )]
+    PeerDied,
     /// The TCP thread has died: as above.
     #[error("the TCP thread has died; the process ends so that its supervisor starts it anew")]
     TcpDied,
@@ -94,6 +105,7 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         control,
         tcp,
         store,
+        peer,
         state,
         resolver,
     } = assembly;
@@ -108,6 +120,13 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
     let store = store
         .map(|store| store.start(Box::new(move |worker| wake.wake_one(worker))))
         .transpose()?;
+    let wake = Arc::clone(&control);
+    let peer = peer
+        .map(|(peer, clock)| {
+            let wake = Box::new(move |worker| wake.wake_one(worker));
+            peer.start(Box::new(move || clock.now()), wake)
+        })
+        .transpose()?;
     let threads = spawn(workers, &config.workers.cpus)?;
     let tcp = tcp.map(|(tcp, postman)| tcp.start(postman)).transpose()?;
     state.phase.set(Phase::Serving);
@@ -118,6 +137,7 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
         threads,
         tcp,
         store,
+        peer,
         resolver,
         drain_until: None,
     };
@@ -146,6 +166,7 @@ struct Life {
     threads: Vec<thread::JoinHandle<()>>,
     tcp: Option<TcpThread>,
     store: Option<StoreThread>,
+    peer: Option<PeerThread>,
     resolver: Resolver,
     drain_until: Option<Instant>,
 }
@@ -165,6 +186,9 @@ impl Life {
         }
         if self.store.as_ref().is_some_and(StoreThread::is_dead) {
             return Err(ServeError::StoreDied);
+        }
+        if self.peer.as_ref().is_some_and(PeerThread::is_dead) {
+            return Err(ServeError::PeerDied);
         }
         let Some(until) = self.drain_until else {
             return Ok(false);
@@ -190,6 +214,9 @@ impl Life {
         }
         if let Some(store) = self.store {
             store.stop(STORE_PATIENCE);
+        }
+        if let Some(peer) = self.peer {
+            peer.stop();
         }
         drop(self.resolver);
         info!("ended");

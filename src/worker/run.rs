@@ -9,6 +9,7 @@ use super::clerk::Clerk;
 use super::clock::Clock;
 use super::control::Control;
 use super::exit::Outlets;
+use super::herald::Herald;
 use super::mailbox::{Kind, Letter, Mailbox};
 use crate::admin::Tray;
 use crate::counters::{Counter, Counters};
@@ -17,6 +18,7 @@ use crate::latency::{self, Latency};
 use crate::limits::{BATCH, HOUSEKEEPING, IDLE, LISTENERS_MAX, SWEEP_BUDGET};
 use crate::location::{Location, SweepCursor};
 use crate::net::{Backend, Link, Receiver, Unreachable, WorkerPorts};
+use crate::peer;
 use crate::proxy::{Notice, Proxy};
 use crate::resolve::Desk;
 use crate::sip::method::Method;
@@ -37,11 +39,23 @@ pub(super) struct Worker {
     location: Arc<Location>,
     sweep: SweepCursor,
     clerk: Option<Clerk>,
+    herald: Option<Herald>,
+    news: News,
     clock: Clock,
     counters: Arc<Counters>,
     latency: Arc<Latency>,
     next_housekeeping: Instant,
     is_draining: bool,
+}
+
+/// What a worker was last told of the store.
+#[derive(Debug, Default)]
+struct News {
+    /// Whether it is told of each batch that is settled.
+    tells: bool,
+    takes: bool,
+    is_loading: bool,
+    settled: u64,
 }
 
 /// What a worker shares with the others.
@@ -66,6 +80,16 @@ impl Shared {
         flush: Duration,
     ) -> Clerk {
         Clerk::new(desk, Arc::clone(&self.location), number, workers, flush)
+    }
+
+    /// The herald of worker `number` of `workers`.
+    pub(super) fn herald(
+        &self,
+        desk: Arc<peer::Desk>,
+        of: (usize, usize),
+        coalesce: Duration,
+    ) -> Herald {
+        Herald::new(desk, Arc::clone(&self.location), of, coalesce)
     }
 }
 
@@ -98,6 +122,7 @@ impl Worker {
                 control: Arc::clone(&shared.control),
                 desk,
                 subscribers: None,
+                rows: None,
             },
             is_busy_polling: ports.busy_poll,
             mailbox: Arc::clone(mailboxes.get(number)?),
@@ -106,6 +131,8 @@ impl Worker {
             location: Arc::clone(&shared.location),
             sweep: SweepCursor::new(number, mailboxes.len()),
             clerk: None,
+            herald: None,
+            news: News::default(),
             clock: shared.clock,
             counters: measures.counters,
             latency: measures.latency,
@@ -120,9 +147,22 @@ impl Worker {
         self
     }
 
-    /// Keeps the location's changes in a store, too.
-    pub(super) fn with_clerk(mut self, clerk: Option<Clerk>) -> Self {
+    /// Keeps the location's changes in a store, too; with `tells` every worker is told of each batch that is settled.
+    pub(super) fn with_clerk(mut self, clerk: Option<Clerk>, tells: bool) -> Self {
+        self.outlets.rows = clerk.as_ref().map(Clerk::desk);
         self.clerk = clerk;
+        self.news = News {
+            tells,
+            takes: true,
+            is_loading: self.location.is_loading(),
+            settled: self.location.settled(),
+        };
+        self
+    }
+
+    /// Shares the location's changes with other nodes, too.
+    pub(super) fn with_herald(mut self, herald: Option<Herald>) -> Self {
+        self.herald = herald;
         self
     }
 
@@ -138,16 +178,34 @@ impl Worker {
         self.housekeep(self.clock.now());
         if let Some(clerk) = &mut self.clerk {
             clerk.finish(&self.clock);
+            self.answer_last();
+        }
+    }
+
+    /// Answers what waited for the last batches, those of the other workers too.
+    fn answer_last(&mut self) {
+        let deadline = self.clock.now() + LAST_ANSWERS_TIME;
+        loop {
+            let now = self.clock.now();
+            self.tell_of_store(now);
+            self.proxy.on_timeout(now, &mut self.outlets.exit());
+            self.outlets.transmitters.flush();
+            if self.proxy.waiting() == 0 || now >= deadline {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
 
     /// One turn; says whether there was anything to do.
     ///
-    /// 1. What the ports received, a batch a port. 2. What other workers handed over. 3. What the resolver and the users' tables answered. 4. Timers
-    ///    that are due. 5. What all this sent leaves. 6. A slice for the store, one errand of
+    /// 0. What the store has done, for those who wait for it. 1. What the ports received, a batch a port. 2. What other workers handed over. 3. What the resolver and the users' tables answered. 4. Timers
+    ///    that are due. 5. What all this sent leaves. 6. A slice for the store, one for the cluster, one errand of
     ///    the admin server. 7. Housekeeping, now and then.
     fn turn(&mut self) -> bool {
         let now = self.clock.now();
+        // Before anything is received: who asks is answered by what the store says now.
+        self.tell_of_store(now);
         let mut worked = self.receive(now);
         worked |= self.take_mail(now);
         worked |= self.take_answers(now);
@@ -159,13 +217,46 @@ impl Worker {
         }
         self.flush(now);
         if let Some(clerk) = &mut self.clerk {
-            worked |= clerk.turn(now);
+            let (proxy, outlets) = (&mut self.proxy, &mut self.outlets);
+            worked |= clerk.turn(now, |aor| {
+                proxy.on_notice(now, Notice::Loaded { aor }, &mut outlets.exit());
+            });
+        }
+        if let Some(herald) = &mut self.herald {
+            worked |= herald.turn(now);
         }
         worked |= self.errands.run_one(now, &self.location, &self.counters);
         if now >= self.next_housekeeping {
             self.housekeep(now);
         }
         worked
+    }
+
+    /// Tells the core what those who wait for the store wait for.
+    fn tell_of_store(&mut self, now: Instant) {
+        let Some(clerk) = &mut self.clerk else { return };
+        let (takes, has_settled) = (clerk.store_takes(), clerk.has_settled());
+        let settled = if self.news.tells {
+            self.location.settled()
+        } else {
+            self.news.settled
+        };
+        if takes != self.news.takes || settled != self.news.settled {
+            (self.news.takes, self.news.settled) = (takes, settled);
+            let mut exit = self.outlets.exit();
+            self.proxy
+                .on_notice(now, Notice::Settled { takes }, &mut exit);
+        }
+        if has_settled && self.news.tells {
+            let others = self.control.mailboxes().iter();
+            let others = others.filter(|other| !Arc::ptr_eq(other, &self.mailbox));
+            others.for_each(|other| other.rouse());
+        }
+        if self.news.is_loading && !self.location.is_loading() {
+            self.news.is_loading = false;
+            let mut exit = self.outlets.exit();
+            self.proxy.on_notice(now, Notice::AllLoaded, &mut exit);
+        }
     }
 
     fn receive(&mut self, now: Instant) -> bool {
@@ -304,6 +395,8 @@ impl Worker {
         self.counters.set(Counter::MessagesStored, messages as u64);
         let bytes = self.proxy.footprint() as u64;
         self.counters.set(Counter::TransactionBytes, bytes);
+        let stored = self.proxy.stored_bytes() as u64;
+        self.counters.set(Counter::StoredMessageBytes, stored);
         self.control
             .report(self.id, self.is_draining, self.proxy.pending());
     }
@@ -346,11 +439,15 @@ impl Worker {
         if !self.outlets.desk.is_empty()
             || !self.errands.is_empty()
             || self.outlets.subscribers.as_ref().is_some_and(has_users)
+            || self.herald.as_ref().is_some_and(Herald::has_post)
+            || self.news.tells && self.location.settled() != self.news.settled
         {
             return self.mailbox.awake(false);
         }
         let now = self.clock.now();
         let due = self.proxy.next_deadline().unwrap_or(now + IDLE);
+        let flush = self.clerk.as_ref().and_then(Clerk::next_deadline);
+        let due = due.min(flush.unwrap_or(due));
         let span = due.min(self.next_housekeeping).since(now);
         let polled = self.poll(span);
         self.mailbox.awake(polled.has_mail);
@@ -436,5 +533,7 @@ fn measured(method: Method) -> latency::Method {
     }
 }
 
+/// How long another worker's last batch is waited for, when the process ends with requests that wait for it.
+const LAST_ANSWERS_TIME: Duration = Duration::from_secs(1);
 /// The mailbox, and for each listener the kernel's socket and at most one AF_XDP socket.
 const POLLED_MAX: usize = 1 + 2 * LISTENERS_MAX;

@@ -6,8 +6,8 @@ use super::ServeError;
 use super::mailbox::Mailbox;
 use crate::admin::{self, AccountOrder};
 use crate::config::budget::Budget;
-use crate::config::{Config, StoreUrl};
-use crate::location::{Location, LocationSettings};
+use crate::config::{Config, ContactMatching, ContactsFull, Registrar, StoreUrl};
+use crate::location::{Location, LocationSettings, Matching, ReplicaSettings, Rules};
 use crate::net::ListenerSpec;
 use crate::secret::Secret;
 use crate::store::{Database, Frame, Inquiries, Store};
@@ -24,10 +24,37 @@ pub(super) fn location(
         hash_key: secret.derive("location").current,
         bindings_max: usize::try_from(budget.bindings.count).unwrap_or(usize::MAX),
         contacts_max: config.registrar.contacts_max,
-    });
-    match store {
-        Some(_) => location.with_store(ruid_beginning(SERVER_ID, epoch).as_bytes(), true),
+    })
+    .with_rules(rules(&config.registrar));
+    let beginning = ruid_beginning(server_id(config), epoch);
+    let location = match store {
+        Some(_) => location.with_store(beginning.as_bytes(), true),
         None => location,
+    };
+    match &config.cluster {
+        Some(cluster) => {
+            let settings = ReplicaSettings {
+                server_id: cluster.server_id,
+                nat_cflags: cluster.nat_bflag.map_or(0, |flag| 1 << flag),
+                tombstones_max: cluster.tombstones,
+                stores_all: !matches!(config.store.url, StoreUrl::Postgres(_)),
+            };
+            location.with_cluster(beginning.as_bytes(), settings)
+        }
+        None => location,
+    }
+}
+
+/// What the bindings of an AoR obey.
+fn rules(registrar: &Registrar) -> Rules {
+    Rules {
+        matching: match registrar.matching {
+            ContactMatching::Uri => Matching::Uri,
+            ContactMatching::UriAndCallId => Matching::UriAndCallId,
+            ContactMatching::CallId => Matching::CallId,
+            ContactMatching::Instance => Matching::Instance,
+        },
+        replaces_oldest: registrar.contacts_full == ContactsFull::ReplaceOldest,
     }
 }
 
@@ -46,7 +73,7 @@ pub(super) fn open_store(
             .map(|(spec, _)| (spec.id, spec.address))
             .collect(),
         use_domain: config.registrar.use_domain,
-        server_id: SERVER_ID,
+        server_id: server_id(config),
     };
     Ok(Some(Store::open(&database, frame, workers)?))
 }
@@ -102,5 +129,8 @@ fn ruid_beginning(server_id: u16, epoch: u64) -> String {
     format!("uloc-{server_id:x}-{epoch:016x}-")
 }
 
-/// The node's number, while there are no clusters.
-pub(super) const SERVER_ID: u16 = 0;
+/// The node's number: 0 where it serves alone.
+pub(super) fn server_id(config: &Config) -> u16 {
+    let cluster = config.cluster.as_ref();
+    cluster.map_or(0, |cluster| cluster.server_id)
+}

@@ -123,6 +123,10 @@ impl Output for Wire {
         Err(StoreFull)
     }
 
+    fn want_rows(&mut self, _: &[u8]) -> Result<(), StoreFull> {
+        Err(StoreFull)
+    }
+
     fn is_connected(&self, _: &Flow) -> bool {
         self.is_connected
     }
@@ -226,6 +230,7 @@ impl World {
                     expires_min_s: 60,
                     expires_max_s: 7_200,
                     use_domain: false,
+                    ..RegistrarSettings::default()
                 },
             );
             world.workers.push(Proxy::new(

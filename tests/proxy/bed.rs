@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use strowger::counters::{Counter, Counters};
 use strowger::datagram::{Datagram, Destination, Flow, ListenerId, Transport, WorkerId};
-use strowger::location::{Location, LocationSettings, Secrets};
+use strowger::location::{Location, LocationSettings, Rules, Secrets};
 use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{Registrar, RegistrarSettings};
 use strowger::proxy::{
@@ -28,6 +28,7 @@ pub(crate) struct Bed {
     pub(crate) now: Instant,
     wire: Wire,
     settings: Settings,
+    registrar: RegistrarSettings,
 }
 
 /// What a core did through its exit.
@@ -39,6 +40,7 @@ struct Wire {
     asked: VecDeque<(QuestionId, String)>,
     resolver_is_full: bool,
     asked_for: VecDeque<Vec<u8>>,
+    wanted: VecDeque<Vec<u8>>,
     store_is_full: bool,
     connected: Vec<SocketAddr>,
 }
@@ -90,6 +92,14 @@ impl Output for Wire {
         Ok(())
     }
 
+    fn want_rows(&mut self, aor: &[u8]) -> Result<(), StoreFull> {
+        if self.store_is_full {
+            return Err(StoreFull);
+        }
+        self.wanted.push_back(aor.to_vec());
+        Ok(())
+    }
+
     fn is_connected(&self, flow: &Flow) -> bool {
         flow.transport == Transport::Tcp && self.connected.contains(&flow.peer)
     }
@@ -106,8 +116,36 @@ impl Bed {
         Self::with_settings(workers, |_| {})
     }
 
-    /// One worker whose settings are changed by `change`.
+    /// One worker whose registrar is changed by `change`.
+    pub(crate) fn with_registrar(change: impl FnOnce(&mut RegistrarSettings, &mut Rules)) -> Self {
+        let (mut registrar, mut rules) = (registrar(), Rules::default());
+        change(&mut registrar, &mut rules);
+        let mut bed = Self::over(1, |location| location.with_rules(rules), |_| {});
+        bed.registrar = registrar;
+        bed.start();
+        bed
+    }
+
+    /// Workers whose settings are changed by `change`.
     pub(crate) fn with_settings(workers: u8, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::over(workers, |location| location, change)
+    }
+
+    /// Workers over a location that is kept for a store, whose rows are still to come where `is_loading`.
+    pub(crate) fn with_store(
+        workers: u8,
+        is_loading: bool,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let keep = |location: Location| location.with_store(b"uloc-0-1-", is_loading);
+        Self::over(workers, keep, change)
+    }
+
+    fn over(
+        workers: u8,
+        keep: impl FnOnce(Location) -> Location,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let keys = Keys {
             steering: [1; 16],
             transactions: [2; 16],
@@ -126,11 +164,11 @@ impl Bed {
         settings.workers = workers;
         settings.epoch = 11;
         change(&mut settings);
-        let location = Arc::new(Location::new(&LocationSettings {
+        let location = Arc::new(keep(Location::new(&LocationSettings {
             hash_key: [9; 16],
             bindings_max: 1_000,
             contacts_max: 10,
-        }));
+        })));
         let mut bed = Self {
             workers: Vec::new(),
             counters: Vec::new(),
@@ -138,6 +176,7 @@ impl Bed {
             now: Instant::from_micros(1_800_000_000_000_000),
             wire: Wire::default(),
             settings,
+            registrar: registrar(),
         };
         bed.start();
         bed
@@ -165,13 +204,9 @@ impl Bed {
                         .iter()
                         .map(|listener| listener.address.ip()),
                 )),
-                RegistrarSettings {
-                    expires_default_s: 3_600,
-                    expires_min_s: 60,
-                    expires_max_s: 7_200,
-                    use_domain: false,
-                },
-            );
+                self.registrar.clone(),
+            )
+            .that_stores(settings.commit.is_some());
             let proxy = Proxy::new(
                 settings,
                 Arc::clone(&self.location),
@@ -249,6 +284,11 @@ impl Bed {
         self.wire.dead.push(addr(address));
     }
 
+    /// The connection to this address is closed.
+    pub(crate) fn disconnect(&mut self, address: &str) {
+        self.wire.connected.retain(|open| *open != addr(address));
+    }
+
     /// A connection to this address is open from now on.
     pub(crate) fn connect(&mut self, address: &str) {
         self.wire.connected.push(addr(address));
@@ -307,6 +347,14 @@ impl Bed {
         let asked = std::mem::take(&mut self.wire.asked_for);
         assert_eq!(asked.len(), 1, "{asked:?}");
         String::from_utf8(asked[0].clone()).expect("a name")
+    }
+
+    /// Takes the AoRs whose rows were wanted.
+    pub(crate) fn wanted(&mut self) -> Vec<String> {
+        let wanted = self.wire.wanted.drain(..);
+        wanted
+            .map(|aor| String::from_utf8(aor).expect("a name"))
+            .collect()
     }
 
     /// Asserts that no user was asked for.
@@ -463,6 +511,13 @@ impl Sent {
             }
         }
         format!("{text}{extra}Content-Length: 0\r\n\r\n")
+    }
+}
+
+fn registrar() -> RegistrarSettings {
+    RegistrarSettings {
+        keys: vec![[4; 16]],
+        ..RegistrarSettings::default()
     }
 }
 

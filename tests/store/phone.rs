@@ -63,6 +63,28 @@ impl Phone {
 
     /// Sends a request to a user and gives the final answer.
     pub(crate) fn ask(&mut self, method: &str, user: &str, cseq: u32, headers: &str) -> String {
+        self.ask_times(method, user, cseq, headers, 10)
+    }
+
+    /// The same, and waits as long as a transaction does.
+    pub(crate) fn ask_patiently(
+        &mut self,
+        method: &str,
+        user: &str,
+        cseq: u32,
+        headers: &str,
+    ) -> String {
+        self.ask_times(method, user, cseq, headers, 64)
+    }
+
+    fn ask_times(
+        &mut self,
+        method: &str,
+        user: &str,
+        cseq: u32,
+        headers: &str,
+        times: u32,
+    ) -> String {
         self.branch += 1;
         let own = self.socket.local_addr().expect("it is bound");
         let host = DOMAIN;
@@ -79,7 +101,7 @@ impl Phone {
             own.port()
         );
         let mut buffer = [0; 65_536];
-        for _ in 0..10 {
+        for _ in 0..times {
             self.socket
                 .send_to(request.as_bytes(), self.server)
                 .expect("a packet leaves");

@@ -38,12 +38,17 @@ impl Server {
 
     /// Kills it as a power failure would, and starts it anew; gives how long it was until it served.
     pub(crate) fn restart(&mut self) -> Duration {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("our own child");
+        self.kill();
         let start = Instant::now();
         self.child = spawn(&self.scratch, self.sip, self.admin, &self.store);
         self.wait_until_serving();
         start.elapsed()
+    }
+
+    /// Kills it as a power failure would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("our own child");
     }
 
     /// Starts it again, when it has ended.
@@ -145,7 +150,7 @@ impl Server {
     #[track_caller]
     pub(crate) fn wait_until_down(&self) {
         self.wait_for("the store is away", Duration::from_secs(30), |server| {
-            server.metric("strowger_store_up") == 0
+            server.metric("strowger_store_up") == 0 && server.health().contains("\"up\":false")
         });
     }
 

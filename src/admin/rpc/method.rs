@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::params::Params;
-use super::{Fault, report, subscriber, usrloc};
+use super::{Fault, cluster, report, subscriber, usrloc};
 use crate::admin::State;
 
 /// A method.
@@ -26,9 +26,12 @@ enum Work {
     AccountAdd,
     AccountChange,
     AccountRemove,
+    ClusterStatus,
+    ListNodes,
     Uptime,
     Version,
     Memory,
+    SharedMemory,
     Methods,
     Counters,
     Latency,
@@ -42,11 +45,25 @@ enum Work {
 /// Every method, by name.
 pub const METHODS: &[Method] = &[
     Method {
-        name: "core.shmmem",
+        name: "cluster.status",
+        params: &[],
+        required: 0,
+        about: "whether there is a cluster, and whether the nodes that answer have all that changed here",
+        work: Work::ClusterStatus,
+    },
+    Method {
+        name: "core.memory",
         params: &[],
         required: 0,
         about: "memory by what it is for, in bytes",
         work: Work::Memory,
+    },
+    Method {
+        name: "core.shmmem",
+        params: &[],
+        required: 0,
+        about: "memory in Kamailio's six figures, in bytes",
+        work: Work::SharedMemory,
     },
     Method {
         name: "core.uptime",
@@ -61,6 +78,13 @@ pub const METHODS: &[Method] = &[
         required: 0,
         about: "the version that runs",
         work: Work::Version,
+    },
+    Method {
+        name: "dmq.list_nodes",
+        params: &[],
+        required: 0,
+        about: "the nodes of the cluster, ourselves first, and what is on its way to each",
+        work: Work::ListNodes,
     },
     Method {
         name: "rpc.methods",
@@ -174,6 +198,7 @@ impl Method {
             Work::Uptime => Ok(report::uptime(state)),
             Work::Version => Ok(report::version()),
             Work::Memory => report::memory(state).await,
+            Work::SharedMemory => report::shared_memory(state).await,
             Work::Methods => Ok(list()),
             Work::Counters => Ok(report::counters(state)),
             Work::Latency => Ok(report::latency(state)),
@@ -181,6 +206,8 @@ impl Method {
             Work::AccountAdd => subscriber::add(state, &params).await,
             Work::AccountChange => subscriber::change(state, &params).await,
             Work::AccountRemove => subscriber::remove(state, &params).await,
+            Work::ClusterStatus => Ok(cluster::status(state)),
+            Work::ListNodes => cluster::list_nodes(state),
             Work::Add => usrloc::add(state, &params).await,
             Work::Dump => usrloc::dump(state, &params).await,
             Work::Lookup => usrloc::lookup(state, &params).await,

@@ -3,6 +3,7 @@
 //! This file is the envelope: calls, batches, notifications, errors. [`method`] is the table of methods, `usrloc` and `report` are
 //! what they do, `params` is how they are asked.
 
+mod cluster;
 pub mod method;
 mod params;
 mod report;

@@ -60,7 +60,7 @@ impl Session {
         lock(client, frame.server_id, last_process).await?;
         make_tables(client).await.map_err(fails)?;
         check_tables(client).await?;
-        check_settings(client).await.map_err(fails)?;
+        let safety = check_settings(client).await?;
         let server_id = i32::from(frame.server_id);
         client
             .execute(statements::BEGIN_COUNT, &[&server_id])
@@ -81,7 +81,11 @@ impl Session {
             count: prepare(statements::COUNT).await?,
             link,
         };
-        info!(process, "connected to Postgres");
+        let Safety {
+            synchronous_commit,
+            fsync,
+        } = safety;
+        info!(process, synchronous_commit, fsync, "connected to Postgres");
         Ok(session)
     }
 
@@ -142,15 +146,15 @@ impl Session {
         Ok(missed)
     }
 
-    /// Writes each row for itself, and gives how many the server refuses.
+    /// Writes each row for itself, and gives the places of those that the server refuses.
     pub(super) async fn write_one_by_one(
         &self,
         rows: &Rows,
         frame: &Frame,
-    ) -> Result<usize, EngineError> {
+    ) -> Result<Vec<u32>, EngineError> {
         let server_id = i32::from(frame.server_id);
-        let mut refused = 0;
-        for row in rows.iter() {
+        let mut refused = Vec::new();
+        for (place, row) in (0..).zip(rows.iter()) {
             let result = if row.work == Work::Delete {
                 let name = vec![std::str::from_utf8(row.ruid).unwrap_or_default()];
                 self.link.client.execute(&self.delete, &[&name]).await
@@ -159,7 +163,7 @@ impl Session {
                 match frame.columns(&row) {
                     Ok(columns) => table.push(columns),
                     Err(_) => {
-                        refused += 1;
+                        refused.push(place);
                         continue;
                     }
                 }
@@ -172,7 +176,7 @@ impl Session {
                 Ok(_) => {}
                 Err(error) if is_about_data(&error) => {
                     warn!("a binding that the table does not take lives in memory alone: {error}");
-                    refused += 1;
+                    refused.push(place);
                 }
                 Err(error) => return Err(engine_error(&error)),
             }
@@ -321,26 +325,44 @@ async fn check_tables(client: &Client) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// What Postgres says of its care for a commit.
+struct Safety {
+    synchronous_commit: String,
+    fsync: String,
+}
+
 /// Sees that what a commit says is on the disk: else memory would take for stored what a failing server has lost.
-async fn check_settings(client: &Client) -> Result<(), Error> {
-    let setting = async |name: &str| -> Result<String, Error> {
-        Ok(client
+async fn check_settings(client: &Client) -> Result<Safety, EngineError> {
+    let fails = |error: Error| engine_error(&error);
+    let setting = async |name: &str| -> Result<String, EngineError> {
+        let row = client
             .query_one("SELECT current_setting($1)", &[&name])
-            .await?
-            .get(0))
+            .await;
+        row.map(|row| row.get(0)).map_err(fails)
     };
-    if !matches!(
-        setting("synchronous_commit").await?.as_str(),
-        "on" | "remote_apply"
-    ) {
-        client.batch_execute("SET synchronous_commit = on").await?;
+    let is_safe = |value: &str| matches!(value, "on" | "remote_apply");
+    if !is_safe(&setting("synchronous_commit").await?) {
+        let set = client.batch_execute("SET synchronous_commit = on").await;
+        set.map_err(fails)?;
     }
-    if setting("fsync").await? != "on" {
+    let synchronous_commit = setting("synchronous_commit").await?;
+    if !is_safe(&synchronous_commit) {
+        return Err(EngineError::Unfit(format!(
+            "Postgres stays at synchronous_commit = {synchronous_commit}, with which a commit is not on the disk; a pooler that keeps settings \
+             from the session must be passed by, or ALTER ROLE .. SET synchronous_commit = on"
+        )));
+    }
+    let fsync = setting("fsync").await?;
+    if fsync != "on" {
         warn!(
-            "Postgres runs with fsync off: what it says is committed may be lost when its host fails"
+            "Postgres runs with fsync off: what it says is committed, and what a phone was told with ack = \"committed\", is lost when its \
+             host fails; set fsync = on in postgresql.conf and restart it"
         );
     }
-    Ok(())
+    Ok(Safety {
+        synchronous_commit,
+        fsync,
+    })
 }
 
 const HOLDER: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid::bigint = $1 AND objid::bigint = $2 \

@@ -42,7 +42,7 @@ impl Directory for SqliteDirectory {
     fn connect(&mut self) -> Result<(), EngineError> {
         if self.open.is_none() {
             let opened = Connection::open(&self.path)
-                .and_then(|connection| prepare(&connection).map(|()| connection));
+                .and_then(|connection| prepare(&connection).map(|_| connection));
             self.open = Some(opened.map_err(error_at(&self.path))?);
         }
         Ok(())

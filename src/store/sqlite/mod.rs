@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rusqlite::types::{ToSql, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row as SqlRow, Transaction};
+use tracing::{info, warn};
 
 pub(super) use self::directory::SqliteDirectory;
 use super::columns::{Columns, Frame};
@@ -85,12 +86,14 @@ impl Engine for Sqlite {
         let error = self.error();
         create(&self.path);
         let connection = Connection::open(&self.path).map_err(&error)?;
-        prepare(&connection).map_err(&error)?;
+        let journal = prepare(&connection).map_err(&error)?;
         make_tables(&connection).map_err(&error)?;
         check_tables(&connection)
             .map_err(&error)?
             .map_or(Ok(()), |text| Err(EngineError::Unfit(text)))?;
+        let synchronous = check_settings(&connection, &self.path)?;
         let committed = batches(&connection, self.frame.server_id).map_err(&error)?;
+        info!(journal, synchronous, "opened {}", self.path.display());
         let has_lost = self.batches > 0 && committed < self.batches;
         self.batches = committed;
         self.open = Some(Open {
@@ -160,17 +163,32 @@ fn create(path: &Path) {
         .open(path);
 }
 
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+/// Sets the connection up; gives the journal's mode.
+fn prepare(connection: &Connection) -> rusqlite::Result<String> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Readers (the operator's sqlite3, Kamailio) do not wait for the writer. A file system without shared memory keeps its own mode.
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    let journal = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     // What a commit says is on the disk is on the disk; in WAL mode that is one sync a batch.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", CACHE_KIB)?;
     // A batch of the largest size does not bring the whole log back into the file each time.
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.set_prepared_statement_cache_capacity(16);
-    Ok(())
+    Ok(journal)
+}
+
+/// Sees that what a commit says is on the disk: else what was acknowledged as committed would be lost with a failing host.
+fn check_settings(connection: &Connection, path: &Path) -> Result<i64, EngineError> {
+    let setting = connection.query_row("PRAGMA synchronous", [], |row| row.get(0));
+    let synchronous: i64 = setting.map_err(error_at(path))?;
+    if synchronous < SYNCHRONOUS_FULL {
+        return Err(EngineError::Unfit(format!(
+            "{}: SQLite stays at synchronous = {synchronous}, and {SYNCHRONOUS_FULL} (FULL) is needed for a commit to be on the disk; use \
+             a SQLite that was not built to forbid it",
+            path.display()
+        )));
+    }
+    Ok(synchronous)
 }
 
 fn make_tables(connection: &Connection) -> rusqlite::Result<()> {
@@ -235,12 +253,12 @@ fn write_rows(
     let mut written = Written::default();
     // What lies together in the table and its indexes is done together: a known row where its name leads, a new one where its user
     // does.
-    let mut sorted: Vec<Row<'_>> = rows.iter().collect();
-    sorted.sort_unstable_by_key(|row| match row.work {
+    let mut sorted: Vec<(u32, Row<'_>)> = (0..).zip(rows.iter()).collect();
+    sorted.sort_unstable_by_key(|(_, row)| match row.work {
         Work::Insert => (true, row.aor),
         Work::Update | Work::Delete | Work::Load | Work::Complete => (false, row.ruid),
     });
-    for row in sorted {
+    for (place, row) in sorted {
         if row.work == Work::Delete {
             if let Ok(ruid) = std::str::from_utf8(row.ruid) {
                 delete.execute([ruid])?;
@@ -248,7 +266,7 @@ fn write_rows(
             continue;
         }
         let Ok(columns) = frame.columns(&row) else {
-            written.unstorable += 1;
+            written.refused.push(place);
             continue;
         };
         let (expires, modified) = (julian(columns.expires_s), julian(columns.modified_s));
@@ -270,13 +288,26 @@ fn write_rows(
             &columns.username,
             &columns.domain,
         ];
-        if row.work == Work::Update {
-            if update.execute(&values[..UPDATED])? > 0 {
-                continue;
+        let done = match row.work {
+            Work::Update => update.execute(&values[..UPDATED]),
+            Work::Insert | Work::Delete | Work::Load | Work::Complete => Ok(0),
+        };
+        let done = done.and_then(|updated| {
+            if updated > 0 {
+                return Ok(());
             }
-            written.missed += 1;
+            written.missed += usize::from(row.work == Work::Update);
+            insert.execute(&values[..]).map(drop)
+        });
+        match done {
+            Ok(()) => {}
+            // One row that the table does not take must not keep the others out.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                warn!("a binding that the table does not take lives in memory alone: {error}");
+                written.refused.push(place);
+            }
+            Err(error) => return Err(error),
         }
-        insert.execute(&values[..])?;
     }
     Ok(written)
 }
@@ -338,6 +369,8 @@ fn inode(path: &Path) -> Option<(u64, u64)> {
         .map(|file| (file.dev(), file.ino()))
 }
 
+/// `PRAGMA synchronous`: each commit is synced.
+const SYNCHRONOUS_FULL: i64 = 2;
 const JULIAN_1970: f64 = 2_440_587.5;
 /// How long another writer is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

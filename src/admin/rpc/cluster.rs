@@ -1,0 +1,67 @@
+//! `dmq.*` and `cluster.*`: the other nodes.
+
+use serde_json::{Value, json};
+
+use super::{Fault, UNAVAILABLE};
+use crate::admin::State;
+use crate::counters::Counter;
+use crate::replication::{Dialect, NodeReport};
+
+/// `dmq.list_nodes`: with Kamailio's names, and what it does not tell.
+pub(super) fn list_nodes(state: &State) -> Result<Value, Fault> {
+    let Some(cluster) = &state.cluster else {
+        return Err(Fault::new(UNAVAILABLE, "there is no [cluster]"));
+    };
+    let (_, nodes) = (cluster.nodes)();
+    Ok(nodes.iter().map(shown).collect())
+}
+
+/// `cluster.status`: this node, and how far each other one has what this one has.
+pub(super) fn status(state: &State) -> Value {
+    let Some(cluster) = &state.cluster else {
+        return json!({ "configured": false });
+    };
+    let (fresh, nodes) = (cluster.nodes)();
+    let others = nodes.iter().filter(|node| !node.is_local);
+    let is_active = |node: &&NodeReport| node.status == crate::replication::Status::Active;
+    let is_synced =
+        |node: &NodeReport| node.waiting == 0 && !node.is_behind && node.walking.is_none();
+    let active = others.clone().filter(is_active);
+    json!({
+        "configured": true,
+        "server_id": cluster.server_id,
+        "nodes": others.clone().count(),
+        "active": active.clone().count(),
+        // Nothing that changed here is still on its way to a node that answers.
+        "synced": fresh == 0 && active.clone().all(is_synced),
+        "changes_waiting": fresh,
+        "contacts_waiting": others.map(|node| node.waiting).sum::<usize>(),
+        "contacts_sent": state.sum(Counter::ClusterContactsSent),
+        "contacts_taken": state.sum(Counter::ClusterContactsTaken),
+    })
+}
+
+fn shown(node: &NodeReport) -> Value {
+    let kind = match node.dialect {
+        Dialect::Strowger => "strowger",
+        Dialect::Kamailio => "kamailio",
+    };
+    json!({
+        "host": node.address.ip().to_string(),
+        "port": node.address.port(),
+        "proto": "udp",
+        "resolved_ip": node.address.ip().to_string(),
+        "status": node.status.as_str(),
+        "last_notification": node.last_heard.unix_s(),
+        "local": u8::from(node.is_local),
+        "kind": kind,
+        "sent": node.sent,
+        "acknowledged": node.acknowledged,
+        "received": node.received,
+        "waiting": node.waiting,
+        "window": node.window,
+        "behind": node.is_behind,
+        "sync_sent": node.walking,
+        "syncs": node.walks,
+    })
+}

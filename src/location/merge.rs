@@ -1,0 +1,372 @@
+//! Changes from other nodes on their way into the location: which of two states of a contact stays.
+//!
+//! States are ordered by (version, server_id, digest of the content), so that nodes that have seen the same states hold the same one,
+//! in whatever order they came. Kamailio tells no version: when its change came, and when it says that the contact was saved, have to
+//! do. `docs/cluster.md` has the rules in words.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use super::Location;
+use super::aor::AorKey;
+use super::binding::{Held, Stored};
+use super::contact::{contact_hash, same_contact};
+use super::contact_index::{ContactRef, Place};
+use super::delta::{Delta, Deltas, Facts};
+use super::replica::push_removal;
+use super::restore::Admission;
+use super::rows::Row;
+use super::ruid::{Origins, Ruid};
+use super::shard::{Moved, Shard};
+use super::tally::Tally;
+use crate::limits::CLOCK_AHEAD_MAX;
+use crate::time::{Duration, Instant};
+
+/// How a change is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judge {
+    /// By the version that it bears.
+    Version,
+    /// As Kamailio's: by when it came; `skew` is how much older than ours it may say that it is.
+    Arrival {
+        /// Of the nodes' clocks.
+        skew: Duration,
+    },
+    /// As Kamailio's answer to SYNC: by when it says that it was saved.
+    Saved,
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// It is what this node holds now.
+    Taken,
+    /// This node held just that.
+    Same,
+    /// This node holds what is newer.
+    Older,
+    /// Its time is over.
+    Expired,
+    /// The location holds all the bindings that it may.
+    Full,
+    /// Its version is of a time that has not come.
+    Early,
+}
+
+/// What is held of a contact: of its binding or of its tombstone.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    version: u64,
+    server_id: u16,
+    digest: u64,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Take(u64),
+    Leave(Merge),
+}
+
+impl Judge {
+    fn verdict(self, now: Instant, held: Option<State>, delta: &Delta<'_>) -> Verdict {
+        let Facts {
+            version, server_id, ..
+        } = delta.facts;
+        let content = || digest(&delta.row, &delta.facts, delta.is_removal());
+        let saved_s = delta.row.modified.unix_s();
+        match (self, held) {
+            (Self::Version, _) if version > (now + CLOCK_AHEAD_MAX).as_micros() => {
+                Verdict::Leave(Merge::Early)
+            }
+            (Self::Version, None) => Verdict::Take(version),
+            (Self::Version, Some(held)) => {
+                let (own, other) = (
+                    (held.version, held.server_id, held.digest),
+                    (version, server_id, content()),
+                );
+                match other.cmp(&own) {
+                    std::cmp::Ordering::Greater => Verdict::Take(version),
+                    std::cmp::Ordering::Equal => Verdict::Leave(Merge::Same),
+                    std::cmp::Ordering::Less => Verdict::Leave(Merge::Older),
+                }
+            }
+            (Self::Arrival { .. }, None) => Verdict::Take(now.as_micros()),
+            // A removal names only AoR and ruid: it has the time at which it came.
+            (Self::Arrival { .. }, Some(held)) if delta.is_removal() => {
+                if held.digest == REMOVED {
+                    Verdict::Leave(Merge::Same)
+                } else if now.as_micros() > held.version {
+                    Verdict::Take(now.as_micros())
+                } else {
+                    Verdict::Leave(Merge::Older)
+                }
+            }
+            (Self::Arrival { skew }, Some(held)) => {
+                let own_s = held.version / 1_000_000;
+                if content() == held.digest {
+                    Verdict::Leave(Merge::Same)
+                } else if saved_s < own_s.saturating_sub(skew.as_secs()) {
+                    Verdict::Leave(Merge::Older)
+                } else {
+                    Verdict::Take(now.as_micros().max(held.version + 1))
+                }
+            }
+            (Self::Saved, None) => Verdict::Take(saved_s * 1_000_000),
+            (Self::Saved, Some(held)) => {
+                if saved_s > held.version / 1_000_000 {
+                    Verdict::Take(saved_s * 1_000_000)
+                } else {
+                    Verdict::Leave(Merge::Same)
+                }
+            }
+        }
+    }
+}
+
+impl Location {
+    /// Lets a change of another node in, where it is newer than what is held.
+    pub fn merge(&self, now: Instant, delta: &Delta<'_>, judge: Judge) -> Merge {
+        let (number, key) = self.key(delta.row.aor);
+        let hash = contact_hash(&self.hasher, delta.row.contact);
+        let mut moved = Moved::new();
+        let mut shard = self.shards[number].0.lock();
+        let merge = shard.merge(
+            now,
+            (key, hash),
+            (delta, judge),
+            &self.origins,
+            &self.tally,
+            &mut moved,
+        );
+        drop(shard);
+        self.forget(&moved.freed);
+        self.insert(&moved.added);
+        merge
+    }
+
+    /// Copies what is held of a contact, its tombstone too, so that a node that is behind can be told.
+    pub fn state_of(&self, now: Instant, aor: &[u8], ruid: &[u8], out: &mut Deltas) {
+        let (number, key) = self.key(aor);
+        let shard = self.shards[number].0.lock();
+        shard.state_of(now, key, ruid, &self.origins, out);
+    }
+}
+
+impl Shard {
+    fn merge(
+        &mut self,
+        now: Instant,
+        (key, hash): (AorKey<'_>, u32),
+        (delta, judge): (&Delta<'_>, Judge),
+        origins: &Origins,
+        tally: &Tally,
+        moved: &mut Moved,
+    ) -> Merge {
+        let ruid = origins.pack(delta.row.ruid);
+        let index = self.of_name(key, ruid, delta.row.ruid);
+        let tombstone = self.replica.tombstone(key.text, (ruid, delta.row.ruid));
+        let buried = tombstone.map(|tombstone| State {
+            version: tombstone.version,
+            server_id: tombstone.server_id,
+            digest: REMOVED,
+        });
+        let is_alike = |(_, binding): &(u32, Held<'_>)| {
+            binding.contact_hash == hash && same_contact(binding.contact(), delta.row.contact)
+        };
+        let index = index.or_else(|| {
+            // Known by another name: the phone registered with two nodes at once, or with another one since.
+            let named = !delta.is_removal() && buried.is_none();
+            let mut held = self.bindings_of(self.find(key)).filter(|_| named);
+            held.find(is_alike).map(|(index, _)| index)
+        });
+        let held = index.and_then(|index| self.held_at(index)).or(buried);
+        let version = match judge.verdict(now, held, delta) {
+            Verdict::Take(version) => version,
+            Verdict::Leave(merge) => return merge,
+        };
+        let facts = Facts {
+            version,
+            ..delta.facts
+        };
+        self.replica.see(version);
+        if delta.is_removal() {
+            let stamp = (version, facts.server_id);
+            self.replica
+                .bury(key.text, (ruid, delta.row.ruid), stamp, false);
+            if let Some(index) = index {
+                self.remove_elsewhere(now, index, facts, tally);
+            }
+            return Merge::Taken;
+        }
+        if delta.row.expires <= now {
+            return Merge::Expired;
+        }
+        match index {
+            Some(index) => self.overwrite(index, &delta.row, (hash, ruid), tally, moved),
+            None => match self.enter(key, &delta.row, hash, ruid, tally, moved) {
+                Admission::Admitted => {}
+                Admission::Superseded | Admission::Known | Admission::Expired | Admission::Full => {
+                    return Merge::Full;
+                }
+            },
+        }
+        let entered = || moved.added.iter().last().map(|added| added.place.index());
+        let (is_new, place) = (index.is_none(), index.or_else(entered));
+        if let Some(index) = place {
+            if let Some(binding) = self.bindings.value_mut(index).filter(|_| is_new) {
+                binding.stored = Stored::Never;
+            }
+            self.replica.set(index, facts);
+            self.note_elsewhere(index);
+        }
+        Merge::Taken
+    }
+
+    fn state_of(
+        &self,
+        now: Instant,
+        key: AorKey<'_>,
+        name: &[u8],
+        origins: &Origins,
+        out: &mut Deltas,
+    ) {
+        let ruid = origins.pack(name);
+        match self.of_name(key, ruid, name) {
+            Some(index) if self.binding(index).is_some_and(|held| !held.removed) => {
+                self.copy_to(now, index, origins, out);
+            }
+            Some(_) | None => {
+                if let Some(tombstone) = self.replica.tombstone(key.text, (ruid, name)) {
+                    push_removal(tombstone, origins, out);
+                }
+            }
+        }
+    }
+
+    /// The binding of a name, whatever has become of it.
+    fn of_name(&self, key: AorKey<'_>, ruid: Ruid, name: &[u8]) -> Option<u32> {
+        let is_its_own =
+            |binding: Held<'_>| binding.ruid == ruid && (!ruid.is_text() || binding.name() == name);
+        let mut held = self.bindings_of(self.find(key));
+        held.find(|(_, binding)| is_its_own(*binding))
+            .map(|(index, _)| index)
+    }
+
+    fn held_at(&self, index: u32) -> Option<State> {
+        let binding = self.binding(index)?;
+        let facts = self.facts_of(index, binding);
+        let row = Row {
+            contact: binding.contact(),
+            path: binding.path(),
+            call_id: binding.call_id(),
+            user_agent: binding.user_agent(),
+            instance: binding.instance(),
+            flow: binding.flow().unpack(),
+            received: binding.received(),
+            expires: binding.expires,
+            q: binding.q(),
+            cseq: binding.cseq,
+            reg_id: binding.reg_id,
+            ..Row::complete(b"")
+        };
+        Some(State {
+            version: facts.version,
+            server_id: facts.server_id,
+            digest: digest(&row, &facts, binding.removed),
+        })
+    }
+
+    fn remove_elsewhere(&mut self, now: Instant, index: u32, facts: Facts, tally: &Tally) {
+        let Some(binding) = self.bindings.value_mut(index) else {
+            return;
+        };
+        let was = !binding.removed;
+        binding.evict(&mut self.texts, now);
+        tally.note(was, false);
+        self.replica.set(index, facts);
+        self.note_elsewhere(index);
+    }
+
+    /// A binding becomes what another node says of it.
+    fn overwrite(
+        &mut self,
+        index: u32,
+        row: &Row<'_>,
+        (hash, ruid): (u32, Ruid),
+        tally: &Tally,
+        moved: &mut Moved,
+    ) {
+        let place = Place::new(self.number(), index);
+        let Some(binding) = self.bindings.value_mut(index) else {
+            return;
+        };
+        let (was, stored) = (!binding.removed, binding.stored);
+        binding.take_over(&mut self.texts, row, ruid);
+        binding.stored = stored;
+        let old = std::mem::replace(&mut binding.contact_hash, hash);
+        if old != hash {
+            moved.freed.push(ContactRef { hash: old, place });
+            moved.added.push(ContactRef { hash, place });
+        }
+        tally.note(was, true);
+    }
+
+    /// What another node changed is its own to store where nodes share a store.
+    fn note_elsewhere(&mut self, index: u32) {
+        self.changed_elsewhere();
+        let stores_all = self
+            .replica
+            .settings()
+            .is_some_and(|settings| settings.stores_all);
+        if stores_all {
+            return self.note_row(index);
+        }
+        self.changed.unlist(&mut self.bindings, index);
+        if let Some(binding) = self.bindings.value_mut(index) {
+            binding.stored = Stored::Never;
+        }
+    }
+}
+
+/// What tells two contents apart: the same on every node, so without a key.
+fn digest(row: &Row<'_>, facts: &Facts, is_removed: bool) -> u64 {
+    if is_removed {
+        return REMOVED;
+    }
+    let mut hasher = SipHasher13::new();
+    for text in [
+        row.contact,
+        row.path,
+        row.call_id,
+        row.user_agent,
+        row.instance,
+    ] {
+        hasher.write_usize(text.len());
+        hasher.write(text);
+    }
+    if row.received {
+        hasher.write_u16(row.flow.peer.port());
+        match row.flow.peer.ip() {
+            std::net::IpAddr::V4(ip) => hasher.write(&ip.octets()),
+            std::net::IpAddr::V6(ip) => hasher.write(&ip.octets()),
+        }
+        hasher.write_u8(u8::from(row.flow.transport.is_reliable()));
+    }
+    hasher.write_u64(row.expires.unix_s());
+    for number in [
+        row.cseq,
+        row.reg_id,
+        u32::from(row.q.unwrap_or(u16::MAX)),
+        facts.flags,
+        facts.cflags,
+        facts.methods,
+    ] {
+        hasher.write_u32(number);
+    }
+    hasher.finish().max(1)
+}
+
+/// The digest of what is removed: the least, so that at equal versions a contact outlives its removal on every node.
+const REMOVED: u64 = 0;

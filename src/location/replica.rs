@@ -1,0 +1,341 @@
+//! A shard's part in a cluster: a version for each binding, what changed here and no node was told of yet, and what was removed.
+//!
+//! Without a cluster it is empty and costs nothing. The versions stand beside the bindings, by the same index.
+
+use std::collections::VecDeque;
+
+use super::binding::Held;
+use super::contact_index::Place;
+use super::delta::{Deltas, Facts, METHODS_ALL};
+use super::rows::{Row, Work};
+use super::ruid::{Origins, Ruid};
+use super::shard::Shard;
+use super::texts::NAME_LEN_MAX;
+use crate::time::Instant;
+
+/// What a shard keeps for other nodes.
+#[derive(Debug)]
+pub(super) struct Replica {
+    /// `None`: there is no cluster.
+    settings: Option<ReplicaSettings>,
+    facts: Vec<Kept>,
+    /// Bindings that changed here, each once: no node was told yet.
+    fresh: Vec<u32>,
+    /// What was removed, the oldest first.
+    tombstones: VecDeque<Tombstone>,
+    /// Of those, how many at the end no node was told of.
+    untold: usize,
+    /// No tombstone up to this version is held any more.
+    lost: u64,
+    /// The newest version seen.
+    newest: u64,
+}
+
+/// How a location is shared.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplicaSettings {
+    /// Our own number.
+    pub server_id: u16,
+    /// Kamailio's branch flags of a contact behind a NAT.
+    pub nat_cflags: u32,
+    /// Removals that are remembered, all shards together.
+    pub tombstones_max: usize,
+    /// Whether the store is this node's alone, and holds what registered elsewhere, too.
+    pub stores_all: bool,
+}
+
+/// What is kept beside a binding.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    facts: Facts,
+    is_fresh: bool,
+}
+
+/// A contact that was removed.
+#[derive(Debug)]
+pub(super) struct Tombstone {
+    aor: Box<[u8]>,
+    ruid: Ruid,
+    /// The name, where [`Ruid`] cannot hold it.
+    name: Box<[u8]>,
+    pub(super) version: u64,
+    pub(super) server_id: u16,
+}
+
+impl Replica {
+    pub(super) const fn new() -> Self {
+        Self {
+            settings: None,
+            facts: Vec::new(),
+            fresh: Vec::new(),
+            tombstones: VecDeque::new(),
+            untold: 0,
+            lost: 0,
+            newest: 0,
+        }
+    }
+
+    /// Begins to keep versions; `tombstones_max` is this shard's share.
+    pub(super) fn keep(&mut self, settings: ReplicaSettings) {
+        self.settings = Some(settings);
+    }
+
+    pub(super) const fn settings(&self) -> Option<&ReplicaSettings> {
+        self.settings.as_ref()
+    }
+
+    /// Changes that no node was told of.
+    pub(super) fn waiting(&self) -> u32 {
+        u32::try_from(self.fresh.len() + self.untold).unwrap_or(u32::MAX)
+    }
+
+    /// The next version that is given here: later than any seen.
+    pub(super) fn next_version(&mut self, now: Instant) -> u64 {
+        self.newest = now.as_micros().max(self.newest + 1);
+        self.newest
+    }
+
+    pub(super) fn see(&mut self, version: u64) {
+        self.newest = self.newest.max(version);
+    }
+
+    pub(super) fn set(&mut self, index: u32, facts: Facts) {
+        self.see(facts.version);
+        if let Some(kept) = self.kept(index) {
+            kept.facts = facts;
+        }
+    }
+
+    /// Forgets a binding that is freed.
+    pub(super) fn forget(&mut self, index: u32) {
+        if let Some(kept) = self.facts.get_mut(index as usize) {
+            *kept = Kept::NONE;
+        }
+    }
+
+    /// The tombstone of a contact, where it was removed.
+    pub(super) fn tombstone(&self, aor: &[u8], (ruid, name): (Ruid, &[u8])) -> Option<&Tombstone> {
+        let is_it = |held: &&Tombstone| {
+            held.ruid == ruid && (!ruid.is_text() || *held.name == *name) && *held.aor == *aor
+        };
+        self.tombstones.iter().rev().find(is_it)
+    }
+
+    /// Remembers a removal; `is_own` has the nodes told of it.
+    pub(super) fn bury(
+        &mut self,
+        aor: &[u8],
+        (ruid, name): (Ruid, &[u8]),
+        (version, server_id): (u64, u16),
+        is_own: bool,
+    ) {
+        let Some(settings) = &self.settings else {
+            return;
+        };
+        let len_max = (settings.tombstones_max / crate::limits::LOCATION_SHARDS).max(1);
+        self.see(version);
+        while self.tombstones.len() >= len_max {
+            self.untold = self.untold.min(self.tombstones.len() - 1);
+            if let Some(oldest) = self.tombstones.pop_front() {
+                self.lost = self.lost.max(oldest.version);
+            }
+        }
+        let tombstone = Tombstone {
+            aor: aor.into(),
+            ruid,
+            name: if ruid.is_text() {
+                name.into()
+            } else {
+                Box::default()
+            },
+            version,
+            server_id,
+        };
+        // What is to be told stands at the end, in its order.
+        let at = if is_own {
+            self.untold += 1;
+            self.tombstones.len()
+        } else {
+            self.tombstones.len() - self.untold
+        };
+        self.tombstones.insert(at, tombstone);
+    }
+
+    fn kept(&mut self, index: u32) -> Option<&mut Kept> {
+        self.settings.as_ref()?;
+        let index = index as usize;
+        if index >= self.facts.len() {
+            self.facts.resize(index + 1, Kept::NONE);
+        }
+        self.facts.get_mut(index)
+    }
+
+    /// Lists a binding as changed here.
+    fn list(&mut self, index: u32) {
+        if let Some(kept) = self.kept(index)
+            && !kept.is_fresh
+        {
+            kept.is_fresh = true;
+            self.fresh.push(index);
+        }
+    }
+
+    /// Bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let tombstones = self.tombstones.iter();
+        self.facts.capacity() * size_of::<Kept>()
+            + self.fresh.capacity() * size_of::<u32>()
+            + self.tombstones.capacity() * size_of::<Tombstone>()
+            + tombstones
+                .map(|held| held.aor.len() + held.name.len())
+                .sum::<usize>()
+    }
+}
+
+impl Kept {
+    const NONE: Self = Self {
+        facts: Facts {
+            version: 0,
+            server_id: 0,
+            flags: 0,
+            cflags: 0,
+            methods: METHODS_ALL,
+        },
+        is_fresh: false,
+    };
+}
+
+impl Tombstone {
+    fn facts(&self) -> Facts {
+        Facts::own(self.version, self.server_id, 0)
+    }
+}
+
+impl Shard {
+    /// Gives a binding that was saved or removed here its version, and has the nodes told of it.
+    pub(super) fn note_here(&mut self, index: u32) {
+        let Some(settings) = self.replica.settings().copied() else {
+            return;
+        };
+        let Some(binding) = self.bindings.value(index) else {
+            return;
+        };
+        let (is_removed, aor) = (binding.removed, binding.aor);
+        let cflags = if binding.received() {
+            settings.nat_cflags
+        } else {
+            0
+        };
+        let version = self.replica.next_version(binding.modified);
+        self.replica
+            .set(index, Facts::own(version, settings.server_id, cflags));
+        if !is_removed {
+            return self.replica.list(index);
+        }
+        let aor: Box<[u8]> = self.aor_text(aor).into();
+        let named = self
+            .binding(index)
+            .map(|held| (held.ruid, held.name().into()));
+        if let Some((ruid, name)) = named {
+            let name: Box<[u8]> = name;
+            self.replica
+                .bury(&aor, (ruid, &name), (version, settings.server_id), true);
+        }
+    }
+
+    /// What nodes tell each other of a binding. One that came from the store has the version of its last save.
+    pub(super) fn facts_of(&self, index: u32, binding: Held<'_>) -> Facts {
+        let kept = self.replica.facts.get(index as usize);
+        let facts = kept.map_or(Kept::NONE.facts, |kept| kept.facts);
+        if facts.version > 0 {
+            return facts;
+        }
+        let settings = self.replica.settings();
+        let nat_cflags = settings.map_or(0, |settings| settings.nat_cflags);
+        let cflags = if binding.received() { nat_cflags } else { 0 };
+        let server_id = settings.map_or(0, |settings| settings.server_id);
+        Facts::own(binding.modified.as_micros(), server_id, cflags)
+    }
+
+    /// Copies what changed here and no node was told of, as long as `out` has no more than `len_max`: removals first, since a contact
+    /// that was removed and bound again has another name.
+    pub(super) fn gather(
+        &mut self,
+        now: Instant,
+        origins: &Origins,
+        out: &mut Deltas,
+        len_max: usize,
+    ) {
+        while self.replica.untold > 0 && out.len() < len_max {
+            let at = self.replica.tombstones.len() - self.replica.untold;
+            if let Some(tombstone) = self.replica.tombstones.get(at) {
+                push_removal(tombstone, origins, out);
+            }
+            self.replica.untold -= 1;
+        }
+        while out.len() < len_max {
+            let Some(index) = self.replica.fresh.pop() else {
+                return;
+            };
+            let kept = self.replica.facts.get_mut(index as usize);
+            if kept.is_some_and(|kept| std::mem::replace(&mut kept.is_fresh, false)) {
+                self.copy_to(now, index, origins, out);
+            }
+        }
+    }
+
+    /// Copies what has a version of at least `since`, from place `from` on, looking at no more than `budget` places; gives where to
+    /// go on. Where removals since then are forgotten, everything is copied.
+    pub(super) fn walk(
+        &self,
+        now: Instant,
+        (from, since): (u32, u64),
+        budget: u32,
+        origins: &Origins,
+        out: &mut Deltas,
+    ) -> Option<u32> {
+        let since = if self.replica.lost >= since { 0 } else { since };
+        if from == 0 {
+            let removed = self.replica.tombstones.iter();
+            for tombstone in removed.filter(|held| held.version >= since) {
+                push_removal(tombstone, origins, out);
+            }
+        }
+        let end = self.bindings.slots();
+        let stop = from.saturating_add(budget).min(end);
+        for index in from..stop {
+            let is_wanted = self
+                .binding(index)
+                .is_some_and(|binding| self.facts_of(index, binding).version >= since);
+            if is_wanted {
+                self.copy_to(now, index, origins, out);
+            }
+        }
+        (stop < end).then_some(stop)
+    }
+
+    /// Copies a live binding.
+    pub(super) fn copy_to(&self, now: Instant, index: u32, origins: &Origins, out: &mut Deltas) {
+        let Some(binding) = self.binding(index).filter(|held| held.is_live(now)) else {
+            return;
+        };
+        let facts = self.facts_of(index, binding);
+        let place = Place::new(self.number(), index);
+        let aor = self.aor_text(binding.aor);
+        out.rows_mut()
+            .copy(Work::Update, aor, binding, place, origins);
+        out.note(facts);
+    }
+}
+
+pub(super) fn push_removal(tombstone: &Tombstone, origins: &Origins, out: &mut Deltas) {
+    let mut ruid = Vec::with_capacity(NAME_LEN_MAX);
+    origins.write(tombstone.ruid, &tombstone.name, &mut ruid);
+    let row = Row {
+        work: Work::Delete,
+        ruid: &ruid,
+        ..Row::complete(&tombstone.aor)
+    };
+    out.rows_mut().push(&row);
+    out.note(tombstone.facts());
+}

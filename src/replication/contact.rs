@@ -1,0 +1,438 @@
+//! The usrloc channel's body: contacts as JSON, one flat or several in `multi`, as Kamailio's dmq_usrloc writes them.
+//!
+//! What comes is checked as strictly as a REGISTER: a node may be hostile or broken, and a contact becomes part of messages. What goes
+//! has all keys, always, in Kamailio's order: its 5.6 takes a missing text for that of the message before.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::json::{Malformed, Reader, write_text};
+use crate::datagram::{Flow, ListenerId, Transport};
+use crate::limits::{
+    AOR_LEN_MAX, BINDING_TEXT_LEN_MAX, CONTACT_LEN_MAX, KDMQ_CONTACTS_MAX, PATH_LEN_MAX,
+};
+use crate::location::{Delta, Deltas, Facts, METHODS_ALL, Row, Work};
+use crate::sip::{Address, Span, Uri};
+use crate::time::Instant;
+
+/// Who is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Kamailio: seconds alone, and no key that its 5.6 does not know.
+    Kamailio,
+    /// A node of our kind: versions, too.
+    Strowger,
+}
+
+/// What a body asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Changes, which stand in the buffer; so many contacts were refused.
+    Changes {
+        /// Contacts that no location could hold.
+        refused: usize,
+        /// Whether they came as `multi`, which Kamailio sends only in answer to SYNC.
+        is_multi: bool,
+        /// Whether each bears a version.
+        is_versioned: bool,
+    },
+    /// Everything.
+    Sync,
+    /// Nothing.
+    Nothing,
+}
+
+/// What is needed to tell whether a contact may be ours, and how we would reach it.
+#[derive(Clone, Debug)]
+pub struct Reception {
+    /// Our listeners.
+    pub listeners: Vec<(ListenerId, SocketAddr)>,
+    /// Whether an AoR is user@domain.
+    pub use_domain: bool,
+    /// Our domains, in lower case.
+    pub domains: Vec<String>,
+}
+
+/// The keys of one contact as they are read.
+#[derive(Default)]
+struct Keys<'a> {
+    action: f64,
+    aor: Cow<'a, [u8]>,
+    ruid: Cow<'a, [u8]>,
+    contact: Cow<'a, [u8]>,
+    received: Cow<'a, [u8]>,
+    path: Cow<'a, [u8]>,
+    call_id: Cow<'a, [u8]>,
+    user_agent: Cow<'a, [u8]>,
+    instance: Cow<'a, [u8]>,
+    expires: f64,
+    cseq: f64,
+    flags: f64,
+    cflags: f64,
+    q: f64,
+    modified: f64,
+    methods: Option<f64>,
+    reg_id: f64,
+    server_id: f64,
+    version: Option<f64>,
+}
+
+impl Reception {
+    /// Reads a body into `out`.
+    pub(super) fn read(&self, body: &[u8], out: &mut Deltas) -> Result<Asked, Malformed> {
+        let mut reader = Reader::new(body);
+        let (mut keys, mut asked) = (Keys::new(), None);
+        let mut is_first = true;
+        reader.object(|key, reader| {
+            if std::mem::take(&mut is_first) && key == b"multi" {
+                asked = Some(self.read_several(reader, out)?);
+                return Ok(());
+            }
+            keys.read(key, reader)
+        })?;
+        if is_first || !reader.is_at_end() {
+            return Err(Malformed);
+        }
+        match asked {
+            Some(asked) => Ok(asked),
+            None => self.take(&keys, out).map(|taken| match taken {
+                Taken::Sync => Asked::Sync,
+                Taken::Nothing => Asked::Nothing,
+                Taken::Contact | Taken::Refused => Asked::Changes {
+                    refused: usize::from(taken == Taken::Refused),
+                    is_multi: false,
+                    is_versioned: keys.version.is_some(),
+                },
+            }),
+        }
+    }
+
+    fn read_several<'a>(
+        &self,
+        reader: &mut Reader<'a>,
+        out: &mut Deltas,
+    ) -> Result<Asked, Malformed> {
+        let (mut refused, mut is_versioned, mut count) = (0, true, 0);
+        let mut syncs = false;
+        reader.object(|_, reader| {
+            count += 1;
+            if count > KDMQ_CONTACTS_MAX {
+                return Err(Malformed);
+            }
+            let mut keys = Keys::new();
+            reader.object(|key, reader| keys.read(key, reader))?;
+            is_versioned &= keys.version.is_some();
+            match self.take(&keys, out)? {
+                Taken::Contact | Taken::Nothing => {}
+                Taken::Refused => refused += 1,
+                Taken::Sync => syncs = true,
+            }
+            Ok(())
+        })?;
+        Ok(if syncs && out.is_empty() {
+            Asked::Sync
+        } else {
+            Asked::Changes {
+                refused,
+                is_multi: true,
+                is_versioned,
+            }
+        })
+    }
+
+    fn take(&self, keys: &Keys<'_>, out: &mut Deltas) -> Result<Taken, Malformed> {
+        let work = match keys.action {
+            0.0 => return Ok(Taken::Nothing),
+            1.0 => Work::Update,
+            2.0 => Work::Delete,
+            3.0 => return Ok(Taken::Sync),
+            _ => return Err(Malformed),
+        };
+        let named = self.may_hold(&keys.aor) && is_line(&keys.ruid) && !keys.ruid.is_empty();
+        if !named || keys.ruid.len() > RUID_LEN_MAX {
+            return Ok(Taken::Refused);
+        }
+        let facts = Facts {
+            version: whole(keys.version.unwrap_or(0.0)),
+            server_id: small(keys.server_id).try_into().unwrap_or(0),
+            flags: small(keys.flags),
+            cflags: small(keys.cflags),
+            methods: keys.methods.map_or(METHODS_ALL, small),
+        };
+        let bare = Row {
+            work,
+            ruid: &keys.ruid,
+            ..Row::complete(&keys.aor)
+        };
+        if work == Work::Delete {
+            out.push(&Delta { row: bare, facts });
+            return Ok(Taken::Contact);
+        }
+        let is_contact = Uri::parse(&keys.contact).is_ok_and(|uri| uri.is_sip())
+            && keys.contact.len() <= CONTACT_LEN_MAX;
+        let is_good = is_contact && is_path(&keys.path) && is_line(&keys.call_id);
+        if !is_good || !is_line(&keys.instance) {
+            return Ok(Taken::Refused);
+        }
+        let peer = std::str::from_utf8(&keys.received).ok().and_then(peer_of);
+        let expires_s = whole(keys.expires);
+        let row = Row {
+            contact: &keys.contact,
+            path: &keys.path,
+            call_id: cut(&keys.call_id),
+            user_agent: if is_line(&keys.user_agent) {
+                cut(&keys.user_agent)
+            } else {
+                b""
+            },
+            instance: cut(&keys.instance),
+            flow: self.flow(peer),
+            received: peer.is_some(),
+            is_ours: false,
+            expires: if expires_s == 0 || expires_s >= NEVER.unix_s() {
+                NEVER
+            } else {
+                Instant::from_micros(expires_s * 1_000_000)
+            },
+            modified: Instant::from_micros(whole(keys.modified).min(NEVER.unix_s()) * 1_000_000),
+            q: thousandths(keys.q),
+            cseq: small(keys.cseq),
+            reg_id: small(keys.reg_id),
+            ..bare
+        };
+        out.push(&Delta { row, facts });
+        Ok(Taken::Contact)
+    }
+
+    /// Whether an AoR may be one of ours.
+    fn may_hold(&self, aor: &[u8]) -> bool {
+        let is_text = !aor.is_empty() && aor.len() <= AOR_LEN_MAX && is_line(aor);
+        if !is_text || !self.use_domain {
+            return is_text;
+        }
+        let at = aor.iter().rposition(|byte| *byte == b'@');
+        let domain = at.and_then(|at| aor.get(at + 1..)).unwrap_or_default();
+        let mut domains = self.domains.iter();
+        domains.any(|own| own.as_bytes() == domain)
+    }
+
+    /// The flow of a contact that registered elsewhere: by one of our listeners that can reach it.
+    fn flow(&self, peer: Option<(SocketAddr, Transport)>) -> Flow {
+        let is_alike =
+            |own: &SocketAddr| peer.is_none_or(|(peer, _)| peer.is_ipv4() == own.is_ipv4());
+        let mut listeners = self.listeners.iter();
+        let listener = listeners.find(|(_, own)| is_alike(own));
+        Flow {
+            listener: listener.map_or(ListenerId(0), |(id, _)| *id),
+            transport: peer.map_or(Transport::Udp, |(_, transport)| transport),
+            peer: peer.map_or(NOBODY, |(peer, _)| peer),
+        }
+    }
+}
+
+/// What one contact's keys came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Contact,
+    Refused,
+    Sync,
+    Nothing,
+}
+
+impl<'a> Keys<'a> {
+    fn new() -> Self {
+        Self {
+            q: -1.0,
+            ..Self::default()
+        }
+    }
+
+    fn read(&mut self, key: &[u8], reader: &mut Reader<'a>) -> Result<(), Malformed> {
+        match key {
+            b"action" => self.action = reader.number()?,
+            b"aor" => self.aor = reader.text()?,
+            b"ruid" => self.ruid = reader.text()?,
+            b"c" => self.contact = reader.text()?,
+            b"received" => self.received = reader.text()?,
+            b"path" => self.path = reader.text()?,
+            b"callid" => self.call_id = reader.text()?,
+            b"user_agent" => self.user_agent = reader.text()?,
+            b"instance" => self.instance = reader.text()?,
+            b"expires" => self.expires = reader.number()?,
+            b"cseq" => self.cseq = reader.number()?,
+            b"flags" => self.flags = reader.number()?,
+            b"cflags" => self.cflags = reader.number()?,
+            b"q" => self.q = reader.number()?,
+            b"last_modified" => self.modified = reader.number()?,
+            b"methods" => self.methods = Some(reader.number()?),
+            b"reg_id" => self.reg_id = reader.number()?,
+            b"server_id" => self.server_id = reader.number()?,
+            b"v" => self.version = Some(reader.number()?),
+            // Newer nodes tell more.
+            _ => reader.skip()?,
+        }
+        Ok(())
+    }
+}
+
+/// Writes one contact.
+pub(super) fn write(delta: &Delta<'_>, dialect: Dialect, out: &mut Vec<u8>) {
+    let (row, facts) = (&delta.row, &delta.facts);
+    let action = if delta.is_removal() { 2 } else { 1 };
+    out.extend_from_slice(b"{\"action\":");
+    put_number(action, out);
+    let received = if row.received {
+        received(&row.flow)
+    } else {
+        String::new()
+    };
+    for (key, text) in [
+        ("aor", row.aor),
+        ("ruid", row.ruid),
+        ("c", row.contact),
+        ("received", received.as_bytes()),
+        ("path", row.path),
+        ("callid", row.call_id),
+        ("user_agent", row.user_agent),
+        ("instance", row.instance),
+    ] {
+        put_key(key, out);
+        write_text(text, out);
+    }
+    let q = row.q.map_or(-1, i64::from);
+    let seconds = |moment: Instant| i64::try_from(moment.unix_s()).unwrap_or(i64::MAX);
+    let expires = if row.expires >= NEVER {
+        0
+    } else {
+        seconds(row.expires)
+    };
+    for (key, number) in [
+        ("expires", expires),
+        ("cseq", i64::from(row.cseq)),
+        ("flags", i64::from(facts.flags)),
+        ("cflags", i64::from(facts.cflags)),
+        ("q", q),
+        ("last_modified", seconds(row.modified)),
+        ("methods", i64::from(facts.methods)),
+        ("reg_id", i64::from(row.reg_id)),
+        ("server_id", i64::from(facts.server_id)),
+    ] {
+        put_key(key, out);
+        put_number(number, out);
+    }
+    if dialect == Dialect::Strowger {
+        put_key("v", out);
+        put_number(i64::try_from(facts.version).unwrap_or(i64::MAX), out);
+    }
+    out.push(b'}');
+}
+
+/// Writes a body of contacts that are written already: one as it is, several as `multi`.
+pub(super) fn gather<'a>(contacts: impl ExactSizeIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+    if contacts.len() == 1 {
+        contacts.for_each(|contact| out.extend_from_slice(contact));
+        return;
+    }
+    out.extend_from_slice(b"{\"multi\":{");
+    for (n, contact) in contacts.enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        out.push(b'"');
+        put_number(i64::try_from(n + 1).unwrap_or(i64::MAX), out);
+        out.extend_from_slice(b"\":");
+        out.extend_from_slice(contact);
+    }
+    out.extend_from_slice(b"}}");
+}
+
+fn put_key(key: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+fn put_number(number: i64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let (mut rest, mut at) = (number.unsigned_abs(), digits.len());
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// The way back as a URI, as Kamailio's nathelper writes it.
+fn received(flow: &Flow) -> String {
+    match flow.transport {
+        Transport::Udp => format!("sip:{}", flow.peer),
+        Transport::Tcp => format!("sip:{};transport=tcp", flow.peer),
+    }
+}
+
+/// The way back that such a URI tells of; none where we do not speak its transport.
+fn peer_of(uri: &str) -> Option<(SocketAddr, Transport)> {
+    let uri = Uri::parse(uri.as_bytes()).ok().filter(Uri::is_sip)?;
+    let peer = SocketAddr::new(uri.host.ip()?, uri.port.unwrap_or(5_060));
+    let transport = match uri.param(b"transport").flatten() {
+        None => Transport::Udp,
+        Some(name) if name.eq_ignore_ascii_case(b"udp") => Transport::Udp,
+        Some(name) if name.eq_ignore_ascii_case(b"tcp") => Transport::Tcp,
+        Some(_) => return None,
+    };
+    (peer.port() != 0 && !peer.ip().is_unspecified()).then_some((peer, transport))
+}
+
+/// Whether a text stands on one line.
+fn is_line(text: &[u8]) -> bool {
+    !text.iter().any(|byte| matches!(byte, 0..=0x1F | 0x7F))
+}
+
+/// Whether a text is empty or the values of Path: each an address in brackets, comma-separated.
+fn is_path(text: &[u8]) -> bool {
+    let is_hop = |hop: &[u8]| {
+        let hop = hop.trim_ascii();
+        let end = u16::try_from(hop.len()).unwrap_or(u16::MAX);
+        let address = Address::parse(hop, Span { start: 0, end });
+        let uri = address.and_then(|address| address.uri());
+        hop.first() == Some(&b'<') && uri.is_ok_and(|uri| uri.is_sip())
+    };
+    let is_short = text.len() <= PATH_LEN_MAX && is_line(text);
+    text.is_empty() || (is_short && text.split(|byte| *byte == b',').all(is_hop))
+}
+
+fn cut(text: &[u8]) -> &[u8] {
+    text.get(..BINDING_TEXT_LEN_MAX).unwrap_or(text)
+}
+
+/// A number as the whole one that it should be.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it was cut to a range that fits"
+)]
+fn whole(number: f64) -> u64 {
+    number.clamp(0.0, 9_007_199_254_740_992.0) as u64
+}
+
+fn small(number: f64) -> u32 {
+    u32::try_from(whole(number)).unwrap_or(u32::MAX)
+}
+
+fn thousandths(q: f64) -> Option<u16> {
+    (q >= 0.0).then(|| u16::try_from(whole(q.min(1_000.0))).unwrap_or(1_000))
+}
+
+/// When a contact ends that never does.
+const NEVER: Instant = Instant::from_micros(u32::MAX as u64 * 1_000_000);
+/// The other end, where it is not told.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// The longest name of a contact, as in Kamailio's table.
+const RUID_LEN_MAX: usize = 64;

@@ -1,0 +1,372 @@
+//! Many nodes, one location: Kamailio's DMQ as a core without a socket and without a clock.
+//!
+//! [`Cluster`] knows the nodes, speaks KDMQ with them, and keeps what is on its way to each within bounds. What changed here comes to it in
+//! parcels that the workers fill; what changed elsewhere goes to them in parcels; it never touches the location. `docs/cluster.md` tells
+//! what is spoken and why.
+
+#![forbid(unsafe_code)]
+
+mod contact;
+mod exchange;
+mod json;
+mod kdmq;
+mod membership;
+mod node;
+mod parcel;
+mod roster;
+mod session;
+
+use std::hash::Hasher;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use siphasher::sip::SipHasher13;
+
+pub use self::contact::{Dialect, Reception};
+pub use self::node::{NodeReport, Status};
+pub use self::parcel::{Errand, Parcel, Walk};
+
+use self::kdmq::{Channel, Request};
+use self::node::Node;
+use self::session::{Item, Kind, Overdue};
+use crate::counters::{Counter, Counters};
+use crate::limits::{MESSAGE_LEN_MAX, NODES_MAX};
+use crate::sip::index::Index;
+use crate::sip::message::{Message, Parsed, parse};
+use crate::time::{Duration, Instant};
+
+/// What a cluster is told beforehand.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Our number.
+    pub server_id: u16,
+    /// Our address: what we listen on, send from and are known by.
+    pub address: SocketAddr,
+    /// The nodes that the configuration names.
+    pub seeds: Vec<SocketAddr>,
+    /// Who is listened to.
+    pub allow: Vec<IpNet>,
+    /// How far the nodes' clocks may differ.
+    pub skew: Duration,
+    /// How often each node is shown that we are there.
+    pub ping: Duration,
+    /// Contacts in one message.
+    pub contacts_max: usize,
+    /// Bytes of contacts in one message.
+    pub bytes_max: usize,
+    /// Contacts a second that a full or partial send may take; none: as many as the node takes.
+    pub walk_rate: Option<u32>,
+    /// How many workers there are.
+    pub workers: usize,
+    /// Tells this start from every other.
+    pub epoch: u64,
+    /// How contacts from elsewhere are read.
+    pub reception: Reception,
+}
+
+/// The one exit of the cluster.
+pub trait Output {
+    /// Sends a message; what is lost is sent again.
+    fn send(&mut self, to: SocketAddr, message: &[u8]);
+    /// An empty parcel, if there is one.
+    fn blank(&mut self) -> Option<Parcel>;
+    /// Gives back a parcel for which there was no use.
+    fn give_back(&mut self, parcel: Parcel);
+    /// Hands a parcel to a worker.
+    fn give(&mut self, worker: usize, parcel: Parcel);
+}
+
+/// This node, and what it knows of the others.
+#[derive(Debug)]
+pub struct Cluster {
+    settings: Settings,
+    nodes: Vec<Node>,
+    /// Messages and walks so far.
+    number: u64,
+    counters: Arc<Counters>,
+    index: Box<Index>,
+    /// A message of ours.
+    message: Vec<u8>,
+    /// Its body.
+    body: Vec<u8>,
+}
+
+impl Cluster {
+    /// Knows the seeds and has not spoken to anybody.
+    #[must_use]
+    pub fn new(now: Instant, settings: Settings, counters: Arc<Counters>) -> Self {
+        let others = settings.seeds.iter().copied();
+        let others = others.filter(|seed| *seed != settings.address);
+        let nodes = others.map(|seed| Node::new(now, seed, true)).collect();
+        Self {
+            settings,
+            nodes,
+            number: 0,
+            counters,
+            index: Box::new(Index::new()),
+            message: Vec::with_capacity(MESSAGE_LEN_MAX),
+            body: Vec::with_capacity(MESSAGE_LEN_MAX),
+        }
+    }
+
+    /// Our address.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.settings.address
+    }
+
+    /// Takes one datagram.
+    pub fn on_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        bytes: &[u8],
+        out: &mut impl Output,
+    ) {
+        if !self.is_allowed(from.ip()) {
+            return self.counters.increment(Counter::ClusterDropNotAllowed);
+        }
+        let mut index = std::mem::replace(&mut self.index, Box::new(Index::new()));
+        match parse(bytes, &mut index) {
+            Parsed::Good(message) if kdmq::is_kdmq(&message) && message.is_request() => {
+                self.on_request(now, from, &message, out);
+            }
+            Parsed::Good(message) if kdmq::is_kdmq(&message) => {
+                self.on_answer(now, from, &message, out);
+            }
+            Parsed::Good(_) | Parsed::Answerable(..) | Parsed::NotSip(_) => {
+                self.counters.increment(Counter::ClusterDropMalformed);
+            }
+        }
+        self.index = index;
+    }
+
+    /// Acts on what is due.
+    pub fn on_timeout(&mut self, now: Instant, out: &mut impl Output) {
+        for place in 0..self.nodes.len() {
+            self.chase(now, place, out);
+            self.ping(now, place, out);
+            self.ask_for_all(now, place, out);
+            self.begin_walk(now, place);
+            self.pump(now, place, out);
+        }
+    }
+
+    /// When [`Self::on_timeout`] should next be called.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = self.nodes.iter().map(|node| {
+            let deadline = node.session.next_deadline().unwrap_or(node.next_ping);
+            let sync = node.sync_at.filter(|_| node.is_active());
+            let walk = node.walk_due(self.settings.walk_rate);
+            let others = sync.into_iter().chain(walk).chain([node.next_ping]);
+            others.fold(deadline, Instant::min)
+        });
+        deadlines.min()
+    }
+
+    /// What is known of the nodes, ourselves first.
+    #[must_use]
+    pub fn report(&self, now: Instant) -> Vec<NodeReport> {
+        let mut own = Node::new(now, self.settings.address, true);
+        (own.status, own.dialect, own.last_heard) = (Status::Active, Dialect::Strowger, now);
+        let own = NodeReport {
+            is_local: true,
+            ..own.report()
+        };
+        let others = self.nodes.iter().map(Node::report);
+        std::iter::once(own).chain(others).collect()
+    }
+
+    /// Adds nodes whose addresses the configuration's names have come to mean.
+    pub fn add_seeds(&mut self, now: Instant, seeds: &[SocketAddr]) {
+        for seed in seeds {
+            match self.place_of(*seed) {
+                Some(place) => {
+                    if let Some(node) = self.nodes.get_mut(place) {
+                        node.is_seed = true;
+                    }
+                }
+                None if *seed == self.settings.address || self.nodes.len() == NODES_MAX => {}
+                None => self.nodes.push(Node::new(now, *seed, true)),
+            }
+        }
+    }
+
+    fn on_request(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        request: &Message<'_>,
+        out: &mut impl Output,
+    ) {
+        let Some(channel) = Channel::of(request) else {
+            self.counters.increment(Counter::ClusterDropUnknownChannel);
+            return self.answer(from, request, (404, "Not Found Peer ID"), out);
+        };
+        let sender = kdmq::sender(request).filter(|sender| self.is_allowed(sender.ip()));
+        let Some(sender) = sender.filter(|sender| *sender != self.settings.address) else {
+            return self.counters.increment(Counter::ClusterDropNotAllowed);
+        };
+        let Some(place) = self.know(now, sender) else {
+            return self.counters.increment(Counter::ClusterDropNodesFull);
+        };
+        self.hear(now, place, kdmq::is_strowger(request));
+        match channel {
+            Channel::Notification => self.on_notification(now, (from, place), request, out),
+            Channel::Usrloc => self.on_contacts(now, (from, place), request, out),
+        }
+    }
+
+    fn on_answer(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        answer: &Message<'_>,
+        out: &mut impl Output,
+    ) {
+        let branch = answer.top_via().branch().unwrap_or_default();
+        let number = self.number_of(branch);
+        let place = self
+            .nodes
+            .iter()
+            .position(|node| node.address.ip() == from.ip());
+        // Several nodes may share an address: the number tells whose it is.
+        let landed = number.and_then(|number| {
+            let mut nodes = self.nodes.iter_mut().enumerate();
+            nodes.find_map(|(place, node)| {
+                let is_of = node.address.ip() == from.ip();
+                let landed = is_of.then(|| node.session.land(number)).flatten();
+                landed.map(|landed| (place, landed))
+            })
+        });
+        let Some((place, (kind, contacts))) = landed else {
+            // The answer to a retransmission of what was answered already.
+            let counter = if place.is_some() && number.is_some() {
+                Counter::ClusterAnswersRepeated
+            } else {
+                Counter::ClusterDropStrayAnswer
+            };
+            return self.counters.increment(counter);
+        };
+        self.counters.increment(Counter::ClusterReceivedAnswer);
+        self.hear(now, place, kdmq::is_strowger(answer));
+        if let Some(node) = self.nodes.get_mut(place) {
+            node.tally.acknowledged += contacts as u64;
+        }
+        if kind == Kind::Notification && (200..300).contains(&answer.status()) {
+            self.learn(now, answer.body());
+            self.activate(now, place);
+        }
+        self.pump(now, place, out);
+    }
+
+    /// Sends anew what is overdue, and gives up what was overdue for too long.
+    fn chase(&mut self, now: Instant, place: usize, out: &mut impl Output) {
+        loop {
+            let Some(node) = self.nodes.get_mut(place) else {
+                return;
+            };
+            match node.session.overdue(now) {
+                Some(Overdue::Again(flight)) => {
+                    if let Some(flight) = node.session.flight(flight) {
+                        self.counters.increment(Counter::ClusterSentAgain);
+                        out.send(node.address, &flight.message);
+                    }
+                }
+                Some(Overdue::GivenUp(Kind::Notification)) => self.lose(place),
+                Some(Overdue::GivenUp(Kind::Contacts)) => {
+                    self.counters.increment(Counter::ClusterGivenUp);
+                }
+                Some(Overdue::GivenUp(Kind::Sync)) => {}
+                None => return,
+            }
+        }
+    }
+
+    /// Sends a request to a node and waits for its answer.
+    fn request(
+        &mut self,
+        now: Instant,
+        place: usize,
+        (channel, kind, max_forwards): (Channel, Kind, u8),
+        batch: &[Item],
+        out: &mut impl Output,
+    ) {
+        let Some(node) = self.nodes.get_mut(place) else {
+            return;
+        };
+        self.number += 1;
+        let (number, epoch) = (self.number, self.settings.epoch);
+        let branch = format!("z9hG4bK{epoch:016x}.{number:x}");
+        let call_id = format!("{number:x}-{epoch:016x}");
+        let tag = format!("{number:x}");
+        let request = Request {
+            channel,
+            from: self.settings.address,
+            to: node.address,
+            branch: &branch,
+            call_id: &call_id,
+            tag: &tag,
+            max_forwards,
+            body: &self.body,
+        };
+        self.message.clear();
+        request.write(&mut self.message);
+        node.tally.sent += batch.len() as u64;
+        node.session.launch(now, number, kind, &self.message, batch);
+        out.send(node.address, &self.message);
+        self.counters.increment(match kind {
+            Kind::Notification => Counter::ClusterSentNotification,
+            Kind::Contacts => Counter::ClusterSentContacts,
+            Kind::Sync => Counter::ClusterSentSync,
+        });
+        self.counters
+            .add(Counter::ClusterContactsSent, batch.len() as u64);
+    }
+
+    /// Answers a request, to where it came from; a list of nodes is in the body.
+    fn answer(
+        &mut self,
+        to: SocketAddr,
+        request: &Message<'_>,
+        status: (u16, &str),
+        out: &mut impl Output,
+    ) {
+        let tag = format!("{:x}", self.settings.epoch);
+        self.message.clear();
+        kdmq::write_answer(request, status, &tag, &self.body, &mut self.message);
+        self.body.clear();
+        self.counters.increment(Counter::ClusterSentAnswer);
+        out.send(to, &self.message);
+    }
+
+    /// The number in a branch of ours.
+    fn number_of(&self, branch: &[u8]) -> Option<u64> {
+        let text = std::str::from_utf8(branch).ok()?.strip_prefix("z9hG4bK")?;
+        let (epoch, number) = text.split_once('.')?;
+        let is_ours = u64::from_str_radix(epoch, 16).ok()? == self.settings.epoch;
+        u64::from_str_radix(number, 16).ok().filter(|_| is_ours)
+    }
+
+    fn is_allowed(&self, ip: IpAddr) -> bool {
+        let seeds = self.nodes.iter().filter(|node| node.is_seed);
+        self.settings
+            .allow
+            .iter()
+            .any(|network| network.contains(&ip))
+            || seeds.map(|node| node.address.ip()).any(|seed| seed == ip)
+    }
+
+    fn place_of(&self, address: SocketAddr) -> Option<usize> {
+        self.nodes.iter().position(|node| node.address == address)
+    }
+}
+
+/// The hash of a name, by which it is told from others on its way.
+fn name_hash(name: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(name);
+    hasher.finish()
+}

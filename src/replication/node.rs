@@ -1,0 +1,174 @@
+//! Another node: how far it is known, and what is on its way to it.
+
+use std::net::SocketAddr;
+
+use super::contact::Dialect;
+use super::parcel::Walk;
+use super::session::Session;
+use crate::limits::NODE_WINDOW_MAX;
+use crate::location::SweepCursor;
+use crate::time::{Duration, Instant};
+
+/// How far a node is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It has never answered.
+    Pending,
+    /// It answers.
+    Active,
+    /// It answered once, and does so no more.
+    Timeout,
+}
+
+/// A node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) address: SocketAddr,
+    /// Whether the configuration names it: then it is never forgotten.
+    pub(super) is_seed: bool,
+    pub(super) learned_at: Instant,
+    pub(super) status: Status,
+    pub(super) dialect: Dialect,
+    pub(super) session: Session,
+    pub(super) next_ping: Instant,
+    pub(super) last_heard: Instant,
+    /// When it may be asked for everything; `None`: there is no need.
+    pub(super) sync_at: Option<Instant>,
+    /// The hash of the Call-ID of its last wish for everything: a retransmission is no second one.
+    pub(super) last_sync: u64,
+    /// What is walked through for it.
+    pub(super) walk: Option<Walking>,
+    /// When the next walk may begin.
+    pub(super) walk_at: Instant,
+    /// Answers to what it was behind with, in this second.
+    pub(super) corrections: (u64, u32),
+    pub(super) tally: NodeTally,
+}
+
+/// A walk through the location for a node.
+#[derive(Clone, Debug)]
+pub(super) struct Walking {
+    pub(super) walk: Walk,
+    /// Where it goes on in that worker's share; `None`: at the beginning.
+    pub(super) cursor: Option<SweepCursor>,
+    /// Whether a worker has it.
+    pub(super) is_out: bool,
+    pub(super) begun: Instant,
+    pub(super) sent: u64,
+}
+
+/// What passed between us and a node.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct NodeTally {
+    pub(super) sent: u64,
+    pub(super) acknowledged: u64,
+    pub(super) received: u64,
+    pub(super) walks: u64,
+}
+
+/// What is shown of a node.
+#[derive(Clone, Debug)]
+pub struct NodeReport {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether it is ourselves.
+    pub is_local: bool,
+    /// How far it is known.
+    pub status: Status,
+    /// Whether it is of our kind.
+    pub dialect: Dialect,
+    /// Contacts sent to it, those of unanswered messages too.
+    pub sent: u64,
+    /// Contacts that it has acknowledged.
+    pub acknowledged: u64,
+    /// Contacts that came from it.
+    pub received: u64,
+    /// Contacts that wait for it, and those of unanswered messages.
+    pub waiting: usize,
+    /// Messages that may be unanswered.
+    pub window: u32,
+    /// Whether it misses changes that are sent again when there is room, or when it is back.
+    pub is_behind: bool,
+    /// Contacts sent so far in the full or partial send that is under way.
+    pub walking: Option<u64>,
+    /// Full and partial sends so far.
+    pub walks: u64,
+    /// When it was last heard of; [`Instant::EPOCH`]: never.
+    pub last_heard: Instant,
+}
+
+impl Status {
+    /// The name, as in Kamailio's.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+impl Walking {
+    /// When the next slice may be asked for, at so many contacts a second.
+    pub(super) fn next_slice(&self, rate: Option<u32>) -> Instant {
+        let micros = |rate: u32| self.sent.saturating_mul(1_000_000) / u64::from(rate.max(1));
+        let span = rate.map_or(0, micros);
+        self.begun + Duration::from_micros(span)
+    }
+}
+
+impl Node {
+    pub(super) fn new(now: Instant, address: SocketAddr, is_seed: bool) -> Self {
+        Self {
+            address,
+            is_seed,
+            learned_at: now,
+            status: Status::Pending,
+            dialect: Dialect::Kamailio,
+            session: Session::new(NODE_WINDOW_MAX),
+            next_ping: now,
+            last_heard: Instant::EPOCH,
+            sync_at: None,
+            last_sync: 0,
+            walk: None,
+            walk_at: Instant::EPOCH,
+            corrections: (0, 0),
+            tally: NodeTally::default(),
+        }
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.status == Status::Active
+    }
+
+    /// When a walk for it may begin or go on.
+    pub(super) fn walk_due(&self, rate: Option<u32>) -> Option<Instant> {
+        match &self.walk {
+            Some(walking) if !walking.is_out => {
+                let is_paced = rate.is_some();
+                is_paced.then(|| walking.next_slice(rate))
+            }
+            Some(_) => None,
+            None => (self.is_active() && self.session.is_behind()).then_some(self.walk_at),
+        }
+    }
+
+    pub(super) fn report(&self) -> NodeReport {
+        NodeReport {
+            address: self.address,
+            is_local: false,
+            status: self.status,
+            dialect: self.dialect,
+            sent: self.tally.sent,
+            acknowledged: self.tally.acknowledged,
+            received: self.tally.received,
+            waiting: self.session.waiting() + self.session.unanswered(),
+            window: self.session.window(),
+            is_behind: self.session.is_behind(),
+            walking: self.walk.as_ref().map(|walking| walking.sent),
+            walks: self.tally.walks,
+            last_heard: self.last_heard,
+        }
+    }
+}
