@@ -36,6 +36,7 @@ fn is_core(source: &Source) -> bool {
 const UNSAFE_FILES: &[&str] = &[
     "src/net/ethtool.rs",
     "src/net/poll.rs",
+    "src/net/slice.rs",
     "src/net/udp/errors.rs",
     "src/net/udp/receiver.rs",
     "src/net/udp/socket.rs",

@@ -5,11 +5,12 @@
 //! shard's rows are with the store in one batch at a time; what changes meanwhile enters the list anew. So when a batch that took
 //! the whole list is committed, every change up to that moment is.
 
+use super::aor::AorKey;
 use super::binding::{Binding, Stored};
 use super::contact_index::Place;
 use super::rows::{Rows, Work};
 use super::ruid::Origins;
-use super::shard::{AorKey, Shard};
+use super::shard::Shard;
 use super::slab::{NIL, Slab};
 use crate::time::Instant;
 

@@ -5,7 +5,7 @@
 use hashbrown::HashTable;
 
 use super::aor::{Aor, AorBindings, AorKey, AorLen};
-use super::binding::{Binding, Held, Stored};
+use super::binding::{Binding, Held};
 use super::change::{Lookup, Refusal};
 use super::changed::Changed;
 use super::complete::Complete;

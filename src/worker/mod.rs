@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::assembly::Assembly;
 use self::control::Control;
@@ -245,6 +245,9 @@ fn spawn(workers: Vec<Worker>, cpus: &[usize]) -> Result<Vec<thread::JoinHandle<
                 && !core_affinity::set_for_current(core)
             {
                 warn!(worker = number, cpu = core.id, "cannot be pinned");
+            }
+            if let Err(error) = net::shorten_slices() {
+                debug!(worker = number, %error, "keeps the slices of the system");
             }
             worker.run();
         };

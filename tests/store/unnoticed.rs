@@ -39,7 +39,9 @@ fn registrations_are_as_fast_while_postgres_is_stopped_or_dead() {
         seconds: 1,
         ..refreshes
     };
-    let first = Load::start(server.sip(), first, &["--prepare"]);
+    let rate = refreshes.rate.to_string();
+    let all = ["--prepare", "--prepare-rate", &rate];
+    let first = Load::start(server.sip(), first, &all);
     assert_clean("the first registrations", &first.finish());
     server.settle();
 

@@ -28,6 +28,7 @@ use self::reactor::Reactor;
 use self::roster::Roster;
 use super::error::NetError;
 use super::open::patiently;
+use super::slice::shorten_slices;
 use crate::counters::Counters;
 use crate::datagram::{Datagram, Flow, ListenerId, WorkerId};
 use crate::time::{Duration, Instant};
@@ -159,7 +160,11 @@ impl Tcp {
         let reactor = Reactor::new(self, recipient).map_err(system("a descriptor"))?;
         let thread = thread::Builder::new()
             .name("tcp".to_owned())
-            .spawn(move || reactor.run())
+            .spawn(move || {
+                // Without them it is a little later, beside others who are busy.
+                let _ = shorten_slices();
+                reactor.run();
+            })
             .map_err(system("the TCP thread cannot be started"))?;
         Ok(TcpThread {
             outbox,
