@@ -25,6 +25,7 @@ mod system {
     mod names;
     mod namespace;
     mod nat;
+    mod outbound;
     mod phones;
     mod prober;
     mod recovery;
