@@ -27,6 +27,7 @@ mod system {
     mod names;
     mod namespace;
     mod nat;
+    mod outbound;
     mod phones;
     mod prober;
     mod recovery;

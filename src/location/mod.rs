@@ -75,7 +75,7 @@ use self::plan::Request;
 use self::ruid::Origins;
 use self::shard::{Moved, Shard};
 use self::tally::Tally;
-use crate::datagram::{Flow, ListenerId};
+use crate::datagram::{Destination, Flow, ListenerId};
 use crate::limits::{AOR_LEN_MAX, BRANCHES_MAX, LOCATION_SHARDS, REGISTER_CONTACTS_MAX};
 use crate::time::Instant;
 
@@ -293,6 +293,17 @@ impl Location {
     ///
     /// Where several AoRs registered it, the one whose contact is the very same text counts, then the newest.
     pub fn registered_contact(&self, now: Instant, uri: &[u8]) -> Option<RegisteredContact> {
+        self.registered_contact_at(now, uri, None)
+    }
+
+    /// The same, where one that is reached at `end` counts before all others: of the flows of one phone, which share a contact, the one
+    /// that its dialog goes by.
+    pub fn registered_contact_at(
+        &self,
+        now: Instant,
+        uri: &[u8],
+        end: Option<Destination>,
+    ) -> Option<RegisteredContact> {
         let hash = contact_hash(&self.hasher, uri);
         let mut candidates = ContactRefs::new();
         self.contacts[ContactRef::home(hash)]
@@ -309,9 +320,12 @@ impl Location {
             if !reaches(binding.contact(), uri) {
                 continue;
             }
-            let rank = (binding.contact() == uri, binding.modified, binding.ruid);
+            let flow = binding.flow().unpack();
+            let is_there =
+                end.is_some_and(|end| (flow.transport, flow.peer) == (end.transport, end.address));
+            let is_equal = binding.contact() == uri;
+            let rank = (is_there, is_equal, binding.modified, binding.ruid);
             if best.is_none_or(|(best_rank, _)| rank > best_rank) {
-                let flow = binding.flow().unpack();
                 let received = binding.received().then_some(flow);
                 let access = access(number, &shard);
                 best = Some((

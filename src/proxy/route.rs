@@ -109,7 +109,7 @@ impl Proxy {
         } else if self.identity.is_ours(&target) {
             self.look_up(now, &target, targets)?;
             Way::Contacts
-        } else if let Some(way) = self.way_to_contact(now, &target) {
+        } else if let Some(way) = self.way_to_contact(now, &target, dialog.as_ref()) {
             way
         } else if let Some(dialog) = dialog {
             Way::Hop(self.hop_in_dialog(&dialog, &target, routes.listener)?)
@@ -290,8 +290,16 @@ impl Proxy {
         found_or_refused(found, targets)
     }
 
-    fn way_to_contact<'a>(&self, now: Instant, target: &Uri<'a>) -> Option<Way<'a>> {
-        let reached = self.location.registered_contact(now, target.bytes())?;
+    fn way_to_contact<'a>(
+        &self,
+        now: Instant,
+        target: &Uri<'a>,
+        dialog: Option<&Verified>,
+    ) -> Option<Way<'a>> {
+        let end = dialog.and_then(Verified::other_end);
+        let reached = self
+            .location
+            .registered_contact_at(now, target.bytes(), end)?;
         match reached.received {
             Some(flow) if reached.is_by_flow => Some(Way::Flow(flow, UNREACHED)),
             Some(flow) => Some(Way::Hop(NextHop::Flow(flow))),
@@ -309,12 +317,8 @@ impl Proxy {
         target: &Uri<'a>,
         by: ListenerId,
     ) -> Result<NextHop<'a>, Refusal<'static>> {
-        let reach = if dialog.from_caller {
-            dialog.reach.callee
-        } else {
-            dialog.reach.caller
-        };
-        match reach.and_then(|destination| self.identity.flow_to(&destination, by)) {
+        let end = dialog.other_end();
+        match end.and_then(|destination| self.identity.flow_to(&destination, by)) {
             Some(flow) => Ok(NextHop::Flow(flow)),
             None => self.hop_to(target, by),
         }

@@ -154,6 +154,16 @@ impl TokenCodec {
 }
 
 impl Verified {
+    /// Where the end is reached that a request goes to, if not where its Contact says.
+    #[must_use]
+    pub const fn other_end(&self) -> Option<Destination> {
+        if self.from_caller {
+            self.reach.callee
+        } else {
+            self.reach.caller
+        }
+    }
+
     /// What two tokens of one dialog say together: of a request that passed us twice, each saw one neighbour.
     #[must_use]
     pub fn joined(mut self, other: &Self) -> Self {

@@ -328,3 +328,34 @@ fn what_follows_in_a_dialog_goes_by_the_flow() {
     bed.receive(ALICE, &bye.replace("z9hG4bKbye", "z9hG4bKbye2"));
     assert_eq!(bed.sent().last().map(Sent::status), Some(480));
 }
+
+#[test]
+fn of_two_flows_with_one_contact_a_dialog_keeps_its_own() {
+    let mut bed = Bed::new();
+    bind(&mut bed, 1, 1, FIRST);
+    bed.wait(Duration::from_secs(1));
+    bind(&mut bed, 2, 1, SECOND);
+    bed.disconnect(SECOND);
+    // The call goes by the first flow, though the second is newer and has the same contact.
+    let relayed = call(&mut bed).remove(0);
+    assert_eq!(relayed.to(), FIRST);
+    let contact = "sip:bob@10.0.0.9:5060;transport=tcp;ob";
+    bed.receive_by_tcp(
+        FIRST,
+        &relayed.answer(200, &format!("Contact: <{contact}>\n")),
+    );
+    let ok = bed.sent_one();
+    let routes: String = relayed
+        .headers("Record-Route")
+        .iter()
+        .rev()
+        .map(|value| format!("Route: {value}\n"))
+        .collect();
+    let to = format!("To: {}", ok.header("To").expect("a To"));
+    for method in ["ACK", "BYE"] {
+        let text = request(method, contact, ALICE, method, &routes)
+            .replace("To: <sip:bob@example.com>", &to);
+        bed.receive(ALICE, &text);
+        assert_eq!(bed.sent_one().to(), FIRST, "{method}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ use super::scratch::Scratch;
 #[derive(Debug)]
 pub(crate) struct Baresip {
     user: &'static str,
+    port: u16,
+    folder: PathBuf,
     child: Child,
     control: TcpStream,
     unread: Vec<u8>,
@@ -28,22 +30,45 @@ impl Baresip {
     /// Starts the phone of `user` at `port` of the phones' address (it takes the next one, too), and waits until it is registered.
     pub(crate) fn start(link: &Link, scratch: &Scratch, user: &'static str, port: u16) -> Self {
         let folder = scratch.fresh(user);
-        std::fs::create_dir(&folder).expect("a folder in our own");
-        let (own, control) = (
-            link.phone(Family::V4),
-            SocketAddr::from(([127, 0, 0, 1], port + 1_000)),
-        );
         let server = link.sip(Family::V4);
-        let write = |name: &str, text: String| {
-            std::fs::write(folder.join(name), text).expect("a file in our own folder")
-        };
-        write("config", configuration(SocketAddr::new(own, port), control));
-        write(
-            "accounts",
-            format!(
-                "<sip:{user}@example.com>;auth_pass=none;outbound=\"sip:{server}\";regint=60;answermode=manual\n"
-            ),
+        let account = format!("<sip:{user}@example.com>;outbound=\"sip:{server}\"");
+        prepare(link, &folder, &account, port);
+        Self::start_in(link, folder, user, port, 1)
+    }
+
+    /// The same with two flows (RFC 5626): one by TCP, one by UDP.
+    pub(crate) fn start_by_flows(
+        link: &Link,
+        scratch: &Scratch,
+        user: &'static str,
+        port: u16,
+    ) -> Self {
+        let folder = scratch.fresh(user);
+        let server = link.sip(Family::V4);
+        let account = format!(
+            "<sip:{user}@example.com;transport=tcp>;sipnat=outbound;outbound=\"sip:{server};transport=tcp\";outbound2=\"sip:{server}\""
         );
+        prepare(link, &folder, &account, port);
+        Self::start_in(link, folder, user, port, 2)
+    }
+
+    /// Ends the phone without a word, and starts it again as the same instance.
+    pub(crate) fn start_again(mut self, link: &Link, registrations: usize) -> Self {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let (folder, user, port) = (self.folder.clone(), self.user, self.port);
+        drop(self);
+        Self::start_in(link, folder, user, port, registrations)
+    }
+
+    fn start_in(
+        link: &Link,
+        folder: PathBuf,
+        user: &'static str,
+        port: u16,
+        registrations: usize,
+    ) -> Self {
+        let control = control_of(port);
         let log = folder.join("log");
         let output = File::create(&log).expect("a file in our own folder");
         let output_too = output.try_clone().expect("a second handle on it");
@@ -71,6 +96,8 @@ impl Baresip {
         stream.set_nonblocking(true).expect("a socket");
         let phone = Self {
             user,
+            port,
+            folder,
             child,
             control: stream,
             unread: Vec::new(),
@@ -78,7 +105,7 @@ impl Baresip {
             log,
         };
         // It may have registered before anybody listened for the event: but it prints so, too.
-        while !phone.said().contains("200 OK () [1 binding]") {
+        while phone.said().matches("200 OK () [").count() < registrations {
             assert!(
                 Instant::now() < deadline,
                 "{user} does not register: {}",
@@ -171,6 +198,24 @@ impl Drop for Baresip {
             eprintln!("--- {}\n{}", self.user, self.said());
         }
     }
+}
+
+/// Writes what the phone of an account reads at its start.
+fn prepare(link: &Link, folder: &Path, account: &str, port: u16) {
+    std::fs::create_dir(folder).expect("a folder in our own");
+    let own = SocketAddr::new(link.phone(Family::V4), port);
+    let account = format!("{account};auth_pass=none;regint=60;answermode=manual\n");
+    for (name, text) in [
+        ("config", configuration(own, control_of(port))),
+        ("accounts", account),
+    ] {
+        std::fs::write(folder.join(name), text).expect("a file in our own folder");
+    }
+}
+
+/// Where the phone at a port takes its commands.
+fn control_of(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port + 1_000))
 }
 
 /// What it hears is what it says; no name is resolved, nothing is opened but what the call needs.
