@@ -29,6 +29,9 @@ impl Random {
     }
 }
 
+/// By AoR and URI: CSeq, Call-ID, version and who gave it.
+type Contacts = BTreeMap<(Vec<u8>, Vec<u8>), (u32, Vec<u8>, u64, u16)>;
+
 struct Node {
     location: Location,
     cluster: Cluster,
@@ -218,7 +221,7 @@ impl Node {
     }
 
     /// Every live contact: by AoR and URI, its CSeq, its Call-ID, its version and who gave it.
-    fn contacts(&self, now: Instant) -> BTreeMap<(Vec<u8>, Vec<u8>), (u32, Vec<u8>, u64, u16)> {
+    fn contacts(&self, now: Instant) -> Contacts {
         let (mut cursor, mut all, mut found) =
             (SweepCursor::new(0, 1), Deltas::default(), BTreeMap::new());
         while !self.location.walk(now, &mut cursor, 0, 1_000, &mut all) {}

@@ -61,7 +61,7 @@ impl Cluster {
                 self.c.contacts(aor),
             ]
         };
-        let is_right = |contacts: &[Contact; 3]| {
+        let is_right = |contacts: &[Vec<Contact>; 3]| {
             let are_alike = contacts
                 .iter()
                 .all(|others| are_alike(&contacts[2], others));
