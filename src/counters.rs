@@ -92,6 +92,9 @@ counters! {
     gauge "transaction_bytes" "memory that transactions and their stored messages have taken from the system" {
         TransactionBytes "" "",
     }
+    gauge "stored_message_bytes" "of transaction_bytes, what stored messages have taken" {
+        StoredMessageBytes "" "",
+    }
     gauge "frames_outstanding" "UMEM frames that are on their way through the kernel, or missing" {
         FramesOutstanding "" "",
     }
@@ -160,6 +163,9 @@ counters! {
         RefusedTransactions "cause" "transactions_full",
         RefusedBindings "cause" "bindings_full",
         RefusedContacts "cause" "too_many_contacts",
+        RefusedFirstHop "cause" "first_hop_lacks_outbound",
+        RefusedFlow "cause" "flow_failed",
+        RefusedFlowToken "cause" "bad_flow_token",
         RefusedOutOfOrder "cause" "register_out_of_order",
         RefusedLoop "cause" "loop",
         RefusedMaxForwards "cause" "max_forwards",
@@ -170,6 +176,9 @@ counters! {
         RefusedUncommitted "cause" "not_committed",
         RefusedUnstorable "cause" "unstorable",
         RefusedUnresolvable "cause" "unresolvable",
+    }
+    counter "bindings_replaced" "bindings removed to make room for a newer one of their AoR" {
+        BindingsReplaced "" "",
     }
     counter "store_rows" "rows in committed batches, by what was done" {
         StoreInserted "work" "insert",

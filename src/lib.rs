@@ -4,7 +4,7 @@
 //!
 //! | layer | modules | may use |
 //! |---|---|---|
-//! | shell | [`worker`], [`net`], [`resolve`], [`admin`], [`ctl`], [`doctor`] | everything below |
+//! | shell | [`worker`], [`net`], [`resolve`], [`admin`], [`ctl`], [`doctor`], [`load`] | everything below |
 //! | core | [`proxy`] | the core below, leaves |
 //! | core | [`transaction`], [`location`], [`auth`] | `sip`, `timer`, leaves; not each other |
 //! | core | [`sip`], [`wire`], [`timer`] | leaves |
@@ -21,6 +21,7 @@ pub mod datagram;
 pub mod doctor;
 pub mod latency;
 pub mod limits;
+pub mod load;
 pub mod location;
 pub mod net;
 pub mod peer;

@@ -333,6 +333,8 @@ pub const NEIGHBOR_CONFIRMATIONS_MAX: usize = 1_024;
 pub const UDP_SOCKET_BUFFER_LEN: usize = 4 * 1024 * 1024;
 /// Bytes of messages that wait for one `sendmmsg`. Full: it is called early.
 pub const UDP_ARENA_LEN: usize = 256 * 1024;
+/// What one datagram of a batch is received into: the longest fits.
+pub const UDP_SLOT_LEN: usize = 64 * 1024;
 
 // --- memory (config/budget.rs) -----------------------------------------------------------------------------------
 
@@ -368,6 +370,23 @@ pub const ERRAND_TIME: Duration = Duration::from_secs(2);
 pub const CTL_ANSWER_LEN_MAX: usize = 64 * 1_024 * 1_024;
 /// How long `strowger ctl` waits for the connection, and then for each piece of the answer.
 pub const CTL_TIME: Duration = Duration::from_secs(30);
+
+// --- the load generator (load/) ------------------------------------------------------------------------------------
+
+/// Attempts under way at one time. One more: not made, counted, and the result says that the generator was the limit.
+pub const LOAD_OPERATIONS_MAX: usize = 1_000_000;
+/// Sessions that the called phones have at one time. One more is answered 503 and counted.
+pub const LOAD_SESSIONS_MAX: usize = 1_000_000;
+/// Phones of a load. More: refused before anything is sent.
+pub const LOAD_PHONES_MAX: u32 = 4_000_000;
+/// Attempts a second. More: refused before anything is sent.
+pub const LOAD_RATE_MAX: f64 = 10_000_000.0;
+/// How long a load may last in all, however many attempts it is to make. Longer: refused before anything is sent.
+pub const LOAD_TIME_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How long a called phone may ring. Longer: the session is given up with CANCEL and counted as timed out.
+pub const LOAD_RING_TIME: Duration = Duration::from_secs(60);
+/// Attempts that are begun before what has come is looked at again.
+pub const LOAD_BATCH: usize = 64;
 
 const _: () = assert!(MESSAGE_LEN_MAX <= u16::MAX as usize, "spans are 16 bits");
 const _: () = assert!(

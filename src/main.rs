@@ -14,7 +14,7 @@ use strowger::config::budget::Budget;
 use strowger::config::host::Host;
 use strowger::config::{Config, Mistakes};
 use strowger::secret::Secret;
-use strowger::{ctl, doctor, worker};
+use strowger::{ctl, doctor, load, worker};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -42,17 +42,30 @@ enum Command {
     /// Nothing is opened and no file is made. Memory, frames and descriptors are for the declared limits; memory is
     /// taken lazily. Warnings are about what is allowed and should be known.
     Check(ConfigFile),
-    /// Tell whether this host is ready for AF_XDP, device by device, and what mends it where it is not
+    /// Tell whether this host is ready for AF_XDP, device by device, and the database for bindings, and what mends it where not
     ///
     /// Looks at the kernel, privileges, limits, and each device's driver, queues, MTU and XDP support. Changes nothing.
-    /// Exits 0 where every device looked at can serve by AF_XDP as this user, 1 otherwise.
+    /// With --config also at the database that [store] names: whether it answers, what a commit is worth there, the tables' versions, and how
+    /// many of their row numbers are used. Exits 0 where every device looked at can serve by AF_XDP as this user and the store can
+    /// be used, 1 otherwise.
     Doctor {
+        /// Look at the store of this configuration, too
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
         /// Look at this device alone, rather than at each that is up and not loopback
         #[arg(long, value_name = "DEVICE")]
         interface: Option<String>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+    },
+    /// Load a SIP server: attempts at a given rate, whatever becomes of them, and how long each took from when it was due
+    ///
+    /// Only what --target names is loaded: aim it at a server that is yours. Exits 0 where --success of the attempts
+    /// succeeded, 1 otherwise. `strowger load KIND --help` tells the options.
+    Load {
+        #[command(subcommand)]
+        arguments: Box<load::Arguments>,
     },
     /// Ask the running server, or change what it holds: bindings, memory, counters, latency
     ///
@@ -95,7 +108,12 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Run(file) => run(&file.config),
         Command::Check(file) => check(&file.config),
-        Command::Doctor { interface, json } => examine(interface.as_deref(), json),
+        Command::Doctor {
+            config,
+            interface,
+            json,
+        } => examine(config.as_deref(), interface.as_deref(), json),
+        Command::Load { arguments } => generate(&arguments),
         Command::Ctl {
             config,
             method,
@@ -153,8 +171,15 @@ fn check(path: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn examine(interface: Option<&str>, json: bool) -> ExitCode {
-    let report = doctor::examine(interface);
+fn examine(path: Option<&Path>, interface: Option<&str>, json: bool) -> ExitCode {
+    let config = match path.map(Config::load).transpose() {
+        Ok(config) => config,
+        Err(mistakes) => return fail(USAGE, mistakes),
+    };
+    let mut report = doctor::examine(interface);
+    if let Some(config) = &config {
+        report = report.with_store(config);
+    }
     if json {
         print(&format!("{}\n", report.to_json()));
     } else {
@@ -164,6 +189,24 @@ fn examine(interface: Option<&str>, json: bool) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(FAILURE)
+    }
+}
+
+fn generate(arguments: &load::Arguments) -> ExitCode {
+    match load::run(arguments) {
+        Ok(report) => {
+            if arguments.is_json() {
+                print(&format!("{:#}\n", report.json()));
+            } else {
+                print(report.text());
+            }
+            if report.is_success() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(FAILURE)
+            }
+        }
+        Err(error) => fail(if error.is_usage() { USAGE } else { FAILURE }, error),
     }
 }
 
@@ -301,5 +344,5 @@ fn fail(status: u8, text: impl Display) -> ExitCode {
 const DEFAULT_FILE: &str = "strowger.toml";
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
-const EXIT_STATUS: &str = "Exit status: 0 all went well; 1 what was asked for failed (for doctor: AF_XDP is not to be had); \
+const EXIT_STATUS: &str = "Exit status: 0 all went well; 1 what was asked for failed (for doctor: AF_XDP is not to be had, or the store; for load: less succeeded than --success); \
 2 the command line or the configuration is wrong, and nothing was opened.";

@@ -19,8 +19,8 @@ use strowger::location::{
 use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{RegisterScratch, Registrar, RegistrarSettings};
 use strowger::proxy::{
-    Keys, Listener, MailboxFull, Output, Proxy, Question, QuestionId, ResolverFull, SendError,
-    Settings, StoreFull, SubscriberQuestion,
+    Keepalive, KeepaliveSettings, Keys, Listener, MailboxFull, Output, Proxy, Question, QuestionId,
+    ResolverFull, SendError, Settings, StoreFull, SubscriberQuestion,
 };
 use strowger::resolve::{self, Resolver};
 use strowger::sip::{Index, Parsed, Reply, parse};
@@ -97,6 +97,7 @@ impl Phones {
             expires_min_s: 60,
             expires_max_s: 7_200,
             use_domain: false,
+            ..RegistrarSettings::default()
         };
         let registrar = Registrar::new(Arc::clone(&location), domains, settings);
         let reply = vec![0; 4_096];
@@ -308,6 +309,10 @@ struct Calls {
 
 impl Calls {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let phones = Phones::new();
         let listener = Listener::new(ListenerId(0), "192.0.2.1:5060".parse().expect("an address"));
         let keys = Keys {
@@ -317,7 +322,8 @@ impl Calls {
             nonces: vec![[6; 16]],
             ..Keys::default()
         };
-        let settings = Settings::alone(keys, vec![listener], &["example.com"]);
+        let mut settings = Settings::alone(keys, vec![listener], &["example.com"]);
+        change(&mut settings);
         let counters = Arc::new(Counters::new());
         let proxy = Proxy::new(settings, phones.location, phones.registrar, counters);
         let sent = LastSent {
@@ -353,9 +359,9 @@ impl Calls {
     fn wait(&mut self, span: Duration) {
         let end = self.now + span;
         while let Some(due) = self.proxy.next_deadline().filter(|due| *due <= end) {
-            self.now = due;
-            let (proxy, sent) = (&mut self.proxy, &mut self.sent);
-            self.allocations += allocations_in(|| proxy.on_timeout(due, sent));
+            self.now = due.max(self.now);
+            let (proxy, sent, now) = (&mut self.proxy, &mut self.sent, self.now);
+            self.allocations += allocations_in(|| proxy.on_timeout(now, sent));
         }
         self.now = end;
     }
@@ -438,6 +444,33 @@ fn a_call_allocates_nothing() {
     }
     calls.wait(Duration::from_secs(100));
     assert_eq!(calls.proxy.held(), (0, 0, 0));
+    assert_eq!(calls.allocations, 0);
+}
+
+#[test]
+fn a_keepalive_and_its_answer_allocate_nothing() {
+    let mut calls = Calls::with(|settings| {
+        settings.keepalive = Some(KeepaliveSettings {
+            keepalive: Keepalive::Options,
+            cycle: Duration::from_secs(1),
+            nat_only: true,
+            silent_max: 3,
+        });
+    });
+    for _ in 0..2 {
+        calls.allocations = 0;
+        for _ in 0..100 {
+            calls.sent.len = 0;
+            calls.wait(Duration::from_secs(1));
+            let options =
+                String::from_utf8_lossy(&calls.sent.buffer[..calls.sent.len]).into_owned();
+            assert!(
+                options.starts_with("OPTIONS sip:user7@10.0.0.5"),
+                "{options}"
+            );
+            calls.receive(&answer(&options, 200));
+        }
+    }
     assert_eq!(calls.allocations, 0);
 }
 

@@ -6,11 +6,15 @@ mod proxy {
     mod calls;
     mod cancels;
     mod commits;
+    mod contacts;
+    mod edge;
     mod failures;
     mod forks;
+    mod gruus;
     mod keepalive;
     mod loading;
     mod names;
+    mod outbound;
     mod refusals;
     mod restarts;
     mod routers;

@@ -17,6 +17,7 @@ mod sim {
     pub(crate) mod node;
     pub(crate) mod random;
     pub(crate) mod scenario;
+    pub(crate) mod store;
     pub(crate) mod trace;
     pub(crate) mod world;
 }
@@ -24,6 +25,10 @@ mod sim {
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use strowger::counters::Counter;
+use strowger::proxy::{Keepalive, KeepaliveSettings};
+use strowger::time::Duration;
 
 use sim::monitor::{Seen, Violation};
 use sim::scenario;
@@ -139,6 +144,45 @@ fn seeds_that_found_something_stay_green() {
     run_all(&FOUND.map(|(seed, _)| seed));
 }
 
+/// Worlds whose nodes keep their contacts alive by OPTIONS: no rule is violated, and each is the same every time.
+#[test]
+fn worlds_that_are_kept_alive_violate_no_rule() {
+    let keepalive = KeepaliveSettings {
+        keepalive: Keepalive::Options,
+        cycle: Duration::from_secs(5),
+        nat_only: false,
+        silent_max: 0,
+    };
+    let live = |seed| {
+        let mut world = scenario::world(seed, false);
+        world.keep_alive(keepalive);
+        if let Err(violation) = world.run() {
+            panic!("seed {seed}: {}: {}", violation.rule, violation.what);
+        }
+        let count = |counter| {
+            world
+                .nodes
+                .iter()
+                .map(|node| node.count(counter))
+                .sum::<u64>()
+        };
+        [
+            world.trace.hash(),
+            count(Counter::KeepalivesSentOptions),
+            count(Counter::KeepalivesAnswered),
+            count(Counter::DropForgedBranch),
+        ]
+    };
+    let (mut sent, mut answered) = (0, 0);
+    for seed in 1..=KEPT_ALIVE_SEEDS {
+        let outcome = live(seed);
+        assert!(seed > 10 || outcome == live(seed), "seed {seed} differs");
+        (sent, answered) = (sent + outcome[1], answered + outcome[2]);
+    }
+    println!("{sent} OPTIONS, {answered} answered");
+    assert!(sent > 1_000 && answered > sent / 2, "{sent}, {answered}");
+}
+
 #[test]
 fn a_seed_is_the_same_to_the_octet_each_time() {
     for seed in 1..=50 {
@@ -153,6 +197,8 @@ fn a_seed_is_the_same_to_the_octet_each_time() {
 
 /// Seeds that every run tries.
 const FIXED_SEEDS: u64 = 3_000;
+/// Seeds whose worlds are kept alive as well.
+const KEPT_ALIVE_SEEDS: u64 = 60;
 /// Seeds that no run has tried before.
 const FRESH_SEEDS: u64 = 1_000;
 

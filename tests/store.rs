@@ -8,8 +8,11 @@ mod store {
     mod committed;
     mod crowd;
     mod database;
+    mod doctor;
+    mod figures;
     mod http;
     mod kamailio;
+    mod load;
     mod memory;
     mod outages;
     mod phone;
@@ -17,4 +20,5 @@ mod store {
     mod scratch;
     mod server;
     mod subscribers;
+    mod unnoticed;
 }

@@ -20,6 +20,7 @@ mod system {
     mod interop_baresip;
     mod keepalive;
     mod lasting;
+    mod load;
     mod loss;
     mod mutation;
     mod names;

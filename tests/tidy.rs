@@ -22,7 +22,7 @@ fn rank(module: &str) -> Option<u8> {
         "transaction" | "location" | "auth" => Some(2),
         "proxy" | "replication" => Some(3),
         "net" | "admin" | "resolve" | "store" | "peer" => Some(4),
-        "worker" | "doctor" | "ctl" => Some(5),
+        "worker" | "doctor" | "ctl" | "load" => Some(5),
         "lib" | "main" => Some(6),
         _ => None,
     }

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
+use super::memory::Report;
 use super::metrics::Format;
 use super::token::Token;
 use super::{State, health, metrics, rpc, table};
@@ -59,7 +60,8 @@ async fn show_metrics(Shared(desk): Shared<Desk>, headers: HeaderMap) -> Respons
     } else {
         (Format::Text, PROMETHEUS_TEXT)
     };
-    match metrics::render(&desk.state, format) {
+    let memory = Report::read_soon(&desk.state).await;
+    match metrics::render(&desk.state, memory, format) {
         Ok(text) => typed(StatusCode::OK, kind, text),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

@@ -13,6 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::State;
+use super::memory::Report;
 use super::process::Process;
 use crate::counters::{ALL, Counter, Description};
 use crate::latency::{Method, Summary};
@@ -28,10 +29,14 @@ pub(super) enum Format {
 }
 
 /// Renders everything as it is now.
-pub(super) fn render(state: &Arc<State>, format: Format) -> Result<String, fmt::Error> {
+pub(super) fn render(
+    state: &Arc<State>,
+    memory: Report,
+    format: Format,
+) -> Result<String, fmt::Error> {
     (state.refresh)();
     let mut registry = Registry::with_prefix("strowger");
-    registry.register_collector(Box::new(Collected(Arc::clone(state))));
+    registry.register_collector(Box::new(Collected(Arc::clone(state), memory)));
     let mut page = String::with_capacity(PAGE_LEN);
     text::encode(&mut page, &registry)?;
     Ok(match format {
@@ -67,7 +72,7 @@ fn name_counters_in_full(page: &str) -> String {
 }
 
 #[derive(Debug)]
-struct Collected(Arc<State>);
+struct Collected(Arc<State>, Report);
 
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -97,6 +102,7 @@ impl Collector for Collected {
             "changes that wait for the store",
             store.map_or(0, |store| store.backlog),
         )?;
+        encode_memory(&mut encoder, &self.1)?;
         encode_listeners(&mut encoder, state)?;
         encode_process(&mut encoder, state)
     }
@@ -205,6 +211,17 @@ fn encode_listeners(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::
     Ok(())
 }
 
+fn encode_memory(encoder: &mut DescriptorEncoder<'_>, memory: &Report) -> fmt::Result {
+    let help = "memory by what it is for; buffers, frames and store as they were set aside";
+    let mut metric = encoder.encode_descriptor("memory_bytes", help, None, MetricType::Gauge)?;
+    for (category, bytes) in memory.categories() {
+        metric
+            .encode_family(&[("category", category)])?
+            .encode_gauge(&bytes)?;
+    }
+    Ok(())
+}
+
 fn encode_process(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Result {
     let process = Process::read();
     gauge(
@@ -274,7 +291,7 @@ mod tests {
     }
 
     fn page(state: State) -> String {
-        render(&Arc::new(state), Format::Open).expect("a page")
+        render(&Arc::new(state), Report::default(), Format::Open).expect("a page")
     }
 
     #[test]
@@ -329,7 +346,7 @@ mod tests {
 
     #[test]
     fn the_older_format_describes_a_counter_by_its_full_name() {
-        let page = render(&Arc::new(state()), Format::Text).expect("a page");
+        let page = render(&Arc::new(state()), Report::default(), Format::Text).expect("a page");
         for line in [
             "# HELP strowger_drops_total messages dropped without an answer, by reason\n\
              # TYPE strowger_drops_total counter\n\

@@ -14,6 +14,7 @@ mod errand;
 mod gate;
 mod health;
 mod http;
+mod memory;
 mod metrics;
 mod process;
 mod registry;
@@ -35,6 +36,8 @@ use crate::latency::{Histogram, Latency};
 use crate::replication::NodeReport;
 pub use errand::{Errands, Tray, Way};
 use gate::Gate;
+use memory::LastSeen;
+pub use memory::Reserved;
 pub use registry::Registry;
 pub use token::{Token, TokenError};
 
@@ -92,15 +95,6 @@ pub struct ClusterGauge {
     pub nodes: Gauge<(usize, Vec<NodeReport>)>,
 }
 
-/// Bytes of buffers that were set aside at the start; the system gives memory for those alone that are used.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Buffers {
-    /// Of all workers' mailboxes.
-    pub mailboxes: u64,
-    /// Of the TCP thread's outbox.
-    pub tcp_outbox: u64,
-}
-
 /// A figure that the admin server asks for at each look. It must not block.
 pub type Gauge<T> = Box<dyn Fn() -> T + Send + Sync>;
 
@@ -124,12 +118,13 @@ pub struct State {
     pub dns: Option<Arc<Histogram>>,
     /// The way to the location; `None` where there are no workers: then its methods fail.
     pub registry: Option<Registry>,
-    /// What buffers were set aside at the start.
-    pub buffers: Buffers,
+    /// What was set aside at the start.
+    pub reserved: Reserved,
     /// How far the server's life has come.
     pub phase: Arc<SharedPhase>,
     /// What became of the listeners, once they are open.
     pub listeners: OnceLock<Vec<ListenerReport>>,
+    last_seen: LastSeen,
     started: Instant,
     started_unix_s: f64,
 }
@@ -267,7 +262,8 @@ impl State {
             accounts: None,
             dns: None,
             registry: None,
-            buffers: Buffers::default(),
+            reserved: Reserved::default(),
+            last_seen: LastSeen::default(),
             phase: Arc::new(SharedPhase::new()),
             listeners: OnceLock::new(),
             started: Instant::now(),

@@ -6,6 +6,10 @@ use crate::config::host::meminfo;
 #[derive(Debug, Default)]
 pub(super) struct Process {
     pub(super) resident: Option<u64>,
+    /// The most that it ever was.
+    pub(super) resident_peak: Option<u64>,
+    /// Of it, what files are mapped: the program itself.
+    pub(super) resident_files: Option<u64>,
     pub(super) threads: Option<u64>,
     pub(super) descriptors: Option<u64>,
     pub(super) cpu_s: Option<f64>,
@@ -17,6 +21,8 @@ impl Process {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         Self {
             resident: meminfo(&status, "VmRSS"),
+            resident_peak: meminfo(&status, "VmHWM"),
+            resident_files: meminfo(&status, "RssFile"),
             threads: meminfo(&status, "Threads"),
             // One of them is the folder that is being read.
             descriptors: std::fs::read_dir("/proc/self/fd")

@@ -244,6 +244,27 @@ fn host_and_port(text: &str) -> Option<(HopHost, Option<u16>)> {
     Some((host, port))
 }
 
+/// A SIP URI that a route may name: a loose router's.
+pub(super) fn route_uri(text: &str) -> Result<String, String> {
+    let is_whole = text
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b'"' | b','));
+    let (uri, params) = text.split_once(';').unwrap_or((text, ""));
+    let is_sip = uri
+        .get(..4)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("sip:"));
+    let is_loose = params
+        .split(';')
+        .any(|param| param.split('=').next() == Some("lr"));
+    if is_whole && is_sip && uri.len() > 4 && is_loose {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "{text:?} is no route; write it as \"sip:192.0.2.1:5060;lr\", with lr, for the routers of today are loose"
+        ))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

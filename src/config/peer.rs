@@ -14,6 +14,22 @@ pub struct Peer {
     pub addresses: Vec<IpNet>,
     /// Where requests of our users for foreign domains go, if this is the peer that takes them.
     pub next_hop: Option<NextHop>,
+    /// The domains that this peer is the registrar of: requests for them go to its next hop, whoever sends them.
+    pub domains: Vec<String>,
+    /// When a REGISTER on its way there gets our Path.
+    pub path: EdgePath,
+}
+
+/// When a REGISTER that goes to a peer gets our Path (RFC 3327 5.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EdgePath {
+    /// Where its phone says that it knows of Path.
+    #[default]
+    Supported,
+    /// Always.
+    Always,
+    /// A phone that does not is refused (421).
+    Required,
 }
 
 /// Reads every `[[peer]]`.
@@ -43,6 +59,22 @@ fn read_one(section: &mut Section<'_>, earlier: &[Peer]) -> Option<Peer> {
         "add addresses = [\"198.51.100.0/24\"], the networks it sends from",
     );
     let next_hop = section.parsed("next_hop", address::next_hop);
+    let domains = section.parsed_list("domains", address::domain);
+    let path = section.choice("path", &PATH);
+    if let Some(domains) = domains.as_ref().filter(|_| !section.has("next_hop")) {
+        section.mistake(
+            domains.at,
+            "domains",
+            "nobody says where requests for them go; add next_hop",
+        );
+    }
+    if let Some(path) = path.filter(|_| domains.is_none()) {
+        section.mistake(
+            path.at,
+            "path",
+            "is for a peer that is a registrar; add its domains",
+        );
+    }
 
     if let Some(name) = name.filter(|name| earlier.iter().any(|peer| peer.name == name.value)) {
         section.mistake(
@@ -54,7 +86,8 @@ fn read_one(section: &mut Section<'_>, earlier: &[Peer]) -> Option<Peer> {
             ),
         );
     }
-    let is_second = earlier.iter().any(|peer| peer.next_hop.is_some());
+    let is_default = |peer: &Peer| peer.next_hop.is_some() && peer.domains.is_empty();
+    let is_second = domains.is_none() && earlier.iter().any(is_default);
     if let Some(hop) = next_hop.as_ref().filter(|_| is_second) {
         section.mistake(
             hop.at,
@@ -73,6 +106,11 @@ fn read_one(section: &mut Section<'_>, earlier: &[Peer]) -> Option<Peer> {
             .map(|network| network.value)
             .collect(),
         next_hop: next_hop.map(|hop| hop.value),
+        domains: domains.map_or(Vec::new(), |domains| {
+            let names = domains.value.into_iter();
+            names.map(|domain| domain.value).collect()
+        }),
+        path: path.map_or(EdgePath::Supported, |path| path.value),
     })
 }
 
@@ -106,6 +144,11 @@ fn check_addresses(section: &Section<'_>, addresses: &Found<Vec<Found<IpNet>>>, 
     }
 }
 
+const PATH: [(&str, EdgePath); 3] = [
+    ("supported", EdgePath::Supported),
+    ("always", EdgePath::Always),
+    ("required", EdgePath::Required),
+];
 /// `[[peer]]` entries.
 const PEERS_MAX: usize = 1_024;
 /// A trusted network wider than this is more likely an open relay than a carrier.

@@ -1,4 +1,5 @@
-//! `strowger doctor`: is this host ready for AF_XDP, and what mends it where it is not. It looks and changes nothing.
+//! `strowger doctor`: is this host ready for AF_XDP, and the database for our bindings, and what mends it where they are not. It looks and
+//! changes nothing.
 
 mod capability;
 mod device;
@@ -10,6 +11,7 @@ mod link;
 mod netdev;
 mod netlink;
 mod resource;
+mod store;
 mod verdict;
 
 use std::fmt;
@@ -20,6 +22,7 @@ pub use device::DeviceReport;
 pub use finding::{Finding, Level};
 pub use verdict::Verdict;
 
+use crate::config::Config;
 use crate::net::privilege::Privileges;
 use device::Facts;
 
@@ -30,6 +33,8 @@ pub struct Report {
     host: Vec<Finding>,
     /// Each device looked at.
     devices: Vec<DeviceReport>,
+    /// The store of the configuration, where one was given.
+    store: Vec<Finding>,
 }
 
 /// Looks at the host, and at `interface` or at every device that is up and not loopback.
@@ -63,16 +68,28 @@ pub fn examine(interface: Option<&str>) -> Report {
             None => DeviceReport::absent(name),
         })
         .collect();
-    Report { host, devices }
+    Report {
+        host,
+        devices,
+        store: Vec::new(),
+    }
 }
 
 impl Report {
-    /// Whether nothing on the host fails and every device looked at would serve by AF_XDP.
+    /// Looks at the store that a configuration names, too.
+    #[must_use]
+    pub fn with_store(mut self, config: &Config) -> Self {
+        self.store = store::examine(config);
+        self
+    }
+
+    /// Whether nothing on the host or of the store fails and every device looked at would serve by AF_XDP.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let is_fit =
             |findings: &[Finding]| findings.iter().all(|finding| finding.level != Level::Fail);
         is_fit(&self.host)
+            && is_fit(&self.store)
             && self
                 .devices
                 .iter()
@@ -82,7 +99,7 @@ impl Report {
     /// The report as one JSON object.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let object = serde_json::json!({ "ready": self.is_ready(), "host": self.host, "devices": self.devices });
+        let object = serde_json::json!({ "ready": self.is_ready(), "host": self.host, "devices": self.devices, "store": self.store });
         object.to_string()
     }
 }
@@ -95,6 +112,12 @@ impl fmt::Display for Report {
         }
         for device in &self.devices {
             write!(f, "\n{device}")?;
+        }
+        if !self.store.is_empty() {
+            writeln!(f, "\nstore")?;
+        }
+        for finding in &self.store {
+            write!(f, "{finding}")?;
         }
         Ok(())
     }

@@ -27,6 +27,8 @@ pub(super) enum Stored {
     Perhaps,
     /// There is one.
     Known,
+    /// It refused this state of it; what it has, if anything, is older.
+    Refused,
 }
 
 /// One contact of an AoR, without its texts.

@@ -119,6 +119,11 @@ impl Blocks {
             .unwrap_or_default()
     }
 
+    /// Free blocks that have their bytes.
+    pub(super) fn spare(&self) -> usize {
+        self.classes.iter().map(|class| class.spare as usize).sum()
+    }
+
     /// Blocks in use.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {

@@ -155,16 +155,23 @@ impl Shard {
             return;
         };
         if is_committed {
-            binding.stored = if work == Work::Delete {
-                Stored::Never
-            } else {
-                Stored::Known
+            binding.stored = match (work, binding.stored) {
+                (Work::Delete, _) => Stored::Never,
+                (_, Stored::Refused) => Stored::Refused,
+                (_, Stored::Never | Stored::Perhaps | Stored::Known) => Stored::Known,
             };
         } else {
             if work == Work::Delete {
                 binding.stored = Stored::Perhaps;
             }
             self.changed.list(&mut self.bindings, index);
+        }
+    }
+
+    /// Notes for a row of a batch that is to be settled as committed that the store has refused it.
+    pub(super) fn refuse(&mut self, index: u32) {
+        if let Some(binding) = self.bindings.value_mut(index) {
+            binding.stored = Stored::Refused;
         }
     }
 
@@ -200,8 +207,8 @@ impl Shard {
         };
         let work = match (binding.is_live(now), binding.stored) {
             (false, Stored::Never) => return,
-            (false, Stored::Perhaps | Stored::Known) => Work::Delete,
-            (true, Stored::Never | Stored::Perhaps) => Work::Insert,
+            (false, Stored::Perhaps | Stored::Known | Stored::Refused) => Work::Delete,
+            (true, Stored::Never | Stored::Perhaps | Stored::Refused) => Work::Insert,
             (true, Stored::Known) => Work::Update,
         };
         if work == Work::Insert {

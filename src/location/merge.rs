@@ -9,6 +9,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use super::Location;
+use super::aor::AorKey;
 use super::binding::{Held, Stored};
 use super::contact::{contact_hash, same_contact};
 use super::contact_index::{ContactRef, Place};
@@ -17,7 +18,7 @@ use super::replica::{Named, push_removal};
 use super::restore::Admission;
 use super::rows::Row;
 use super::ruid::{Origins, Ruid};
-use super::shard::{AorKey, Moved, Shard};
+use super::shard::{Moved, Shard};
 use super::tally::Tally;
 use crate::limits::CLOCK_AHEAD_MAX;
 use crate::time::{Duration, Instant};

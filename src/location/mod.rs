@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aor;
 mod binding;
 mod blocks;
 mod change;
@@ -19,6 +20,7 @@ mod delta;
 mod evict;
 mod interned;
 mod keepalive;
+mod matching;
 mod merge;
 mod packed_flow;
 mod page;
@@ -51,6 +53,7 @@ use siphasher::sip::SipHasher13;
 pub use self::change::{Access, Change, Lookup, Refusal, Registration};
 pub use self::delta::{Delta, Deltas, Facts, METHODS_ALL};
 pub use self::keepalive::{DueContact, DueContacts, KeepalivePolicy, KeepaliveWheel, KeptContact};
+pub use self::matching::{Matching, Rules};
 pub use self::merge::{Judge, Merge};
 pub use self::page::{Page, PageCursor, PagedAor, PagedContact};
 pub use self::replica::ReplicaSettings;
@@ -61,11 +64,12 @@ pub use self::subscriber::{Known, NonceUse, PresentedNonce, Secrets};
 pub use self::targets::{Target, Targets};
 pub use self::users::Users;
 
+use self::aor::AorKey;
 use self::contact::{contact_hash, reaches};
 use self::contact_index::{ContactIndex, ContactRef, ContactRefs};
 use self::plan::Request;
 use self::ruid::Origins;
-use self::shard::{AorKey, Moved, Shard};
+use self::shard::{Moved, Shard};
 use self::tally::Tally;
 use crate::datagram::{Flow, ListenerId};
 use crate::limits::{AOR_LEN_MAX, BRANCHES_MAX, LOCATION_SHARDS, REGISTER_CONTACTS_MAX};
@@ -87,6 +91,8 @@ pub struct Location {
     in_flight: AtomicUsize,
     /// Batches settled so far.
     settled: AtomicU64,
+    /// Whether the store has ever refused a row.
+    has_refused: AtomicBool,
     users: Users,
 }
 
@@ -109,6 +115,8 @@ pub struct RegisteredContact {
     pub listener: ListenerId,
     /// The flow to use instead of what the URI says, where the phone is behind a NAT or on a connection.
     pub received: Option<Flow>,
+    /// Whether it is reached by that flow alone (RFC 5626).
+    pub is_by_flow: bool,
     /// The shard asked, and its number.
     pub access: Access,
 }
@@ -134,13 +142,17 @@ pub struct Memory {
     pub interned: usize,
     /// The indexes: from AoRs, and from contacts to bindings.
     pub indexes: usize,
+    /// What is remembered of the users who prove who they are.
+    pub users: usize,
+    /// Free places among those of AoRs, bindings and texts: how many, not bytes.
+    pub spare: usize,
 }
 
 impl Memory {
     /// All of it.
     #[must_use]
     pub const fn total(&self) -> usize {
-        self.aors + self.bindings + self.texts + self.interned + self.indexes
+        self.aors + self.bindings + self.texts + self.interned + self.indexes + self.users
     }
 }
 
@@ -163,13 +175,37 @@ impl Location {
             is_loading: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             settled: AtomicU64::new(0),
+            has_refused: AtomicBool::new(false),
         }
+    }
+
+    /// Has its AoRs obey these rules.
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        for shard in &self.shards {
+            shard.0.lock().set_rules(rules);
+        }
+        self
     }
 
     /// Finds the contacts of an AoR to send a request to: the highest q first, among equals the newest, at most
     /// [`BRANCHES_MAX`].
     pub fn lookup(&self, now: Instant, aor: &[u8], targets: &mut Targets) -> (Lookup, Access) {
         let found = self.contacts(now, aor, targets);
+        targets.rank(BRANCHES_MAX);
+        found
+    }
+
+    /// Finds those contacts of an AoR that `keep` says yes to; [`Lookup::Found`] is said of the AoR, whose contacts may all be others.
+    pub fn lookup_some(
+        &self,
+        now: Instant,
+        aor: &[u8],
+        keep: impl FnMut(&Target<'_>) -> bool,
+        targets: &mut Targets,
+    ) -> (Lookup, Access) {
+        let found = self.contacts(now, aor, targets);
+        targets.retain(keep);
         targets.rank(BRANCHES_MAX);
         found
     }
@@ -225,6 +261,7 @@ impl Location {
         drop(shard);
         self.forget(&moved.freed);
         self.insert(&moved.added);
+        targets.note_replaced(moved.replaced);
         (result, access)
     }
 
@@ -278,6 +315,7 @@ impl Location {
                     RegisteredContact {
                         listener: flow.listener,
                         received,
+                        is_by_flow: received.is_some() && binding.reg_id > 0,
                         access,
                     },
                 ));
@@ -337,7 +375,9 @@ impl Location {
             memory.texts += bytes.texts;
             memory.interned += bytes.interned;
             memory.indexes += bytes.indexes;
+            memory.spare += bytes.spare;
         }
+        memory.users = self.users.bytes(shards.clone());
         for index in self.contacts.get(shards).unwrap_or_default() {
             memory.indexes += index.0.lock().bytes();
         }
@@ -388,6 +428,8 @@ impl AddAssign for Memory {
         self.texts += other.texts;
         self.interned += other.interned;
         self.indexes += other.indexes;
+        self.users += other.users;
+        self.spare += other.spare;
     }
 }
 

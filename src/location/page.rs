@@ -7,11 +7,11 @@
 use std::ops::Range;
 
 use super::Location;
+use super::aor::AorBindings;
 use super::binding::Held;
 use super::change::Lookup;
 use super::packed_flow::PackedFlow;
 use super::ruid::Origins;
-use super::shard::AorBindings;
 use crate::datagram::Flow;
 use crate::limits::{LOCATION_SHARDS, PAGE_BUDGET, PAGE_LEN};
 use crate::time::Instant;

@@ -2,7 +2,7 @@
 
 use super::binding::Held;
 use super::change::{Change, Refusal, Registration};
-use super::contact::same_contact;
+use super::matching::{Rules, Wanted, is_repeated};
 use crate::limits::REGISTER_CONTACTS_MAX;
 use crate::time::{Duration, Instant};
 
@@ -34,6 +34,9 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) steps: [Step; REGISTER_CONTACTS_MAX],
+    /// Bindings that make room for those: the first `replaced` of them.
+    pub(super) victims: [u32; REGISTER_CONTACTS_MAX],
+    pub(super) replaced: usize,
     /// New bindings that need a place.
     pub(super) adds: usize,
     /// Whether anything changes at all.
@@ -45,7 +48,7 @@ impl Plan {
     pub(super) fn make<'b, I>(
         now: Instant,
         request: &Request<'_>,
-        contacts_max: usize,
+        (contacts_max, rules): (usize, Rules),
         bindings: impl Fn() -> I,
     ) -> Result<Self, Refusal>
     where
@@ -53,6 +56,8 @@ impl Plan {
     {
         let mut plan = Self {
             steps: [Step::Keep; REGISTER_CONTACTS_MAX],
+            victims: [0; REGISTER_CONTACTS_MAX],
+            replaced: 0,
             adds: 0,
             changes: false,
         };
@@ -71,12 +76,19 @@ impl Plan {
             let repeated = request.changes.iter().zip(request.hashes).take(n);
             if repeated
                 .into_iter()
-                .any(|(other, h)| *h == hash && same_contact(other.uri, change.uri))
+                .any(|(other, h)| *h == hash && is_repeated(other, change))
             {
                 continue;
             }
-            let held = bindings()
-                .find(|(_, b)| b.contact_hash == hash && same_contact(b.contact(), change.uri));
+            let wanted = Wanted {
+                uri: change.uri,
+                hash,
+                call_id: request.registration.call_id,
+                instance: change.instance,
+                reg_id: change.reg_id,
+                is_alone: request.changes.len() == 1,
+            };
+            let held = wanted.find(rules.matching, &bindings);
             let step = step_of(now, request.registration, change, held)?;
             match step {
                 Step::Keep => {}
@@ -92,10 +104,46 @@ impl Plan {
             plan.steps[n] = step;
         }
         // A phone that only refreshes or removes is served even if the bound was lowered under it.
-        if grows && live > contacts_max {
-            Err(Refusal::TooManyContacts)
-        } else {
+        if !grows || live <= contacts_max {
+            return Ok(plan);
+        }
+        let excess = live - contacts_max;
+        if rules.replaces_oldest && plan.find_victims(now, excess, bindings) {
             Ok(plan)
+        } else {
+            Err(Refusal::TooManyContacts)
+        }
+    }
+
+    /// Finds `wanted` live bindings that this REGISTER does not name, those saved longest ago; says whether there are so many.
+    fn find_victims<'b, I>(&mut self, now: Instant, wanted: usize, bindings: impl Fn() -> I) -> bool
+    where
+        I: Iterator<Item = (u32, Held<'b>)>,
+    {
+        while self.replaced < wanted.min(REGISTER_CONTACTS_MAX) {
+            let is_spared = |index: u32| {
+                let is_named = self.steps.iter().any(|step| step.index() == Some(index));
+                is_named || self.victims[..self.replaced].contains(&index)
+            };
+            let oldest = bindings()
+                .filter(|(index, binding)| binding.is_live(now) && !is_spared(*index))
+                .min_by_key(|(_, binding)| binding.modified);
+            let Some((index, _)) = oldest else {
+                return false;
+            };
+            self.victims[self.replaced] = index;
+            self.replaced += 1;
+        }
+        self.replaced >= wanted
+    }
+}
+
+impl Step {
+    /// The binding that it is about.
+    const fn index(self) -> Option<u32> {
+        match self {
+            Self::Keep | Self::Add => None,
+            Self::Replace(index) | Self::Update(index) | Self::Remove(index) => Some(index),
         }
     }
 }

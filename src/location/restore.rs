@@ -1,11 +1,12 @@
 //! Rows of the store on their way into the location, after a start: while phones register, and memory is newer than any row.
 
+use super::aor::AorKey;
 use super::binding::{Binding, Held, Stored};
-use super::contact::same_contact;
 use super::contact_index::{ContactRef, Place};
+use super::matching::Wanted;
 use super::rows::Row;
 use super::ruid::{Origins, Ruid};
-use super::shard::{AorKey, Moved, Shard};
+use super::shard::{Moved, Shard};
 use super::tally::Tally;
 use crate::time::Instant;
 
@@ -54,12 +55,16 @@ impl Shard {
         {
             return Admission::Known;
         }
-        let is_alike = |binding: Held<'_>| {
-            binding.contact_hash == hash && same_contact(binding.contact(), row.contact)
+        let wanted = Wanted {
+            uri: row.contact,
+            hash,
+            call_id: row.call_id,
+            instance: row.instance,
+            reg_id: row.reg_id,
+            // Rows are let in one by one, whatever REGISTERs they were of.
+            is_alone: false,
         };
-        let held = self
-            .bindings_of(aor)
-            .find(|(_, binding)| is_alike(*binding));
+        let held = wanted.find(self.matching(), || self.bindings_of(aor));
         let Some((index, binding)) = held else {
             return self.enter(key, row, hash, ruid, tally, moved);
         };

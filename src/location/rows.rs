@@ -199,6 +199,12 @@ impl Rows {
         });
     }
 
+    /// Bytes taken from the allocator.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
     /// How many rows there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -2,16 +2,15 @@
 //!
 //! An AoR exists while it has a binding, live, expired but not yet swept, or removed but not yet forgotten.
 
-use std::num::NonZeroU16;
-
 use hashbrown::HashTable;
 
-use super::binding::{Binding, Held};
-use super::blocks::{BLOCK_LEN_MAX, Block};
+use super::aor::{Aor, AorBindings, AorKey, AorLen};
+use super::binding::{Binding, Held, Stored};
 use super::change::{Lookup, Refusal};
 use super::changed::Changed;
 use super::complete::Complete;
 use super::contact_index::{ContactRef, ContactRefs, Place, SHARD_BITS, spread};
+use super::matching::{Matching, Rules};
 use super::plan::{Plan, Request, Step};
 use super::replica::Replica;
 use super::ruid::Ruid;
@@ -19,13 +18,14 @@ use super::slab::{NIL, Slab};
 use super::tally::Tally;
 use super::targets::Targets;
 use super::texts::Texts;
-use crate::limits::{AOR_LEN_MAX, RECLAIM_SCAN_MAX};
+use crate::limits::RECLAIM_SCAN_MAX;
 use crate::time::Instant;
 
 /// The AoRs of one shard and their bindings.
 #[derive(Debug)]
 pub(super) struct Shard {
     number: u16,
+    rules: Rules,
     /// Changes made so far.
     sequence: u64,
     aors: Slab<Aor>,
@@ -45,18 +45,13 @@ pub(super) struct Shard {
     reclaim_from: u32,
 }
 
-/// An AoR in canonical form with its keyed hash.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AorKey<'a> {
-    pub(super) text: &'a [u8],
-    pub(super) hash: u64,
-}
-
 /// What an operation leaves for the contact index, once the shard's lock is free.
 #[derive(Debug)]
 pub(super) struct Moved {
     pub(super) added: ContactRefs,
     pub(super) freed: ContactRefs,
+    /// Bindings that made room for others.
+    pub(super) replaced: u32,
 }
 
 /// What a shard takes from the allocator, in bytes.
@@ -67,33 +62,15 @@ pub(super) struct ShardBytes {
     pub(super) texts: usize,
     pub(super) interned: usize,
     pub(super) indexes: usize,
+    /// Free places: how many.
+    pub(super) spare: usize,
 }
-
-/// An AoR with its bindings, as a slice of the slow path sees it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AorBindings<'a> {
-    shard: &'a Shard,
-    aor: u32,
-}
-
-#[derive(Debug)]
-struct Aor {
-    text: Block,
-    /// The lower half of its keyed hash.
-    hash: u32,
-    /// Its bindings, in the order in which they came.
-    head: u32,
-    len: AorLen,
-}
-
-/// The length of an AoR, in such a form that a free place in the table of them costs no more.
-#[derive(Clone, Copy, Debug)]
-struct AorLen(NonZeroU16);
 
 impl Shard {
     pub(super) const fn new(number: u16) -> Self {
         Self {
             number,
+            rules: Rules::RFC_3261,
             sequence: 0,
             aors: Slab::new(),
             index: HashTable::new(),
@@ -117,15 +94,12 @@ impl Shard {
         tally: &Tally,
         moved: &mut Moved,
     ) -> Result<(), Refusal> {
-        let mut plan = Plan::make(now, request, contacts_max, || {
-            self.bindings_of(self.find(key))
-        })?;
+        let bounds = (contacts_max, self.rules);
+        let mut plan = Plan::make(now, request, bounds, || self.bindings_of(self.find(key)))?;
         if !self.reserve(&plan, tally) {
             // At the bound the dead make room for the living: what is lost is the guard against late duplicates.
             self.reclaim(now, plan.adds, tally, &mut moved.freed);
-            plan = Plan::make(now, request, contacts_max, || {
-                self.bindings_of(self.find(key))
-            })?;
+            plan = Plan::make(now, request, bounds, || self.bindings_of(self.find(key)))?;
             if !self.reserve(&plan, tally) {
                 return Err(Refusal::Full);
             }
@@ -134,7 +108,11 @@ impl Shard {
             return Ok(());
         }
         for n in 0..request.changes.len().min(plan.steps.len()) {
-            self.take_step(now, key, request, n, plan.steps[n], tally, &mut moved.added);
+            self.take_step(now, key, request, n, plan.steps[n], tally, moved);
+        }
+        for victim in &plan.victims[..plan.replaced] {
+            self.evict(now, *victim, tally);
+            moved.replaced += 1;
         }
         self.trim(now, key, contacts_max, tally, &mut moved.freed);
         self.sequence += 1;
@@ -237,10 +215,26 @@ impl Shard {
         }
     }
 
+    /// Whether an AoR has a live contact that the store has refused.
+    pub(super) fn has_refused(&self, now: Instant, key: AorKey<'_>) -> bool {
+        self.bindings_of(self.find(key))
+            .any(|(_, binding)| binding.is_live(now) && binding.stored == Stored::Refused)
+    }
+
     /// The binding at a place, where it is live and its contact has this hash.
     pub(super) fn contact_at(&self, now: Instant, index: u32, hash: u32) -> Option<Held<'_>> {
         self.binding(index)
             .filter(|binding| binding.contact_hash == hash && binding.is_live(now))
+    }
+
+    /// Takes other rules for its AoRs.
+    pub(super) fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// By what contacts are known again.
+    pub(super) fn matching(&self) -> Matching {
+        self.rules.matching
     }
 
     pub(super) fn number(&self) -> u16 {
@@ -300,6 +294,7 @@ impl Shard {
             texts: self.texts.bytes(),
             interned: self.texts.interned_bytes(),
             indexes: self.index.allocation_size() + self.complete.bytes(),
+            spare: self.aors.spare() + self.bindings.spare() + self.texts.blocks.spare(),
         }
     }
 
@@ -325,7 +320,7 @@ impl Shard {
         n: usize,
         step: Step,
         tally: &Tally,
-        added: &mut ContactRefs,
+        moved: &mut Moved,
     ) {
         let Some(change) = request.changes.get(n) else {
             return;
@@ -341,7 +336,7 @@ impl Shard {
                 let binding = Binding::new(texts, now, registration, change, hash, aor, ruid);
                 let index = self.bindings.insert(binding);
                 self.append(aor, index);
-                added.push(ContactRef {
+                moved.added.push(ContactRef {
                     hash,
                     place: Place::new(self.number, index),
                 });
@@ -363,6 +358,14 @@ impl Shard {
                 binding.ruid = ruid;
             }
             binding.update(texts, now, registration, change);
+            let hash = std::mem::replace(&mut binding.contact_hash, request.hashes[n]);
+            if hash != binding.contact_hash {
+                // A flow, or a phone, that has moved: its binding is found by another contact from now on.
+                let place = Place::new(self.number, index);
+                moved.freed.push(ContactRef { hash, place });
+                let hash = binding.contact_hash;
+                moved.added.push(ContactRef { hash, place });
+            }
         }
         tally.note(was, !binding.removed);
         self.note_change(index);
@@ -549,42 +552,12 @@ impl Shard {
     }
 }
 
-impl<'a> AorBindings<'a> {
-    pub(super) fn text(&self) -> &'a [u8] {
-        self.shard.aor_text(self.aor)
-    }
-
-    /// Its bindings with their indexes, in the order in which they came.
-    pub(super) fn bindings(&self) -> impl Iterator<Item = (u32, Held<'a>)> {
-        self.shard.bindings_of(Some(self.aor))
-    }
-}
-
-impl Aor {
-    fn text<'t>(&self, texts: &'t Texts) -> &'t [u8] {
-        let bytes = texts.blocks.bytes_of(self.text);
-        bytes.get(..self.len.len()).unwrap_or_default()
-    }
-}
-
-impl AorLen {
-    fn new(len: usize) -> Self {
-        let len = u16::try_from(len).unwrap_or(u16::MAX);
-        Self(NonZeroU16::MIN.saturating_add(len))
-    }
-
-    fn len(self) -> usize {
-        usize::from(self.0.get() - 1)
-    }
-}
-
 impl Moved {
     pub(super) const fn new() -> Self {
         Self {
             added: ContactRefs::new(),
             freed: ContactRefs::new(),
+            replaced: 0,
         }
     }
 }
-
-const _: () = assert!(AOR_LEN_MAX <= BLOCK_LEN_MAX && AOR_LEN_MAX < u16::MAX as usize);

@@ -84,6 +84,11 @@ impl<T> Slab<T> {
         self.len
     }
 
+    /// Slots in being that hold nothing.
+    pub(super) fn spare(&self) -> usize {
+        self.slots() as usize - self.len
+    }
+
     /// How many more values may be inserted.
     pub(super) fn room(&self) -> usize {
         INDEX_MAX as usize - self.len

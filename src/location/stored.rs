@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::change::Access;
 use super::contact::contact_hash;
 use super::restore::Admission;
-use super::rows::{Row, Rows};
+use super::rows::{Row, Rows, Work};
 use super::ruid::Origins;
 use super::shard::Moved;
 use super::{Location, SweepCursor};
@@ -104,6 +104,30 @@ impl Location {
         // In one order with the signs by which a worker says that it sleeps.
         self.settled.fetch_add(1, Ordering::SeqCst);
         None
+    }
+
+    /// Notes that the store has refused these rows of a batch, which is to be settled as committed: they live in memory alone.
+    pub fn refuse(&self, rows: &Rows, refused: &[u32]) {
+        for index in refused {
+            let place = rows.place(*index as usize);
+            let Some((place, Work::Insert | Work::Update)) = place else {
+                continue;
+            };
+            if let Some(shard) = self.shards.get(place.shard()) {
+                shard.0.lock().refuse(place.index());
+                self.has_refused.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// Whether an AoR has a live contact that the store has refused.
+    #[must_use]
+    pub fn has_refused(&self, now: Instant, aor: &[u8]) -> bool {
+        if !self.has_refused.load(Ordering::Acquire) {
+            return false;
+        }
+        let (number, key) = self.key(aor);
+        self.shards[number].0.lock().has_refused(now, key)
     }
 
     /// Lets a row of the store in.

@@ -116,6 +116,11 @@ impl Subscribers {
         is_known
     }
 
+    /// Bytes taken from the allocator.
+    pub(super) fn bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>() + self.index.allocation_size()
+    }
+
     /// Forgets a user's secrets, and nothing of the nonces.
     pub(super) fn forget(&mut self, key: u64) {
         if let Some(entry) = self.find(key).and_then(|place| self.at_mut(place)) {

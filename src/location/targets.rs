@@ -10,6 +10,7 @@ use crate::time::Instant;
 pub struct Targets {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    replaced: u32,
 }
 
 /// One contact.
@@ -27,6 +28,14 @@ pub struct Target<'a> {
     pub listener: ListenerId,
     /// The flow to use instead of what the URI says, where the phone is behind a NAT or on a connection.
     pub received: Option<Flow>,
+    /// `+sip.instance` (RFC 5626), empty without one.
+    pub instance: &'a [u8],
+    /// The number of its flow (RFC 5626), 0 without one.
+    pub reg_id: u32,
+    /// The Call-ID of its REGISTER.
+    pub call_id: &'a [u8],
+    /// The CSeq of its REGISTER.
+    pub cseq: u32,
 }
 
 impl Target<'_> {
@@ -35,6 +44,24 @@ impl Target<'_> {
     pub fn q(&self) -> u16 {
         self.q.unwrap_or(Q_DEFAULT)
     }
+
+    /// Whether it is one of the flows of an instance (RFC 5626).
+    #[must_use]
+    pub fn is_flow(&self) -> bool {
+        self.reg_id > 0 && !self.instance.is_empty()
+    }
+
+    /// Whether both are flows of one instance, of which one is used at a time (RFC 5626 7).
+    #[must_use]
+    pub fn is_alternative_to(&self, other: &Target<'_>) -> bool {
+        self.is_flow() && other.is_flow() && self.instance == other.instance
+    }
+
+    /// Whether it is reached by the flow of its REGISTER and by nothing else.
+    #[must_use]
+    pub fn is_by_flow(&self) -> bool {
+        self.is_flow() && self.path.is_empty() && self.received.is_some()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +69,10 @@ struct Entry {
     start: u32,
     uri: u16,
     path: u16,
+    instance: u16,
+    call_id: u16,
+    reg_id: u32,
+    cseq: u32,
     q: Option<u16>,
     received: bool,
     flow: PackedFlow,
@@ -58,6 +89,7 @@ impl Targets {
         Self {
             bytes: Vec::with_capacity(BYTES),
             entries: Vec::with_capacity(ENTRIES),
+            replaced: 0,
         }
     }
 
@@ -65,6 +97,23 @@ impl Targets {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
+        self.replaced = 0;
+    }
+
+    /// How many contacts the last operation removed to make room.
+    #[must_use]
+    pub const fn replaced(&self) -> u32 {
+        self.replaced
+    }
+
+    pub(super) fn note_replaced(&mut self, replaced: u32) {
+        self.replaced = replaced;
+    }
+
+    /// Leaves out what `keep` says no to.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Target<'_>) -> bool) {
+        let bytes = &self.bytes;
+        self.entries.retain(|entry| keep(&target_of(bytes, entry)));
     }
 
     #[expect(
@@ -73,13 +122,19 @@ impl Targets {
     )]
     pub(super) fn push(&mut self, binding: Held<'_>) {
         let (uri, path) = (binding.contact(), binding.path());
+        let (instance, call_id) = (binding.instance(), binding.call_id());
         let start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(uri);
-        self.bytes.extend_from_slice(path);
+        for text in [uri, path, instance, call_id] {
+            self.bytes.extend_from_slice(text);
+        }
         self.entries.push(Entry {
             start,
             uri: uri.len() as u16,
             path: path.len() as u16,
+            instance: instance.len() as u16,
+            call_id: call_id.len() as u16,
+            reg_id: binding.reg_id,
+            cseq: binding.cseq,
             q: binding.q(),
             received: binding.received(),
             flow: binding.flow(),
@@ -102,13 +157,17 @@ impl Targets {
 
     /// The contacts in their order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Target<'_>> + Clone {
-        self.entries.iter().map(|entry| self.target_of(entry))
+        self.entries
+            .iter()
+            .map(|entry| target_of(&self.bytes, entry))
     }
 
     /// The contact at `index` of the order.
     #[must_use]
     pub fn target(&self, index: usize) -> Option<Target<'_>> {
-        self.entries.get(index).map(|entry| self.target_of(entry))
+        self.entries
+            .get(index)
+            .map(|entry| target_of(&self.bytes, entry))
     }
 
     /// How many contacts there are.
@@ -122,22 +181,28 @@ impl Targets {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+}
 
-    fn target_of(&self, entry: &Entry) -> Target<'_> {
-        let start = entry.start as usize;
-        let middle = start + usize::from(entry.uri);
-        let flow = entry.flow.unpack();
-        Target {
-            uri: self.bytes.get(start..middle).unwrap_or_default(),
-            path: self
-                .bytes
-                .get(middle..middle + usize::from(entry.path))
-                .unwrap_or_default(),
-            q: entry.q,
-            expires: entry.expires,
-            listener: flow.listener,
-            received: entry.received.then_some(flow),
-        }
+fn target_of<'a>(bytes: &'a [u8], entry: &Entry) -> Target<'a> {
+    let mut rest = bytes.get(entry.start as usize..).unwrap_or_default();
+    let [uri, path, instance, call_id] = [entry.uri, entry.path, entry.instance, entry.call_id]
+        .map(|len| {
+            let (text, behind) = rest.split_at_checked(usize::from(len)).unwrap_or_default();
+            rest = behind;
+            text
+        });
+    let flow = entry.flow.unpack();
+    Target {
+        uri,
+        path,
+        q: entry.q,
+        expires: entry.expires,
+        listener: flow.listener,
+        received: entry.received.then_some(flow),
+        instance,
+        reg_id: entry.reg_id,
+        call_id,
+        cseq: entry.cseq,
     }
 }
 

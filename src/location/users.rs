@@ -1,6 +1,8 @@
 //! The users who prove who they are, shared by the workers: in as many shards as the bindings, each under a lock of its own that is
 //! held for one operation.
 
+use std::ops::Range;
+
 use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
 
@@ -52,6 +54,12 @@ impl Users {
     pub fn use_nonce(&self, aor: &[u8], nonce: &PresentedNonce) -> NonceUse {
         let (shard, key) = self.shard(aor);
         shard.lock().use_nonce(key, nonce)
+    }
+
+    /// Bytes that a part of the shards takes from the allocator.
+    pub(super) fn bytes(&self, shards: Range<usize>) -> usize {
+        let shards = self.shards.get(shards).unwrap_or_default();
+        shards.iter().map(|shard| shard.0.lock().bytes()).sum()
     }
 
     fn shard(&self, aor: &[u8]) -> (&Mutex<Subscribers>, u64) {

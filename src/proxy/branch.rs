@@ -37,6 +37,10 @@ pub(super) struct Target<'a> {
     pub(super) is_behind_nat: bool,
     /// Its part of the request's breadth.
     pub(super) breadth: u8,
+    /// The status that is noted when the flow has failed by which alone it may go.
+    pub(super) if_gone: Option<u16>,
+    /// The other flows of the same instance, as `fork` writes them.
+    pub(super) flows: &'a [u8],
 }
 
 impl Proxy {
@@ -51,17 +55,26 @@ impl Proxy {
         out: &mut impl Output,
     ) {
         let cseq = request.cseq();
+        let (cseq_hash, loop_hash) = (
+            self.cseq_hash(cseq.number, cseq.method),
+            self.loop_hash(request),
+        );
         let arena = self.table.arena_mut();
         let leg = Leg {
             target: target.uri.and_then(|uri| arena.store(uri)),
             path: target.path.and_then(|path| arena.store(path)),
             is_behind_nat: target.is_behind_nat,
             role: Role::Request { cancel: Cancel::No },
-            cseq_hash: self.cseq_hash(cseq.number, cseq.method),
-            loop_hash: self.loop_hash(request),
+            cseq_hash,
+            loop_hash,
             breadth: target.breadth,
             is_answered: false,
             rest: None,
+            if_gone: target.if_gone,
+            // At the arena's bound there is no second flow.
+            flows: (!target.flows.is_empty())
+                .then(|| arena.store(target.flows))
+                .flatten(),
         };
         // At the arena's bound a target could not be kept: the branch is refused like one without a slot.
         let is_whole = leg.target.is_some() == target.uri.is_some()
@@ -100,7 +113,12 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        if flow.transport == Transport::Udp && self.may_be_long(flow, request) {
+        let if_gone = self
+            .table
+            .client(slot)
+            .and_then(|client| client.data.if_gone);
+        let is_free = if_gone.is_none();
+        if is_free && flow.transport == Transport::Udp && self.may_be_long(flow, request) {
             let only = Destinations::one(Destination {
                 transport: flow.transport,
                 address: flow.peer,
@@ -109,7 +127,8 @@ impl Proxy {
         }
         match self.send_by(slot, flow, request, bench, out) {
             Ok(()) => self.begin(now, slot, &Destinations::new()),
-            Err(_) => self.give_up(slot, 503),
+            Err(_) if self.try_next_flow(now, slot, bench, out) => self.close_leg(slot),
+            Err(_) => self.give_up(slot, if_gone.unwrap_or(503)),
         }
     }
 
@@ -179,7 +198,7 @@ impl Proxy {
         };
         let flow = entry.flow;
         let Some(rest) = entry.data.rest.take() else {
-            return false;
+            return self.try_next_flow(now, failed, bench, out);
         };
         let destinations = Destinations::decode(self.table.arena().bytes(&rest));
         self.table.arena_mut().release(rest);
@@ -373,6 +392,11 @@ impl Proxy {
             record: self.record(request, &server.data, &client.flow, leg.is_behind_nat),
             breadth: Some(leg.breadth),
             realm: self.realm(),
+            own_path: self.path_for(
+                request,
+                &server.data.source,
+                (sent_by, client.flow.transport),
+            ),
         };
         compose::relay(&mut bench.edits, request, &hop).map_err(|_| SendError::TooLarge)
     }
@@ -402,7 +426,14 @@ impl Proxy {
         }
         let via = request.top_via();
         let sent_by = via.host().ok().and_then(|host| host.ip());
+        // RFC 5626 4.3: `ob` in its Contact asks for the rest of the dialog by the flow that it came by.
+        let wants_flow = || {
+            let contact = request.contacts().next().and_then(Result::ok);
+            let uri = contact.and_then(|contact| contact.address()?.address.uri().ok());
+            uri.is_some_and(|uri| uri.param(b"ob").is_some())
+        };
         let is_elsewhere = relay.source.transport == Transport::Tcp
+            || wants_flow()
             || sent_by.is_some_and(|ip| ip != relay.source.peer.ip());
         // Only of a phone that is our direct neighbour do we know where it is.
         let is_neighbour = request.values(HeaderName::Via).nth(1).is_none();

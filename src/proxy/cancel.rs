@@ -129,6 +129,8 @@ impl Proxy {
             breadth: 0,
             is_answered: false,
             rest: None,
+            if_gone: None,
+            flows: None,
         };
         let by = self.table.open_client(server, false, flow, leg);
         if let Some(by) = by {

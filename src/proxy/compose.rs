@@ -5,6 +5,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 
+use super::flow_token::FlowToken;
 use super::token::Token;
 use crate::datagram::Transport;
 use crate::limits::MAX_FORWARDS_DEFAULT;
@@ -12,6 +13,7 @@ use crate::sip::auth::Credentials;
 use crate::sip::edit::{EditError, Edits};
 use crate::sip::message::Message;
 use crate::sip::name::HeaderName;
+use crate::sip::params::Param;
 use crate::sip::span::Span;
 use crate::sip::text::{Sink, Text};
 use crate::sip::uri::Uri;
@@ -41,6 +43,19 @@ pub(super) struct Hop<'a> {
     pub(super) breadth: Option<u8>,
     /// The realm whose credentials were for us, and go no further.
     pub(super) realm: Option<&'a str>,
+    /// The Path value to put in.
+    pub(super) own_path: Option<PathValue>,
+}
+
+/// Our Path: the token of the flow by which a REGISTER came, and our address towards the registrar.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PathValue {
+    /// The flow token.
+    pub(super) token: FlowToken,
+    /// Our address and transport.
+    pub(super) outward: (SocketAddr, Transport),
+    /// Whether the phone is our neighbour, so that the flow is its own (RFC 5626 5.1, `ob`).
+    pub(super) is_first_hop: bool,
 }
 
 /// Our Record-Route: its token, and our addresses on both sides.
@@ -82,6 +97,13 @@ pub(super) fn relay(
             .header(HeaderName::RecordRoute)
             .map_or(top_line, |first| first.line_span.start);
         record_route(edits, at, record)?;
+    }
+    if let Some(path) = &hop.own_path {
+        // RFC 3327 5.2: before the values of proxies before us.
+        let at = message
+            .header(HeaderName::Path)
+            .map_or(top_line, |first| first.line_span.start);
+        own_path(edits, at, path)?;
     }
     edits.insert_with(top_line, |text| {
         text.put(b"Via: SIP/2.0/");
@@ -158,9 +180,21 @@ fn request_uri(edits: &mut Edits, message: &Message<'_>, hop: &Hop<'_>) -> Resul
         .or_else(|| strict_router(message, hop))
         .or_else(last);
     let Some(target) = target else { return Ok(()) };
-    // A Contact or a Route may have header components, a request line may not.
-    let target = Uri::parse(target).map_or(target, |uri| uri.without_headers());
-    edits.replace(message.request_uri_span(), target)
+    let Ok(uri) = Uri::parse(target) else {
+        return edits.replace(message.request_uri_span(), target);
+    };
+    // RFC 3261 19.1.5: a Contact or a Route may have a method and header components, a request line may not.
+    let is_method = |param: &Param<'_>| param.name.eq_ignore_ascii_case(b"method");
+    if !uri.is_sip() || !uri.params.iter().any(|param| is_method(&param)) {
+        return edits.replace(message.request_uri_span(), uri.without_headers());
+    }
+    edits.replace_with(message.request_uri_span(), |text| {
+        let before = usize::from(uri.params.span().start);
+        text.put(target.get(..before).unwrap_or_default());
+        for param in uri.params.iter().filter(|param| !is_method(param)) {
+            text.put(param.span.of(target));
+        }
+    })
 }
 
 /// RFC 3261 16.6 step 4; RFC 5658 2: two values where the sides differ, the callee's on top.
@@ -182,6 +216,25 @@ fn record_route(edits: &mut Edits, at: u16, record: &Record) -> Result<(), EditE
         line(record.inward)?;
     }
     Ok(())
+}
+
+/// RFC 5626 5.1.
+fn own_path(edits: &mut Edits, at: u16, path: &PathValue) -> Result<(), EditError> {
+    let (address, transport) = path.outward;
+    edits.insert_with(at, |text| {
+        text.put(b"Path: <sip:");
+        text.put(path.token.as_bytes());
+        text.put(b"@");
+        put_address(text, address);
+        if transport == Transport::Tcp {
+            text.put(b";transport=tcp");
+        }
+        text.put(b";lr");
+        if path.is_first_hop {
+            text.put(b";ob");
+        }
+        text.put(b">\r\n");
+    })
 }
 
 /// RFC 3261 16.6 step 3.

@@ -1,7 +1,7 @@
 //! Forking (RFC 3261 16.6): the contacts of an AoR, those of one q at the same time, the next lower q when those have failed
 //! or have rung long enough; never more at the same time than the request's breadth allows (RFC 5393 5.3.3).
 
-use super::branch::Target;
+use super::flows::UNREACHED;
 use super::next_hop::{self, ENTRY_LEN};
 use super::output::Output;
 use super::{Bench, Proxy};
@@ -76,27 +76,36 @@ impl Proxy {
         let Some(first) = targets.clone().next() else {
             return;
         };
-        let of_highest = targets
+        // RFC 5626 7: of the flows of an instance one is tried, and the others only where that fails.
+        let phones = targets
             .clone()
-            .take_while(|target| target.q() == first.q())
+            .enumerate()
+            .filter(|(place, target)| !has_alternative(targets.clone().take(*place), target));
+        let of_highest = phones
+            .clone()
+            .take_while(|(_, target)| target.q() == first.q())
             .count();
-        let behind = targets.clone().count() - of_highest;
+        let behind = phones.clone().count() - of_highest;
         let shares = Shares::new(self.free_breadth(server), of_highest, behind);
-        self.keep_untried(server, targets.clone().skip(shares.branches), bench);
-        for (place, target) in targets.take(shares.branches).enumerate() {
-            let Some(hop) = self.hop_to_target(&target) else {
-                self.counters.increment(Counter::RefusedUnresolvable);
-                self.note_made(server, 503);
-                continue;
-            };
-            let target = Target {
-                uri: Some(target.uri),
-                path: (!target.path.is_empty()).then_some(target.path),
-                hop,
-                is_behind_nat: target.received.is_some(),
-                breadth: shares.of(place),
-            };
-            self.open_leg(now, server, request, &target, bench, out);
+        let tried = phones
+            .clone()
+            .nth(shares.branches)
+            .map_or(usize::MAX, |(place, _)| place);
+        let untried = targets
+            .clone()
+            .skip(tried)
+            .filter(|target| !has_alternative(targets.clone().take(tried), target));
+        self.keep_untried(server, untried, bench);
+        for (turn, (place, phone)) in phones.take(shares.branches).enumerate() {
+            let others = targets
+                .clone()
+                .skip(place + 1)
+                .filter(|other| other.is_alternative_to(&phone));
+            let contacts = std::iter::once(phone).chain(others);
+            let share = (server, shares.of(turn));
+            if !self.open_flow(now, share, contacts, request, bench, out) {
+                self.note_made(server, if phone.is_by_flow() { UNREACHED } else { 503 });
+            }
         }
     }
 
@@ -168,9 +177,17 @@ impl Shares {
     }
 }
 
+/// Whether one of `earlier` is a flow of the same instance.
+fn has_alternative<'t>(
+    mut earlier: impl Iterator<Item = location::Target<'t>>,
+    target: &location::Target<'_>,
+) -> bool {
+    target.is_flow() && earlier.any(|other| other.is_alternative_to(target))
+}
+
 /// Reads contacts as [`write_target`] wrote them.
 #[derive(Clone, Copy, Debug)]
-struct Untried<'a>(&'a [u8]);
+pub(super) struct Untried<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Untried<'a> {
     type Item = location::Target<'a>;
@@ -186,12 +203,18 @@ impl<'a> Iterator for Untried<'a> {
             uri1,
             path0,
             path1,
+            instance_len,
+            reg0,
+            reg1,
+            reg2,
+            reg3,
             flow @ ..,
         ] = *head;
         let uri_len = usize::from(u16::from_be_bytes([uri0, uri1]));
         let path_len = usize::from(u16::from_be_bytes([path0, path1]));
         let (uri, rest) = rest.split_at_checked(uri_len)?;
         let (path, rest) = rest.split_at_checked(path_len)?;
+        let (instance, rest) = rest.split_at_checked(usize::from(instance_len))?;
         self.0 = rest;
         let Destination { transport, address } = next_hop::decode(&flow);
         let listener = ListenerId(listener);
@@ -207,14 +230,21 @@ impl<'a> Iterator for Untried<'a> {
             expires: Instant::EPOCH,
             listener,
             received,
+            instance,
+            reg_id: u32::from_be_bytes([reg0, reg1, reg2, reg3]),
+            call_id: b"",
+            cseq: 0,
         })
     }
 }
 
 /// Appends a contact: what a later branch needs of it.
-fn write_target(out: &mut Vec<u8>, target: &location::Target<'_>) {
+pub(super) fn write_target(out: &mut Vec<u8>, target: &location::Target<'_>) {
     let lengths = [target.uri, target.path].map(|text| u16::try_from(text.len()));
     let [Ok(uri_len), Ok(path_len)] = lengths else {
+        return;
+    };
+    let Ok(instance_len) = u8::try_from(target.instance.len()) else {
         return;
     };
     let nowhere = [0; ENTRY_LEN];
@@ -228,12 +258,15 @@ fn write_target(out: &mut Vec<u8>, target: &location::Target<'_>) {
     out.extend_from_slice(&[target.listener.0, u8::from(target.received.is_some())]);
     out.extend_from_slice(&uri_len.to_be_bytes());
     out.extend_from_slice(&path_len.to_be_bytes());
+    out.push(instance_len);
+    out.extend_from_slice(&target.reg_id.to_be_bytes());
     out.extend_from_slice(&flow);
-    out.extend_from_slice(target.uri);
-    out.extend_from_slice(target.path);
+    for text in [target.uri, target.path, target.instance] {
+        out.extend_from_slice(text);
+    }
 }
 
-const HEAD_LEN: usize = 8 + ENTRY_LEN;
+const HEAD_LEN: usize = 13 + ENTRY_LEN;
 
 #[cfg(test)]
 mod tests {
@@ -285,6 +318,10 @@ mod tests {
                     expires: Instant::EPOCH,
                     listener: ListenerId(3),
                     received,
+                    instance: b"<urn:uuid:1>",
+                    reg_id: 0x0102_0304,
+                    call_id: b"",
+                    cseq: 0,
                 }
             });
         let mut bytes = Vec::new();

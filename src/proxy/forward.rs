@@ -2,16 +2,19 @@
 //! transaction, the ACK of a 2xx.
 
 use core::hash::Hasher;
+use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
 use super::answer::{Response, count_unsent, reply_flow};
 use super::branch::Target;
 use super::compose::{self, Hop};
+use super::flows::is_gone;
 use super::next_hop::NextHop;
 use super::output::{Output, SendError};
 use super::relay::Relay;
 use super::route::{Plan, Way};
+use super::settings::Trunk;
 use super::{Bench, Proxy};
 use crate::counters::Counter;
 use crate::datagram::Flow;
@@ -76,22 +79,34 @@ impl Proxy {
                 let target = Target::received(hop, breadth);
                 self.open_leg(now, server, request, &target, bench, out);
             }
-            Way::Trunk => self.open_trunk(now, server, request, bench, out),
+            Way::Flow(flow, if_gone) => {
+                let by = (flow, if_gone);
+                self.open_by_flow(now, server, by, request, bench, out);
+            }
+            Way::Trunk => {
+                let trunk = self.settings.trunk.clone();
+                self.open_trunk(now, server, trunk, request, bench, out);
+            }
+            Way::Edge(number) => {
+                let edge = self.edges.at(number);
+                let registrar = edge.map(|edge| Arc::clone(&edge.next_hop));
+                self.open_trunk(now, server, registrar, request, bench, out);
+            }
             Way::Contacts => self.fork(now, server, request, bench, out),
         }
         self.conclude_if_done(now, server, bench, out);
     }
 
-    /// A branch to the upstream that takes requests for foreign domains.
+    /// A branch to the upstream that takes requests for foreign domains, or to the registrar of one.
     fn open_trunk(
         &mut self,
         now: Instant,
         server: ServerSlot,
+        trunk: Option<Arc<Trunk>>,
         request: &Message<'_>,
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        let trunk = self.settings.trunk.clone();
         let listener = self
             .table
             .server(server)
@@ -134,7 +149,8 @@ impl Proxy {
                 first.map(|to| to.uri),
             ),
             // An ACK is sent within a dialog, which never leads there.
-            Way::Trunk => (None, None),
+            Way::Trunk | Way::Edge(_) => (None, None),
+            Way::Flow(flow, _) => ((!is_gone(&flow, out)).then_some(NextHop::Flow(flow)), None),
         };
         let ack = Stateless {
             target,
@@ -177,6 +193,7 @@ impl Proxy {
             record: None,
             breadth: None,
             realm: self.realm(),
+            own_path: None,
         };
         let sent = compose::relay(&mut bench.edits, request, &hop)
             .map_err(|_| SendError::TooLarge)
@@ -277,6 +294,8 @@ impl<'a> Target<'a> {
             hop,
             is_behind_nat: false,
             breadth,
+            if_gone: None,
+            flows: b"",
         }
     }
 }

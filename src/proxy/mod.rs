@@ -12,8 +12,12 @@ mod branch;
 mod cancel;
 mod compose;
 pub mod domains;
+mod edge;
+mod flow_token;
+mod flows;
 mod fork;
 mod forward;
+mod gruu;
 mod identity;
 mod keepalive;
 mod lookup;
@@ -41,10 +45,13 @@ pub use self::output::{
     MailboxFull, Output, Question, QuestionId, ResolverFull, SendError, StoreFull,
     SubscriberQuestion,
 };
-pub use self::settings::{Keys, Listener, Settings, Trunk};
+pub use self::settings::{Edge, Keys, Listener, PathRule, Settings, Trunk};
 
 use self::answer::{Response, Tags};
 use self::authenticate::Authenticator;
+use self::edge::Edges;
+use self::flow_token::FlowCodec;
+use self::gruu::GruuCodec;
 use self::identity::Identity;
 use self::keepalive::Keeper;
 use self::lookup::WaitingAcks;
@@ -75,6 +82,9 @@ pub struct Proxy {
     steering: Steering,
     branches: BranchCodec,
     tokens: TokenCodec,
+    flows: FlowCodec,
+    gruus: GruuCodec,
+    edges: Edges,
     tags: Tags,
     server_keys: ServerKeys,
     registrar: Registrar,
@@ -160,6 +170,8 @@ struct Bench {
     recalled: Vec<u8>,
     /// Contacts that were not tried yet.
     untried: Vec<u8>,
+    /// The flows of an instance that are to be tried after one.
+    flows: Vec<u8>,
     /// A request that had waited for the slow path.
     anew: Vec<u8>,
 }
@@ -182,6 +194,7 @@ impl Proxy {
             relayed: Vec::with_capacity(MESSAGE_LEN_MAX),
             recalled: Vec::with_capacity(MESSAGE_LEN_MAX),
             untried: Vec::new(),
+            flows: Vec::new(),
             anew: Vec::new(),
         };
         Self {
@@ -193,6 +206,9 @@ impl Proxy {
                 settings.keys.branches.clone(),
             ),
             tokens: TokenCodec::new(settings.keys.tokens.clone()),
+            flows: FlowCodec::new(settings.keys.tokens.clone()),
+            gruus: GruuCodec::new(settings.keys.tokens.clone()),
+            edges: Edges::new(&settings.edges),
             tags: Tags::new(&settings),
             server_keys: ServerKeys::new(settings.keys.transactions),
             table: Table::with_limits(
@@ -335,6 +351,12 @@ impl Proxy {
     #[must_use]
     pub fn footprint(&self) -> usize {
         self.table.footprint()
+    }
+
+    /// Of these, the bytes of the stored messages.
+    #[must_use]
+    pub const fn stored_bytes(&self) -> usize {
+        self.table.arena().footprint()
     }
 
     fn on_not_sip(&self, cause: NotSip, datagram: &Datagram<'_>, out: &mut impl Output) {

@@ -68,6 +68,10 @@ pub(super) struct Leg {
     pub(super) is_answered: bool,
     /// Destinations to try when this one fails (RFC 3263 4.3), as `next_hop` writes them.
     pub(super) rest: Option<Stored>,
+    /// The status that is noted when its flow, by which alone it may go (RFC 5626), has failed; none: it may go any way.
+    pub(super) if_gone: Option<u16>,
+    /// The other flows of the same instance, to try when this one fails, as `fork` writes them.
+    pub(super) flows: Option<Stored>,
 }
 
 /// What a client transaction carries.
@@ -114,7 +118,8 @@ impl Holdings for Relay {
 
 impl Holdings for Leg {
     fn release(self, arena: &mut Arena) {
-        for stored in [self.target, self.path, self.rest].into_iter().flatten() {
+        let texts = [self.target, self.path, self.rest, self.flows];
+        for stored in texts.into_iter().flatten() {
             arena.release(stored);
         }
     }
@@ -167,6 +172,7 @@ impl Leg {
             role: Role::Request { cancel: Cancel::No },
             is_answered: false,
             rest: None,
+            flows: None,
             ..*self
         })
     }

@@ -229,6 +229,8 @@ impl Proxy {
             .registrar
             .register(now, request, source, &mut bench.register);
         self.count_refusal(answer.counted);
+        self.counters
+            .add(Counter::BindingsReplaced, u64::from(answer.replaced));
         if let Some(access) = answer.access
             && answer.status == 200
             && self.settings.commit.is_some()
@@ -236,6 +238,9 @@ impl Proxy {
         {
             let withheld = (access, answer.headers);
             return self.wait_for_commit(now, request, (source, key), withheld, out);
+        }
+        if answer.status == 200 && self.is_refused_by_store(now, request) {
+            return self.refuse_unstorable(request, source, out);
         }
         let response = Response {
             status: answer.status,
@@ -374,4 +379,4 @@ impl Proxy {
 }
 
 /// What we say of ourselves.
-const OPTIONS_HEADERS: &[u8] = b"Accept: */*\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH\r\nSupported: path\r\n";
+const OPTIONS_HEADERS: &[u8] = b"Accept: */*\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH\r\nSupported: path, outbound, gruu\r\n";

@@ -1,6 +1,7 @@
 //! Response processing (RFC 3261 16.7): what comes back by a branch, and what of it goes on at once.
 
 use super::answer::{count_final, count_unsent};
+use super::flows::UNREACHED;
 use super::forward::send_edited;
 use super::output::Output;
 use super::relay::{Cancel, Role};
@@ -132,6 +133,14 @@ impl Proxy {
             503 if self.fail_over(now, client, bench, out) => {
                 self.conclude_if_done(now, server, bench, out);
             }
+            // RFC 5626 7: a flow has failed, which says nothing of the instance's others.
+            408 | 430 if self.try_next_flow(now, client, bench, out) => {
+                self.conclude_if_done(now, server, bench, out);
+            }
+            430 if self.is_ours_to_find(client) => {
+                self.note_made(server, UNREACHED);
+                self.conclude_if_done(now, server, bench, out);
+            }
             status => {
                 if status >= 600 {
                     // RFC 3261 16.7 step 5: a 6xx ends the search; it is forwarded when all branches have ended.
@@ -149,6 +158,12 @@ impl Proxy {
                 }
             }
         }
+    }
+
+    /// Whether a branch goes to a contact of ours: then what becomes of its flow is nobody else's business (RFC 5626 11.5).
+    fn is_ours_to_find(&self, client: ClientSlot) -> bool {
+        let client = self.table.client(client);
+        client.is_some_and(|client| client.data.target.is_some())
     }
 
     /// A provisional response: Timer C starts anew (RFC 3261 16.7 step 2), and a CANCEL that waited for it goes out.

@@ -2,12 +2,15 @@
 
 use super::Proxy;
 use super::compose::last_route_uri;
+use super::flow_token;
+use super::flows::{FLOW_FAILED, UNREACHED};
+use super::gruu;
 use super::next_hop::NextHop;
 use super::settings::Trunk;
 use super::token::Verified;
 use super::validate::Refusal;
 use crate::counters::Counter;
-use crate::datagram::{Flow, ListenerId};
+use crate::datagram::{Destination, Flow, ListenerId};
 use crate::limits::AOR_LEN_MAX;
 use crate::location::{Lookup, Target, Targets};
 use crate::sip::host::Host;
@@ -32,8 +35,12 @@ pub(super) struct Plan<'a> {
 pub(super) enum Way<'a> {
     /// To one next hop.
     Hop(NextHop<'a>),
+    /// By this flow and no other way (RFC 5626); what is answered where it has failed.
+    Flow(Flow, u16),
     /// To the upstream that takes what is for foreign domains.
     Trunk,
+    /// To the registrar with this number that we stand before.
+    Edge(usize),
     /// To the contacts that the lookup gave out.
     Contacts,
 }
@@ -47,6 +54,8 @@ struct Routes<'a> {
     dialog: Option<Verified>,
     /// Whether one of ours carried a user that is no token of this dialog.
     is_forged: bool,
+    /// The flow that one of ours names, unless the request came by it.
+    flow: Option<Flow>,
     /// Our listener that the last of ours names: by which the request leaves (RFC 5658).
     listener: ListenerId,
 }
@@ -83,13 +92,16 @@ impl Proxy {
         } else {
             received_uri
         };
-        let routes = self.own_routes(request, source.listener, from_strict_router)?;
+        let routes = self.own_routes(request, source, from_strict_router)?;
         let dialog = if from_strict_router {
             self.verify(request, &received_uri)
         } else {
             routes.dialog
         };
-        let way = if let Some(next) = routes.next {
+        let way = if let Some(flow) = routes.flow {
+            // RFC 5626 5.3: whoever has the token has it from us, by the registrar.
+            Way::Flow(flow, FLOW_FAILED)
+        } else if let Some(next) = routes.next {
             if dialog.is_none() && !self.identity.is_peer(source.peer) {
                 return Err(refused(routes.is_forged).into());
             }
@@ -97,10 +109,13 @@ impl Proxy {
         } else if self.identity.is_ours(&target) {
             self.look_up(now, &target, targets)?;
             Way::Contacts
-        } else if let Some(hop) = self.hop_to_contact(now, &target) {
-            Way::Hop(hop)
+        } else if let Some(way) = self.way_to_contact(now, &target) {
+            way
         } else if let Some(dialog) = dialog {
             Way::Hop(self.hop_in_dialog(&dialog, &target, routes.listener)?)
+        } else if let Some(edge) = self.edges.responsible_for(&target) {
+            self.check_path(request, edge)?;
+            Way::Edge(edge)
         } else if is_trusted {
             self.way_abroad(request, source, &target, routes.listener)?
         } else {
@@ -121,7 +136,7 @@ impl Proxy {
         if self.is_from_strict_router(request, &uri) {
             return true;
         }
-        let routes = self.own_routes(request, source.listener, false);
+        let routes = self.own_routes(request, source, false);
         routes.is_ok_and(|routes| routes.dialog.is_some())
     }
 
@@ -150,7 +165,7 @@ impl Proxy {
     fn own_routes<'a>(
         &self,
         request: &Message<'a>,
-        arrived_by: ListenerId,
+        source: &Flow,
         from_strict_router: bool,
     ) -> Result<Routes<'a>, Refusal<'static>> {
         let mut routes = Routes {
@@ -158,7 +173,8 @@ impl Proxy {
             next: None,
             dialog: None,
             is_forged: false,
-            listener: arrived_by,
+            flow: None,
+            listener: source.listener,
         };
         let total = request.values(HeaderName::Route).count();
         let count = if from_strict_router {
@@ -178,6 +194,11 @@ impl Proxy {
             if let Some(named) = self.identity.listener_named(&uri) {
                 routes.listener = named;
             }
+            if let Some(token) = uri.user.filter(|user| flow_token::is_token(user)) {
+                routes.flow = routes.flow.or(self.flow_named(token, source)?);
+                routes.consumed += 1;
+                continue;
+            }
             let verified = self.verify(request, &uri);
             routes.is_forged |= uri.user.is_some() && verified.is_none();
             routes.dialog = match (routes.dialog, verified) {
@@ -187,6 +208,25 @@ impl Proxy {
             routes.consumed += 1;
         }
         Ok(routes)
+    }
+
+    /// The flow that a token of ours names; none where the request came by it, and goes on from its phone (RFC 5626 5.3).
+    fn flow_named(&self, token: &[u8], source: &Flow) -> Result<Option<Flow>, Refusal<'static>> {
+        let said = self.flows.read(token);
+        let flow = said.and_then(|flow| {
+            let destination = Destination {
+                transport: flow.transport,
+                address: flow.peer,
+            };
+            self.identity.flow_to(&destination, flow.listener)
+        });
+        match flow {
+            Some(flow) if flow.peer == source.peer && flow.transport == source.transport => {
+                Ok(None)
+            }
+            Some(flow) => Ok(Some(flow)),
+            None => Err(Refusal::counted(403, Counter::RefusedFlowToken)),
+        }
     }
 
     /// Checks the dialog token in the user part of one of our URIs: valid only with a To tag.
@@ -207,23 +247,59 @@ impl Proxy {
             .user
             .filter(|user| !user.is_empty())
             .ok_or(Refusal::new(404))?;
+        let gr = target.param(b"gr");
+        if gr == Some(None) {
+            return Ok(self.look_up_temporary(now, user, targets)?);
+        }
         let aor = canonical_aor(user, &target.host, self.settings.use_domain, &mut buffer)
             .map_err(|_| Refusal::new(404))?;
-        match self.location.lookup(now, aor, targets).0 {
-            Lookup::Found => Ok(()),
-            // RFC 3261 16.5: a user that we know, with no contact now.
-            Lookup::NoContacts => Err(Refusal::new(480).into()),
-            Lookup::Unknown => Err(Refusal::new(404).into()),
-            Lookup::NotLoaded => Err(Unrouted::NotLoaded(user, target.host)),
+        let found = match gr.flatten() {
+            // RFC 5627 5.3: the contacts of one instance.
+            Some(gr) => {
+                let is_it = |contact: &Target<'_>| gruu::names(gr, contact.instance);
+                self.location.lookup_some(now, aor, is_it, targets).0
+            }
+            None => self.location.lookup(now, aor, targets).0,
+        };
+        if found == Lookup::NotLoaded {
+            return Err(Unrouted::NotLoaded(user, target.host));
         }
+        Ok(found_or_refused(found, targets)?)
     }
 
-    fn hop_to_contact<'a>(&self, now: Instant, target: &Uri<'a>) -> Option<NextHop<'a>> {
+    /// RFC 5627 5.3: a temporary GRUU leads to the instance while that is registered as it was when it was given.
+    fn look_up_temporary(
+        &self,
+        now: Instant,
+        user: &[u8],
+        targets: &mut Targets,
+    ) -> Result<(), Refusal<'static>> {
+        let temporary = self.gruus.read_temporary(user).ok_or(Refusal::new(404))?;
+        let mut is_replaced = false;
+        let is_it = |contact: &Target<'_>| {
+            let is_instance = temporary.is_of_instance(contact);
+            let is_current = temporary.is_of_registration(contact);
+            is_replaced |= is_instance && !is_current;
+            is_instance && is_current
+        };
+        let aor = temporary.aor();
+        let found = self.location.lookup_some(now, aor, is_it, targets).0;
+        if targets.is_empty() && is_replaced {
+            return Err(Refusal::new(404));
+        }
+        found_or_refused(found, targets)
+    }
+
+    fn way_to_contact<'a>(&self, now: Instant, target: &Uri<'a>) -> Option<Way<'a>> {
         let reached = self.location.registered_contact(now, target.bytes())?;
-        reached
-            .received
-            .map(NextHop::Flow)
-            .or_else(|| self.identity.next_hop(target, reached.listener))
+        match reached.received {
+            Some(flow) if reached.is_by_flow => Some(Way::Flow(flow, UNREACHED)),
+            Some(flow) => Some(Way::Hop(NextHop::Flow(flow))),
+            None => {
+                let hop = self.identity.next_hop(target, reached.listener);
+                hop.map(Way::Hop)
+            }
+        }
     }
 
     /// Within a dialog: to the other end, where the token says that it is, or where its Contact says.
@@ -270,6 +346,21 @@ impl Proxy {
         self.identity
             .next_hop(uri, by)
             .ok_or(Refusal::counted(503, Counter::RefusedUnresolvable))
+    }
+}
+
+/// What a lookup found, as far as it is not what was looked for.
+fn found_or_refused(found: Lookup, targets: &Targets) -> Result<(), Refusal<'static>> {
+    match found {
+        Lookup::Found if !targets.is_empty() => Ok(()),
+        // RFC 3261 16.5: a user that we know, with no contact now; RFC 5627 5.3: or no such instance.
+        Lookup::Found | Lookup::NoContacts => Err(Refusal::new(480)),
+        Lookup::Unknown => Err(Refusal::new(404)),
+        // Its row may come in a moment: whoever asks again then gets an answer.
+        Lookup::NotLoaded => {
+            let refusal = Refusal::counted(503, Counter::RefusedLoading);
+            Err(refusal.with_headers(b"Retry-After: 1\r\n"))
+        }
     }
 }
 

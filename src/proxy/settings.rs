@@ -34,6 +34,8 @@ pub struct Settings {
     pub peers: Vec<IpNet>,
     /// Where requests of our users for foreign domains go, if somebody takes them.
     pub trunk: Option<Arc<Trunk>>,
+    /// The registrars of others that we stand before.
+    pub edges: Vec<Arc<Edge>>,
     /// How users prove who they are; none: nobody has to.
     pub auth: Option<AuthSettings>,
     /// How contacts are kept alive; none: not at all.
@@ -76,6 +78,29 @@ pub struct Trunk {
     pub port: Option<u16>,
     /// Its transport, if one is given.
     pub transport: Option<Transport>,
+}
+
+/// A registrar of others that we stand before (RFC 5626: we are its edge proxy).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// The domains that it is responsible for.
+    pub domains: Vec<String>,
+    /// Where it is.
+    pub next_hop: Arc<Trunk>,
+    /// When a REGISTER on its way there gets our Path.
+    pub path: PathRule,
+}
+
+/// When a REGISTER that we pass on gets our Path (RFC 3327 5.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PathRule {
+    /// Where its phone says that it knows of Path, or of Outbound.
+    #[default]
+    Supported,
+    /// Always: the registrar keeps it unasked.
+    Always,
+    /// A phone that does not know of Path is refused (421).
+    Required,
 }
 
 impl Listener {
@@ -123,6 +148,7 @@ impl Settings {
             use_domain: false,
             peers: Vec::new(),
             trunk: None,
+            edges: Vec::new(),
             auth: None,
             keepalive: None,
             commit: None,

@@ -158,6 +158,7 @@ impl Proxy {
             return;
         };
         let (server, is_request) = (entry.server(), entry.data.is_request());
+        let if_gone = entry.data.if_gone;
         let outcome = self
             .table
             .client_event(now, client, ClientEvent::TransportError);
@@ -167,7 +168,7 @@ impl Proxy {
         let goes_on = is_request && self.fail_over(now, client, bench, out);
         self.close_leg(client);
         if is_request && !goes_on {
-            self.note_made(server, 503);
+            self.note_made(server, if_gone.unwrap_or(503));
         }
         if is_request {
             self.conclude_if_done(now, server, bench, out);

@@ -134,15 +134,33 @@ impl Proxy {
         whence: (&Flow, ServerKey),
         out: &mut impl Output,
     ) -> bool {
-        let uri = request.to().uri().ok();
-        let Some(uri) = uri.filter(|uri| self.identity.is_ours(uri)) else {
+        let Some((user, host)) = self.user_of_to(request) else {
             return false;
         };
-        let Some(user) = uri.user else { return false };
         let mut buffer = [0; AOR_LEN_MAX];
-        let aor = canonical_aor(user, &uri.host, self.settings.use_domain, &mut buffer);
+        let aor = canonical_aor(user, &host, self.settings.use_domain, &mut buffer);
         let is_loaded = aor.map_or(true, |aor| self.location.is_loaded(aor));
-        !is_loaded && self.wait_for_rows(now, request, whence, (user, &uri.host), out)
+        !is_loaded && self.wait_for_rows(now, request, whence, (user, &host), out)
+    }
+
+    /// Whether the user of a REGISTER has a contact that lives in memory alone, where 200 says more than that.
+    pub(super) fn is_refused_by_store(&self, now: Instant, request: &Message<'_>) -> bool {
+        if self.settings.commit.is_none() {
+            return false;
+        }
+        let Some((user, host)) = self.user_of_to(request) else {
+            return false;
+        };
+        let mut buffer = [0; AOR_LEN_MAX];
+        let aor = canonical_aor(user, &host, self.settings.use_domain, &mut buffer);
+        aor.is_ok_and(|aor| self.location.has_refused(now, aor))
+    }
+
+    /// The user and host of ours that a To names.
+    fn user_of_to<'m>(&self, request: &Message<'m>) -> Option<(&'m [u8], Host<'m>)> {
+        let uri = request.to().uri().ok();
+        let uri = uri.filter(|uri| self.identity.is_ours(uri))?;
+        Some((uri.user?, uri.host))
     }
 
     /// Withholds the 200 of a REGISTER, with these header lines of its own, until what it changed or tells of is in the store.
@@ -241,7 +259,7 @@ impl Proxy {
         {
             if is_committed(&waiting) {
                 self.counters.increment(Counter::CommitAwaited);
-                self.give_answer(waiting, out);
+                self.give_answer(now, waiting, out);
             } else {
                 self.counters.increment(Counter::CommitFailed);
                 self.with_waiting(waiting, |proxy, request, source, _| {
@@ -299,7 +317,7 @@ impl Proxy {
     }
 
     /// Sends a 200 that was withheld.
-    fn give_answer(&mut self, waiting: Waiting, out: &mut impl Output) {
+    fn give_answer(&mut self, now: Instant, waiting: Waiting, out: &mut impl Output) {
         let mut headers = self
             .scratch
             .as_mut()
@@ -310,6 +328,9 @@ impl Proxy {
             headers.extend_from_slice(stored.get(answer.request_len..).unwrap_or_default());
         }
         self.with_waiting(waiting, |proxy, request, source, _| {
+            if proxy.is_refused_by_store(now, request) {
+                return proxy.refuse_unstorable(request, source, out);
+            }
             let response = Response::new(200).with_headers(&headers);
             answer::stateless(
                 request,
@@ -323,6 +344,19 @@ impl Proxy {
         if let Some(scratch) = &mut self.scratch {
             scratch.bench.text = headers;
         }
+    }
+
+    /// The database refuses what the phone has registered: it is there as long as the process is, and nobody may promise more.
+    pub(super) fn refuse_unstorable(
+        &self,
+        request: &Message<'_>,
+        source: &Flow,
+        out: &mut impl Output,
+    ) {
+        self.counters.increment(Counter::RefusedUnstorable);
+        let mut response = Response::new(500);
+        response.phrase = Some("Cannot Be Stored");
+        self.refuse(request, source, &response, out);
     }
 
     /// What was changed stays, not acknowledged: the phone comes again (RFC 3261 21.5.4).

@@ -16,6 +16,7 @@ pub mod address;
 pub mod auth;
 pub mod contact;
 pub mod cseq;
+pub mod date;
 pub mod edit;
 pub mod error;
 pub mod frame;

@@ -254,6 +254,12 @@ pub fn canonical_aor<'o>(
     out.get(..len).ok_or(SipError::TooLong)
 }
 
+/// The bytes of a text with its escapes undone.
+pub fn unescaped(text: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    let mut units = Units(text);
+    std::iter::from_fn(move || units.next_byte())
+}
+
 /// Checks that two hexadecimal digits follow each `%`.
 fn check_escapes(text: &[u8]) -> Result<(), SipError> {
     let mut at = 0;
@@ -357,8 +363,8 @@ fn same_params(a: &Uri<'_>, b: &Uri<'_>) -> bool {
     })
 }
 
-/// RFC 3261 19.1.4: the parameters that may not be in one URI only.
-const MUST_MATCH: [&[u8]; 5] = [b"transport", b"user", b"ttl", b"method", b"maddr"];
+/// RFC 3261 19.1.4: the parameters that may not be in one URI only; and a GRUU is not the AoR that it is without its `gr` (RFC 5627 4).
+const MUST_MATCH: [&[u8]; 6] = [b"transport", b"user", b"ttl", b"method", b"maddr", b"gr"];
 
 /// Header components are never ignored, and their order does not matter.
 fn same_headers(a: Option<&[u8]>, b: Option<&[u8]>) -> bool {

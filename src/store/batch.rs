@@ -12,6 +12,8 @@ pub struct Batch {
     pub taken: Taken,
     /// What is to be done.
     pub errand: Errand,
+    /// Of one that is committed, the places of the rows that were left out, since they cannot be stored.
+    pub refused: Vec<u32>,
 }
 
 /// What a batch is on its way for.
@@ -41,6 +43,7 @@ impl Batch {
             rows: Rows::with_capacity(STORE_BATCH_ROWS),
             taken: Taken::new(),
             errand,
+            refused: Vec::new(),
         }
     }
 }

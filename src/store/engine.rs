@@ -22,12 +22,12 @@ pub(super) trait Engine: Send {
 }
 
 /// What a committed batch was.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
     /// Rows that were to be changed, and were not there: the table has lost them.
     pub(super) missed: usize,
-    /// Bindings that no row can hold.
-    pub(super) unstorable: usize,
+    /// The rows, by their places in the batch, that cannot be stored: no column holds them, or the database refuses them.
+    pub(super) refused: Vec<u32>,
 }
 
 /// What a load came to.

@@ -19,6 +19,7 @@ mod schema;
 mod sqlite;
 mod status;
 mod subscriber;
+mod survey;
 mod text;
 mod writer;
 
@@ -36,6 +37,7 @@ pub use self::lender::Wake;
 pub use self::registry::{AccountError, Accounts};
 pub use self::status::Status;
 pub use self::subscriber::{Answer, Bell, Inquiries};
+pub use self::survey::{Sequence, Survey, survey};
 
 use self::desk::Waker;
 use self::directory::Directory;
@@ -47,6 +49,7 @@ use self::sqlite::{Sqlite, SqliteDirectory};
 use self::subscriber::Booth;
 use self::writer::{Backoff, Writer};
 use crate::counters::Counters;
+use crate::limits::{STORE_BATCHES, STORE_LOADS};
 
 /// Which database.
 #[derive(Clone, PartialEq, Eq)]
@@ -249,6 +252,14 @@ impl StoreThread {
             }
         }
     }
+}
+
+/// Bytes set aside for the batches that go to and fro between so many workers and the store; the system gives memory for those alone that
+/// are used.
+#[must_use]
+pub fn batch_bytes(workers: usize) -> usize {
+    let batches = workers * (STORE_BATCHES + STORE_LOADS);
+    batches * Batch::new(Errand::Fill).rows.footprint()
 }
 
 /// Makes the tables that are not there, and sees that the others are of the right version. A running server is not disturbed.

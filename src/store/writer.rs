@@ -160,7 +160,7 @@ impl Writer {
             };
             worked = true;
             if let Some(mut batch) = self.lender.take_back(batch) {
-                batch.errand = if self.is_open && self.write(&batch) {
+                batch.errand = if self.is_open && self.write(&mut batch) {
                     Errand::Committed
                 } else {
                     Errand::Failed
@@ -171,7 +171,7 @@ impl Writer {
         worked
     }
 
-    fn write(&mut self, batch: &Batch) -> bool {
+    fn write(&mut self, batch: &mut Batch) -> bool {
         let start = Instant::now();
         let written = self.engine.write(&batch.rows);
         match written {
@@ -181,8 +181,9 @@ impl Writer {
                 self.counters.add(Counter::StoreFlushMicros, micros);
                 self.counters.increment(Counter::StoreCommitted);
                 self.counters
-                    .add(Counter::StoreUnstorable, written.unstorable as u64);
+                    .add(Counter::StoreUnstorable, written.refused.len() as u64);
                 self.count(&batch.rows);
+                batch.refused = written.refused;
                 if written.missed > 0 {
                     self.counters
                         .add(Counter::StoreMissed, written.missed as u64);

@@ -21,16 +21,16 @@ use crate::counters::Counters;
 use crate::datagram::{ListenerId, Transport};
 use crate::latency::Latency;
 use crate::limits::{
-    MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX, SMALL_BUFFER_LEN, TCP_OUTBOX_LARGE_LEN,
-    TCP_OUTBOX_LEN,
+    BATCH, FRAME_LEN, FRAMES_PER_QUEUE, MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX,
+    SMALL_BUFFER_LEN, TCP_OUTBOX_LARGE_LEN, TCP_OUTBOX_LEN, UDP_ARENA_LEN, UDP_SLOT_LEN,
 };
 use crate::location::Location;
 use crate::net::tcp::{Tcp, TcpSettings};
-use crate::net::{self, Attachments, ListenerSpec, WorkerPorts};
+use crate::net::{self, Attachments, Got, ListenerReport, ListenerSpec, WorkerPorts};
 use crate::peer::Peer;
 use crate::resolve::{self, Bell, Desk, Resolver};
 use crate::secret::Secret;
-use crate::store::{Inquiries, Store};
+use crate::store::{self, Inquiries, Store};
 
 /// Everything that is to run.
 pub(super) struct Assembly {
@@ -91,6 +91,7 @@ impl Assembly {
             store: store.as_ref(),
             tcp: tcp_counters,
             registry: registry(&shared, &cores),
+            reserved: reserved(&budget, &opened.reports, store.is_some(), tcp.is_some()),
         };
         let state = state(
             &measures,
@@ -107,11 +108,9 @@ impl Assembly {
             users: users.into_iter(),
         };
         let workers = equipped.hand_out(config, &shared, &cores, (tcp.as_ref(), store.as_ref()));
-        let postman = |tcp| {
-            let control = Arc::clone(&shared.control);
-            (tcp, Postman::new(control, shared.clock, &cores.settings))
-        };
-        let tcp = tcp.map(postman);
+        let control = Arc::clone(&shared.control);
+        let postman = Postman::new(control, shared.clock, &cores.settings);
+        let tcp = tcp.map(|tcp| (tcp, postman));
         Ok(Self {
             workers,
             tcp,
@@ -262,6 +261,7 @@ struct Beside<'a> {
     peer: Option<&'a Peer>,
     tcp: Arc<Counters>,
     registry: Registry,
+    reserved: admin::Reserved,
 }
 
 /// What the admin server shows. What the kernel counts is read when it is asked for; so the state holds the attachments.
@@ -278,6 +278,7 @@ fn state(
         peer,
         tcp,
         registry,
+        reserved,
     } = beside;
     let kernel = Arc::new(Counters::new());
     let mut counters = counters(measures);
@@ -305,7 +306,7 @@ fn state(
     state.cluster = peer.map(|peer| super::nodes::gauge(peer, &shared));
     state.dns = Some(resolver.times());
     state.registry = Some(registry);
-    state.buffers = buffers(measures.len());
+    state.reserved = reserved;
     state.refresh = Box::new(move || attachments.publish(&kernel));
     // Set once, here: nobody else has the state yet.
     let _ = state.listeners.set(reports);
@@ -329,14 +330,43 @@ fn registry(shared: &Shared, cores: &Cores) -> Registry {
     }
 }
 
-/// The buffers of the mailboxes and of the TCP thread's outbox.
-fn buffers(workers: usize) -> admin::Buffers {
+/// What is set aside for buffers and frames.
+fn reserved(
+    budget: &Budget,
+    reports: &[ListenerReport],
+    has_store: bool,
+    has_tcp: bool,
+) -> admin::Reserved {
+    let workers = budget.workers as u64;
     let bytes = |len: usize, large: usize| {
         (large * MESSAGE_LEN_MAX + (len - large) * SMALL_BUFFER_LEN) as u64
     };
-    admin::Buffers {
-        mailboxes: workers as u64 * bytes(MAILBOX_LEN, MAILBOX_LARGE_LEN),
-        tcp_outbox: bytes(TCP_OUTBOX_LEN, TCP_OUTBOX_LARGE_LEN),
+    // Listeners of one device share its queues.
+    let mut devices: Vec<_> = reports
+        .iter()
+        .filter_map(|report| match &report.got {
+            Got::AfXdp(device) => Some((device.interface.as_str(), device.queues.len())),
+            Got::Udp { .. } => None,
+        })
+        .collect();
+    devices.sort_unstable();
+    devices.dedup_by_key(|(interface, _)| *interface);
+    let queues: usize = devices.iter().map(|(_, queues)| queues).sum();
+    admin::Reserved {
+        mailboxes: workers * bytes(MAILBOX_LEN, MAILBOX_LARGE_LEN),
+        tcp_outbox: if has_tcp {
+            bytes(TCP_OUTBOX_LEN, TCP_OUTBOX_LARGE_LEN)
+        } else {
+            0
+        },
+        sockets: workers * reports.len() as u64 * (BATCH * UDP_SLOT_LEN + UDP_ARENA_LEN) as u64,
+        store: if has_store {
+            store::batch_bytes(budget.workers) as u64
+        } else {
+            0
+        },
+        frames: (queues * FRAMES_PER_QUEUE * FRAME_LEN) as u64,
+        limit: budget.memory,
     }
 }
 

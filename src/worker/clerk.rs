@@ -144,6 +144,9 @@ impl Clerk {
             }
             Errand::Committed | Errand::Failed | Errand::Fill | Errand::Write => {
                 let is_committed = batch.errand == Errand::Committed;
+                // Once, before the first slice.
+                let refused = std::mem::take(&mut batch.refused);
+                self.location.refuse(&batch.rows, &refused);
                 self.location.settle(
                     &batch.rows,
                     &mut batch.taken,

@@ -7,13 +7,16 @@ use super::storage::server_id;
 use super::worker_id;
 use crate::auth::Algorithm;
 use crate::config::budget::Budget;
-use crate::config::{self, Ack, Auth, Config, DigestAlgorithm, HopHost, Nat};
+use crate::config::{
+    self, Ack, Auth, Config, ContactsFull, DigestAlgorithm, EdgePath, HopHost, Nat, Peer,
+};
 use crate::counters::Counters;
 use crate::location::Location;
 use crate::proxy::domains::Domains;
 use crate::proxy::register::{Registrar, RegistrarSettings};
 use crate::proxy::{
-    AuthSettings, Keepalive, KeepaliveSettings, Keys, Listener, Proxy, Settings, Trunk,
+    AuthSettings, Edge, Keepalive, KeepaliveSettings, Keys, Listener, PathRule, Proxy, Settings,
+    Trunk,
 };
 use crate::secret::Secret;
 
@@ -56,6 +59,7 @@ impl Cores {
                 .flat_map(|peer| peer.addresses.iter().copied())
                 .collect(),
             trunk: trunk(config),
+            edges: config.peers.iter().filter_map(edge).collect(),
             auth: config.auth.as_ref().map(auth_settings),
             keepalive: keepalive(&config.nat),
             commit: (config.store.ack == Ack::Committed).then_some(config.store.flush),
@@ -75,12 +79,7 @@ impl Cores {
         Self {
             settings,
             domains,
-            registrar: RegistrarSettings {
-                expires_default_s: config.registrar.expires_default_s,
-                expires_min_s: config.registrar.expires_min_s,
-                expires_max_s: config.registrar.expires_max_s,
-                use_domain: config.registrar.use_domain,
-            },
+            registrar: registrar_settings(&config.registrar, all("tokens")),
         }
     }
 
@@ -105,7 +104,7 @@ impl Cores {
         Registrar::new(
             Arc::clone(location),
             Arc::clone(&self.domains),
-            self.registrar,
+            self.registrar.clone(),
         )
         .that_stores(self.settings.commit.is_some())
     }
@@ -113,19 +112,56 @@ impl Cores {
 
 /// The peer that takes our users' requests for foreign domains.
 fn trunk(config: &Config) -> Option<Arc<Trunk>> {
-    config.peers.iter().find_map(|peer| {
-        let hop = peer.next_hop.as_ref()?;
-        Some(Arc::new(Trunk {
-            addresses: peer.addresses.clone(),
-            host: match &hop.host {
-                HopHost::Address(IpAddr::V6(ip)) => format!("[{ip}]"),
-                HopHost::Address(IpAddr::V4(ip)) => ip.to_string(),
-                HopHost::Name(name) => name.clone(),
-            },
-            port: hop.port,
-            transport: hop.transport,
-        }))
-    })
+    let mut trunks = config.peers.iter().filter(|peer| peer.domains.is_empty());
+    trunks.find_map(next_hop)
+}
+
+/// A peer that is the registrar of its domains.
+fn edge(peer: &Peer) -> Option<Arc<Edge>> {
+    let next_hop = next_hop(peer).filter(|_| !peer.domains.is_empty())?;
+    Some(Arc::new(Edge {
+        domains: peer.domains.clone(),
+        next_hop,
+        path: match peer.path {
+            EdgePath::Supported => PathRule::Supported,
+            EdgePath::Always => PathRule::Always,
+            EdgePath::Required => PathRule::Required,
+        },
+    }))
+}
+
+fn next_hop(peer: &Peer) -> Option<Arc<Trunk>> {
+    let hop = peer.next_hop.as_ref()?;
+    Some(Arc::new(Trunk {
+        addresses: peer.addresses.clone(),
+        host: match &hop.host {
+            HopHost::Address(IpAddr::V6(ip)) => format!("[{ip}]"),
+            HopHost::Address(IpAddr::V4(ip)) => ip.to_string(),
+            HopHost::Name(name) => name.clone(),
+        },
+        port: hop.port,
+        transport: hop.transport,
+    }))
+}
+
+fn registrar_settings(registrar: &config::Registrar, keys: Vec<[u8; 16]>) -> RegistrarSettings {
+    let route: Vec<String> = registrar
+        .service_route
+        .iter()
+        .map(|uri| format!("<{uri}>"))
+        .collect();
+    RegistrarSettings {
+        expires_default_s: registrar.expires_default_s,
+        expires_min_s: registrar.expires_min_s,
+        expires_max_s: registrar.expires_max_s,
+        expires_spread_percent: registrar.expires_spread_percent,
+        use_domain: registrar.use_domain,
+        keeps_unasked_path: registrar.keeps_unasked_path,
+        is_full_unavailable: registrar.contacts_full == ContactsFull::Unavailable,
+        flow_timer_s: registrar.flow_timer_s,
+        service_route: Arc::from(route.join(", ")),
+        keys,
+    }
 }
 
 /// How contacts are kept alive, if they are.

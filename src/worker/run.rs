@@ -395,6 +395,8 @@ impl Worker {
         self.counters.set(Counter::MessagesStored, messages as u64);
         let bytes = self.proxy.footprint() as u64;
         self.counters.set(Counter::TransactionBytes, bytes);
+        let stored = self.proxy.stored_bytes() as u64;
+        self.counters.set(Counter::StoredMessageBytes, stored);
         self.control
             .report(self.id, self.is_draining, self.proxy.pending());
     }

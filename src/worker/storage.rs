@@ -6,8 +6,8 @@ use super::ServeError;
 use super::mailbox::Mailbox;
 use crate::admin::{self, AccountOrder};
 use crate::config::budget::Budget;
-use crate::config::{Config, StoreUrl};
-use crate::location::{Location, LocationSettings, ReplicaSettings};
+use crate::config::{Config, ContactMatching, ContactsFull, Registrar, StoreUrl};
+use crate::location::{Location, LocationSettings, Matching, ReplicaSettings, Rules};
 use crate::net::ListenerSpec;
 use crate::secret::Secret;
 use crate::store::{Database, Frame, Inquiries, Store};
@@ -24,7 +24,8 @@ pub(super) fn location(
         hash_key: secret.derive("location").current,
         bindings_max: usize::try_from(budget.bindings.count).unwrap_or(usize::MAX),
         contacts_max: config.registrar.contacts_max,
-    });
+    })
+    .with_rules(rules(&config.registrar));
     let beginning = ruid_beginning(server_id(config), epoch);
     let location = match store {
         Some(_) => location.with_store(beginning.as_bytes(), true),
@@ -41,6 +42,19 @@ pub(super) fn location(
             location.with_cluster(beginning.as_bytes(), settings)
         }
         None => location,
+    }
+}
+
+/// What the bindings of an AoR obey.
+fn rules(registrar: &Registrar) -> Rules {
+    Rules {
+        matching: match registrar.matching {
+            ContactMatching::Uri => Matching::Uri,
+            ContactMatching::UriAndCallId => Matching::UriAndCallId,
+            ContactMatching::CallId => Matching::CallId,
+            ContactMatching::Instance => Matching::Instance,
+        },
+        replaces_oldest: registrar.contacts_full == ContactsFull::ReplaceOldest,
     }
 }
 

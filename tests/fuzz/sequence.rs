@@ -230,6 +230,7 @@ impl World {
                     expires_min_s: 60,
                     expires_max_s: 7_200,
                     use_domain: false,
+                    ..RegistrarSettings::default()
                 },
             );
             world.workers.push(Proxy::new(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use strowger::counters::{Counter, Counters};
 use strowger::datagram::{Datagram, Destination, Flow, ListenerId, Transport, WorkerId};
-use strowger::location::{Location, LocationSettings, Secrets};
+use strowger::location::{Location, LocationSettings, Rules, Secrets};
 use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{Registrar, RegistrarSettings};
 use strowger::proxy::{
@@ -28,6 +28,7 @@ pub(crate) struct Bed {
     pub(crate) now: Instant,
     wire: Wire,
     settings: Settings,
+    registrar: RegistrarSettings,
 }
 
 /// What a core did through its exit.
@@ -115,6 +116,16 @@ impl Bed {
         Self::with_settings(workers, |_| {})
     }
 
+    /// One worker whose registrar is changed by `change`.
+    pub(crate) fn with_registrar(change: impl FnOnce(&mut RegistrarSettings, &mut Rules)) -> Self {
+        let (mut registrar, mut rules) = (registrar(), Rules::default());
+        change(&mut registrar, &mut rules);
+        let mut bed = Self::over(1, |location| location.with_rules(rules), |_| {});
+        bed.registrar = registrar;
+        bed.start();
+        bed
+    }
+
     /// Workers whose settings are changed by `change`.
     pub(crate) fn with_settings(workers: u8, change: impl FnOnce(&mut Settings)) -> Self {
         Self::over(workers, |location| location, change)
@@ -165,6 +176,7 @@ impl Bed {
             now: Instant::from_micros(1_800_000_000_000_000),
             wire: Wire::default(),
             settings,
+            registrar: registrar(),
         };
         bed.start();
         bed
@@ -192,12 +204,7 @@ impl Bed {
                         .iter()
                         .map(|listener| listener.address.ip()),
                 )),
-                RegistrarSettings {
-                    expires_default_s: 3_600,
-                    expires_min_s: 60,
-                    expires_max_s: 7_200,
-                    use_domain: false,
-                },
+                self.registrar.clone(),
             )
             .that_stores(settings.commit.is_some());
             let proxy = Proxy::new(
@@ -275,6 +282,11 @@ impl Bed {
     /// Sends to this address fail from now on.
     pub(crate) fn kill(&mut self, address: &str) {
         self.wire.dead.push(addr(address));
+    }
+
+    /// The connection to this address is closed.
+    pub(crate) fn disconnect(&mut self, address: &str) {
+        self.wire.connected.retain(|open| *open != addr(address));
     }
 
     /// A connection to this address is open from now on.
@@ -499,6 +511,13 @@ impl Sent {
             }
         }
         format!("{text}{extra}Content-Length: 0\r\n\r\n")
+    }
+}
+
+fn registrar() -> RegistrarSettings {
+    RegistrarSettings {
+        keys: vec![[4; 16]],
+        ..RegistrarSettings::default()
     }
 }
 

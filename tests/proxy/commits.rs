@@ -222,6 +222,35 @@ fn what_no_row_can_hold_is_not_promised() {
 }
 
 #[test]
+fn what_the_store_refuses_is_not_acknowledged() {
+    let mut bed = bed();
+    bed.receive(BOB, &register("bob", BOB, 1, ""));
+    bed.receive(ALICE, &register("alice", ALICE, 1, ""));
+    let flight = take_off(&bed);
+    let place = flight.rows.iter().position(|row| row.aor == b"bob");
+    let place = u32::try_from(place.expect("a row")).expect("small");
+    bed.location.refuse(&flight.rows, &[place]);
+    land(&mut bed, flight, true);
+    let sent = bed.sent();
+    let of = |user: &str| {
+        let mut sent = sent
+            .iter()
+            .filter(|sent| sent.text.contains(&format!("<sip:{user}@")));
+        sent.next().expect("an answer").status()
+    };
+    assert_eq!((of("bob"), of("alice")), (500, 200));
+    // Memory has it, and whoever asks hears the same.
+    assert_eq!(bed.location.bindings(), 2);
+    bed.receive(BOB, &register("bob", BOB, 1, ""));
+    assert_eq!(bed.sent_one().start_line(), "SIP/2.0 500 Cannot Be Stored");
+    // The next state of it is tried anew.
+    bed.receive(BOB, &register("bob", BOB, 2, ""));
+    commit(&mut bed);
+    assert_eq!(bed.sent_one().status(), 200);
+    bed.assert_empty();
+}
+
+#[test]
 fn who_waits_is_answered_though_the_process_is_to_end() {
     let mut bed = bed();
     bed.receive(BOB, &register("bob", BOB, 1, ""));

@@ -21,23 +21,17 @@ fn admit(bed: &Bed, user: &str, contact: &str) {
             work: Work::Load,
             is_ours: true,
             ruid: format!("uloc-0-0-{user}").as_bytes(),
-            aor: user.as_bytes(),
             contact: contact.as_bytes(),
-            path: b"",
             call_id: b"before",
-            user_agent: b"",
-            instance: b"",
             flow: Flow {
                 listener: ListenerId(0),
                 transport: Transport::Udp,
                 peer: addr(BOB),
             },
-            received: false,
             expires: bed.now + Duration::from_secs(600),
             modified: bed.now,
-            q: None,
             cseq: 1,
-            reg_id: 0,
+            ..Row::complete(user.as_bytes())
         },
     );
 }

@@ -17,6 +17,7 @@ use strowger::proxy::{
 use strowger::time::Instant;
 
 use super::random::Random;
+use super::store::Store;
 
 /// A process: its workers, and what they share.
 pub(crate) struct Node {
@@ -24,6 +25,8 @@ pub(crate) struct Node {
     pub(crate) is_up: bool,
     pub(crate) is_draining: bool,
     pub(crate) location: Arc<Location>,
+    /// Where its bindings outlive it, if they do.
+    pub(crate) store: Option<Store>,
     workers: Vec<Worker>,
     registrar: RegistrarSettings,
     mailbox_len: usize,
@@ -125,7 +128,8 @@ impl Node {
             settings,
             is_up: false,
             is_draining: false,
-            location: location(key),
+            location: Arc::new(location(key)),
+            store: None,
             workers: Vec::new(),
             registrar,
             mailbox_len: usize::try_from(random.range(1, 12)).expect("small"),
@@ -137,12 +141,29 @@ impl Node {
         node
     }
 
-    /// Starts the process with its keys, and with the location that it had or, where `forgets`, an empty one.
-    pub(crate) fn restart(&mut self, forgets: bool) {
-        if forgets {
-            self.location = location(self.location_key);
-        }
+    /// Starts the process with its keys, and with the location that it had or, where `forgets`, an empty one; of a node with a store, what
+    /// that has.
+    pub(crate) fn restart(&mut self, now: Instant, forgets: bool) {
         self.settings.epoch = self.settings.epoch.wrapping_add(0x1_0001);
+        if let Some(store) = &self.store {
+            self.location = Arc::new(stored_location(self.location_key, self.settings.epoch));
+            store.load(now, &self.location);
+        } else if forgets {
+            self.location = Arc::new(location(self.location_key));
+        }
+        self.start();
+    }
+
+    /// Keeps what changes for a store, from now on. Nothing may be bound yet.
+    pub(crate) fn list_changes(&mut self) {
+        self.location = Arc::new(stored_location(self.location_key, self.settings.epoch));
+        self.start();
+    }
+
+    /// Acknowledges only what `store` has, from now on. Nothing may be under way yet.
+    pub(crate) fn commit_to(&mut self, store: Store) {
+        self.settings.commit = Some(store.flush());
+        self.store = Some(store);
         self.start();
     }
 
@@ -159,7 +180,7 @@ impl Node {
                 let registrar = Registrar::new(
                     Arc::clone(&self.location),
                     Arc::new(domains),
-                    self.registrar,
+                    self.registrar.clone(),
                 );
                 Worker {
                     proxy: Proxy::new(
@@ -180,6 +201,9 @@ impl Node {
     pub(crate) fn kill(&mut self) {
         self.is_up = false;
         self.workers.clear();
+        if let Some(store) = &mut self.store {
+            store.cut_off();
+        }
     }
 
     /// A packet arrives at a worker.
@@ -269,6 +293,12 @@ impl Node {
         let mut listeners = self.listeners();
         let found = listeners.find(|(other, _)| *other == id);
         found.expect("a core names its own listeners").1
+    }
+
+    /// A counter, over all workers.
+    pub(crate) fn count(&self, counter: Counter) -> u64 {
+        let workers = self.workers.iter();
+        workers.map(|worker| worker.counters.read(counter)).sum()
     }
 
     /// What is left in any worker: nothing may be when all is over.
@@ -441,10 +471,16 @@ fn datagram<'a>(
     }
 }
 
-fn location(hash_key: [u8; 16]) -> Arc<Location> {
-    Arc::new(Location::new(&LocationSettings {
+fn location(hash_key: [u8; 16]) -> Location {
+    Location::new(&LocationSettings {
         hash_key,
         bindings_max: 1_000,
         contacts_max: 10,
-    }))
+    })
+}
+
+/// A location that lists what changes for a store.
+fn stored_location(hash_key: [u8; 16], epoch: u64) -> Location {
+    let beginning = format!("uloc-0-{epoch:016x}-");
+    location(hash_key).with_store(beginning.as_bytes(), false)
 }

@@ -11,6 +11,7 @@ use super::agent::Agent;
 use super::network::{Network, Weather};
 use super::node::Node;
 use super::random::Random;
+use super::store::Store;
 use super::trace::Trace;
 use super::world::{Blow, Event, Order, START, World};
 
@@ -29,7 +30,14 @@ pub(crate) fn world(seed: u64, with_text: bool) -> World {
     let mut world = World::new(random, network, nodes, agents, trace);
     let span = world.random.secs(20, 90);
     world.closing = START + span;
+    let commits = seed % 4 == 1;
+    if commits {
+        world.nodes.iter_mut().for_each(Node::list_changes);
+    }
     provision(&mut world);
+    if commits {
+        commit(&mut world, seed);
+    }
     register(&mut world);
     place_calls(&mut world, span);
     befall(&mut world, span);
@@ -109,6 +117,7 @@ fn nodes(random: &mut Random) -> Vec<Node> {
                 expires_min_s: 10,
                 expires_max_s: 7_200,
                 use_domain: false,
+                ..RegistrarSettings::default()
             };
             Node::new(settings, registrar, random)
         })
@@ -181,6 +190,19 @@ fn agents(nodes: &[Node], random: &mut Random) -> Vec<Agent> {
         agents.push(agent);
     }
     agents
+}
+
+/// One seed in four acknowledges only what is committed, with a store and chances of its own: the worlds of the others are not touched.
+fn commit(world: &mut World, seed: u64) {
+    for number in 0..world.nodes.len() {
+        let own = seed.rotate_left(32) ^ u64::try_from(number).expect("small");
+        let store = Store::new(Random::new(own));
+        let at = START + store.flush();
+        let node = &mut world.nodes[number];
+        node.commit_to(store);
+        let epoch = node.settings.epoch;
+        world.schedule(at, Event::Flush(number, epoch));
+    }
 }
 
 /// Bindings that nobody refreshes: users of one node that another node knows to be there.

@@ -1,6 +1,7 @@
 //! A database that is away, in every way: nobody notices, and when it is back the table is what memory is.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -79,6 +80,10 @@ fn postgres_stopped_in_mid_work() {
         cluster.signal("STOP");
         live_on(&mut phone, cseq);
         std::thread::sleep(pause);
+        // A pause that is shorter than an answer may take is none.
+        if pause > Duration::from_secs(10) {
+            server.wait_until_down();
+        }
         cluster.signal("CONT");
         assert_reconciled(&server, &cluster, cseq);
     }
@@ -159,6 +164,81 @@ fn postgres_refuses_and_relents() {
 }
 
 #[test]
+fn postgres_is_slow() {
+    let cluster = Cluster::start();
+    let (server, mut phone) = served(&cluster.url());
+    cluster.query(
+        "CREATE FUNCTION slow() RETURNS trigger AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END' LANGUAGE plpgsql; \
+         CREATE TRIGGER slow AFTER INSERT OR UPDATE OR DELETE ON location FOR EACH STATEMENT EXECUTE FUNCTION slow()",
+    );
+    live_on(&mut phone, 2);
+    live_on(&mut phone, 4);
+    // Slow is not away; what waits is seen.
+    assert!(server.metric("strowger_store_backlog") > 0);
+    assert_eq!(server.metric("strowger_store_up"), 1);
+    assert_reconciled(&server, &cluster, 4);
+    let (micros, batches) = (
+        server.metric("strowger_store_flush_micros_total"),
+        server.metric("strowger_store_batches_total{outcome=\"committed\"}"),
+    );
+    assert!(micros > 1_000_000 && batches > 0, "{micros} {batches}");
+}
+
+#[test]
+fn postgres_has_no_room_on_its_disk() {
+    let cluster = Cluster::start();
+    let scratch = Scratch::new();
+    let folder = scratch.path().join("small");
+    std::fs::create_dir(&folder).expect("a folder");
+    let _unmount = mount(&folder, "4m");
+    own(&folder);
+    let url = cluster.url();
+    let (server, mut phone) = served(&url);
+    // The table moves to a disk of its own, which is filled.
+    let place = folder.display();
+    cluster.query(&format!("CREATE TABLESPACE small LOCATION '{place}'"));
+    cluster.query("ALTER TABLE location SET TABLESPACE small");
+    let filler = folder.join("filler");
+    let _ = std::fs::write(&filler, vec![0; 8 << 20]);
+    live_on(&mut phone, 2);
+    phone.register_all(200..1_200, 1, 600);
+    server.wait_until_down();
+    assert!(
+        server.metric("strowger_store_errors_total{kind=\"refused\"}") > 0,
+        "{}",
+        server.log()
+    );
+    assert!(
+        server.log().contains("No space left on device"),
+        "{}",
+        server.log()
+    );
+    std::fs::remove_file(&filler).expect("it is there");
+    server.settle();
+    assert_eq!(
+        cluster.number("SELECT count(*) FROM location WHERE cseq < 3"),
+        1_140
+    );
+    phone.register_all(200..1_200, 2, 0);
+    live_on(&mut phone, 4);
+    assert_reconciled(&server, &cluster, 4);
+}
+
+#[test]
+fn a_column_that_is_missing_is_named_until_it_is_there() {
+    let cluster = Cluster::start();
+    let (mut server, mut phone) = served(&cluster.url());
+    cluster.query("ALTER TABLE location RENAME COLUMN user_agent TO agent");
+    live_on(&mut phone, 2);
+    server.wait_until_down();
+    assert!(server.metric("strowger_store_errors_total{kind=\"unfit\"}") > 0);
+    assert!(server.log().contains("user_agent"), "{}", server.log());
+    cluster.query("ALTER TABLE location RENAME COLUMN agent TO user_agent");
+    assert_reconciled(&server, &cluster, 2);
+    server.end();
+}
+
+#[test]
 fn a_table_of_another_version_is_not_touched() {
     let cluster = Cluster::start();
     cluster.query("CREATE TABLE version (id SERIAL PRIMARY KEY NOT NULL, table_name VARCHAR(32) NOT NULL UNIQUE, table_version INTEGER DEFAULT 0 NOT NULL)");
@@ -219,15 +299,7 @@ fn a_file_that_is_locked_full_or_gone() {
     let scratch = Scratch::new();
     let folder = scratch.path().join("small");
     std::fs::create_dir(&folder).expect("a folder");
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=2m", "none"])
-        .arg(&folder)
-        .status();
-    assert!(
-        mounted.expect("mount").success(),
-        "this test fills a small file system: run it as root"
-    );
-    let _unmount = Unmount(folder.clone());
+    let _unmount = mount(&folder, "2m");
     let file = folder.join("bindings.db");
     let database = SqliteFile(&file);
     let (server, mut phone) = served(&database.url());
@@ -282,6 +354,25 @@ fn a_file_that_is_locked_full_or_gone() {
         0,
         "others can read who is registered, and the hashes of passwords"
     );
+}
+
+/// Makes a folder a small file system.
+fn mount(folder: &Path, size: &str) -> Unmount {
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"])
+        .arg(folder)
+        .status();
+    assert!(
+        mounted.expect("mount").success(),
+        "this test fills a small file system: run it as root"
+    );
+    Unmount(folder.to_owned())
+}
+
+/// Gives a folder to Postgres' user.
+fn own(folder: &Path) {
+    let status = Command::new("chown").arg("postgres").arg(folder).status();
+    assert!(status.expect("chown").success());
 }
 
 struct Unmount(std::path::PathBuf);

@@ -1,6 +1,6 @@
 //! Bindings outlive the process, however it ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::cluster::Cluster;
 use super::database::{Database, SqliteFile};
@@ -59,6 +59,43 @@ fn bindings_in_sqlite_survive_a_kill() {
 #[test]
 fn bindings_in_postgres_survive_a_kill() {
     survives_a_kill(&Cluster::start());
+}
+
+#[test]
+fn who_is_not_loaded_yet_is_looked_up_on_demand() {
+    let cluster = Cluster::start();
+    let mut server = Server::start(&store(&cluster));
+    let mut phone = Phone::new(server.sip());
+    phone.register_all(0..200, 1, 600);
+    server.settle();
+    server.end();
+    // Reading all of the table takes five seconds; what is looked for by its index comes at once.
+    cluster.query("ALTER TABLE location RENAME TO held");
+    cluster.query(
+        "CREATE FUNCTION pause(username text) RETURNS boolean AS \
+         'BEGIN IF username = ''user0'' THEN PERFORM pg_sleep(5); END IF; RETURN true; END' LANGUAGE plpgsql COST 100000; \
+         CREATE VIEW location AS SELECT * FROM held WHERE pause(username)",
+    );
+    server.restart_ended();
+    let start = Instant::now();
+    assert_eq!(phone.contacts("user150").len(), 1);
+    let answer = phone.ask("INVITE", "nobody", 1, "");
+    assert!(answer.starts_with("SIP/2.0 404"), "{answer}");
+    // A removal finds what it removes, and a CSeq of before is still out of order.
+    phone.register("user151", 2, 0);
+    let contact = "Contact: <sip:user152@10.1.2.3:5060>;expires=600\r\n";
+    let stale = phone.ask("REGISTER", "user152", 0, contact);
+    assert!(stale.starts_with("SIP/2.0 500"), "{stale}");
+    assert!(
+        start.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(server.metric("strowger_store_up"), 0, "it still loads");
+    assert!(server.metric("strowger_row_waits_total{outcome=\"loaded\"}") >= 4);
+    server.settle();
+    assert_eq!(server.metric("strowger_bindings"), 199);
+    assert_eq!(cluster.number("SELECT count(*) FROM held"), 199);
 }
 
 #[test]

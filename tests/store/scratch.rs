@@ -38,3 +38,14 @@ pub(crate) fn free_port() -> u16 {
         }
     }
 }
+
+/// The first of `count` ports of loopback in a row that are free for UDP at this moment.
+pub(crate) fn free_ports(count: u16) -> u16 {
+    loop {
+        let first = free_port();
+        let is_free = |port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if (first..first.saturating_add(count)).all(is_free) {
+            return first;
+        }
+    }
+}

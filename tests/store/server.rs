@@ -150,7 +150,7 @@ impl Server {
     #[track_caller]
     pub(crate) fn wait_until_down(&self) {
         self.wait_for("the store is away", Duration::from_secs(30), |server| {
-            server.metric("strowger_store_up") == 0
+            server.metric("strowger_store_up") == 0 && server.health().contains("\"up\":false")
         });
     }
 
@@ -196,13 +196,16 @@ fn spawn(scratch: &Scratch, sip: SocketAddr, admin: SocketAddr, store: &str) -> 
         .append(true)
         .open(scratch.path().join("log"))
         .expect("a file of ours");
-    let binary = std::env::var("STROWGER_BINARY")
-        .unwrap_or_else(|_| env!("CARGO_BIN_EXE_strowger").to_owned());
-    Command::new(binary)
+    Command::new(binary())
         .args(["run", "--config"])
         .arg(file)
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
         .expect("the binary that cargo built")
+}
+
+/// The binary under test: the one that cargo built, or the one that `STROWGER_BINARY` names.
+pub(crate) fn binary() -> String {
+    std::env::var("STROWGER_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_strowger").to_owned())
 }

@@ -19,15 +19,28 @@ use super::sipp::Sipp;
 
 /// A Kamailio that runs; dropped, it is ended.
 #[derive(Debug)]
-struct Kamailio {
+pub(super) struct Kamailio {
     child: Child,
 }
 
 impl Kamailio {
     /// Starts the proxy of `kamailio/proxy.cfg` at `own` among the phones, between the server and `phones`.
     fn start(link: &Link, scratch: &Scratch, own: SocketAddr, phones: SocketAddr) -> Self {
-        let template =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/kamailio/proxy.cfg");
+        Self::start_with(link, scratch, "proxy", own, phones)
+    }
+
+    /// Starts what `kamailio/<name>.cfg` describes.
+    pub(super) fn start_with(
+        link: &Link,
+        scratch: &Scratch,
+        name: &str,
+        own: SocketAddr,
+        phones: SocketAddr,
+    ) -> Self {
+        let template = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/system/kamailio")
+            .join(name)
+            .with_extension("cfg");
         let text = std::fs::read_to_string(template)
             .expect("the configuration is there")
             .replace("OWN", &own.to_string())

@@ -211,6 +211,67 @@ fn a_real_phone_answers_and_one_that_was_killed_is_removed() {
     drop(alice);
 }
 
+/// What it costs: `STROWGER_KEEPALIVE_CONTACTS` contacts (3,000), each with its turn once in `STROWGER_KEEPALIVE_CYCLE_S` (3).
+#[test]
+fn each_contact_of_many_has_one_turn_a_cycle() {
+    let number = |name: &str, usual: u32| {
+        std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
+    };
+    let contacts = number("STROWGER_KEEPALIVE_CONTACTS", 3_000);
+    let cycle_s = number("STROWGER_KEEPALIVE_CYCLE_S", 3);
+    let (bed, scratch) = (Bed::two_queues(), Scratch::new());
+    let link = bed.link();
+    let base = configuration(&bed, Family::V4, Backend::Driver, 2);
+    for keepalive in ["off", "crlf", "options"] {
+        let nat = format!("keepalive = \"{keepalive}\"\ncycle_s = {cycle_s}\n");
+        let server = Server::start(
+            &bed.server,
+            &scratch,
+            &with_nat(&format!("{base}[store]\nurl = \"none\"\n"), &nat),
+        );
+        let phones = UdpPhone::new(link, "10.77.0.2:41000", &link.sip(Family::V4).to_string());
+        phones.register_many(contacts);
+        let cycle = Duration::from_secs(cycle_s.into());
+        // The first round met contacts that were not there yet.
+        phones.answer_for(cycle);
+        let (before, cpu_before) = (server.metrics(), cpu(&server));
+        let mut slots = phones.answer_for(cycle * 2);
+        let (after, cpu_after) = (server.metrics(), cpu(&server));
+        let grown = |family| after.sum(family, "") - before.sum(family, "");
+        let sent = grown("strowger_keepalives_sent_total");
+        slots.sort_unstable();
+        println!(
+            "{keepalive}: {contacts} contacts, {cycle_s} s: {sent} sent in {:?}, {} answered, CPU {:?}; 10 ms slots: median {}, q99 {}, max {}",
+            cycle * 2,
+            grown("strowger_keepalives_answered_total"),
+            cpu_after - cpu_before,
+            slots[slots.len() / 2],
+            slots[slots.len() * 99 / 100],
+            slots[slots.len() - 1],
+        );
+        if keepalive != "off" {
+            let expected = u64::from(2 * contacts);
+            assert!(
+                sent.abs_diff(expected) < expected / 4,
+                "{sent} of {expected}"
+            );
+        }
+        assert_eq!(after.sum("strowger_bindings", ""), u64::from(contacts));
+    }
+}
+
+/// The processor time that the server has had.
+fn cpu(server: &Server<'_>) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("it runs");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+    // proc(5): utime and stime are fields 14 and 15, in hundredths of a second.
+    let ticks = fields.split(' ').skip(11).take(2);
+    let ticks: u64 = ticks
+        .map(|field| field.parse::<u64>().expect("a number"))
+        .sum();
+    Duration::from_millis(10 * ticks)
+}
+
 /// The configuration with a `[nat]` section, and a store beside it.
 fn with_nat(configuration: &str, nat: &str) -> String {
     format!("{configuration}[nat]\n{nat}")
@@ -297,6 +358,42 @@ impl UdpPhone {
             }
         }
         (pings, others)
+    }
+
+    /// Registers so many users whose contacts all are behind this one address.
+    fn register_many(&self, contacts: u32) {
+        let mut registered = 0;
+        for first in (0..contacts).step_by(64) {
+            let last = contacts.min(first + 64);
+            for user in first..last {
+                self.send(&register(
+                    &format!("user{user}"),
+                    "UDP",
+                    "192.168.1.10:5060",
+                ));
+            }
+            while registered < last {
+                let text = self.await_answer();
+                registered += u32::from(text.starts_with("SIP/2.0 200"));
+            }
+        }
+    }
+
+    /// Answers every OPTIONS for `span`; gives how many keepalives came in each 10 ms.
+    fn answer_for(&self, span: Duration) -> Vec<usize> {
+        let start = Instant::now();
+        let mut slots = vec![0; usize::try_from(span.as_millis() / 10).expect("a short while")];
+        while start.elapsed() < span {
+            let Some(text) = self.receive() else { continue };
+            let slot = usize::try_from(start.elapsed().as_millis() / 10).expect("a short while");
+            if let Some(slot) = slots.get_mut(slot) {
+                *slot += 1;
+            }
+            if text.starts_with("OPTIONS ") {
+                self.send(&answer(&text, 200));
+            }
+        }
+        slots
     }
 
     /// Takes what has come, and answers nothing.

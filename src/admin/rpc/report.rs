@@ -4,11 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::usrloc::registry;
 use super::{Fault, INTERNAL_ERROR};
-use crate::admin::process::Process;
+use crate::admin::memory::{Report, resident};
 use crate::admin::{State, table};
 use crate::counters::{ALL, Counter};
-use crate::limits::{LOCATION_SHARDS, MEMORY_SHARDS};
-use crate::location::Memory;
 
 pub(super) fn version() -> Value {
     json!(concat!("strowger ", env!("CARGO_PKG_VERSION")))
@@ -75,46 +73,53 @@ pub(super) fn store(state: &State) -> Value {
     report
 }
 
-/// Memory by what it is for. What the location takes is asked of the workers, a part of its shards at a time.
+/// Memory by what it is for, and what the kernel says of the process; `other` is what no category accounts for.
 pub(super) async fn memory(state: &State) -> Result<Value, Fault> {
-    let errands = &registry(state)?.errands;
-    let mut location = Memory::default();
-    for first in (0..LOCATION_SHARDS).step_by(MEMORY_SHARDS) {
-        let shards = first..(first + MEMORY_SHARDS).min(LOCATION_SHARDS);
-        location += errands
-            .run(move |_, location| location.memory_of(shards))
-            .await?;
+    let (report, (resident, peak, files)) = looked_at(state).await?;
+    let mut categories = Map::new();
+    for (category, bytes) in report.categories() {
+        categories.insert(category.to_owned(), json!(bytes));
     }
-    let process = Process::read();
-    let resident = process.resident.ok_or_else(|| {
-        let text = "/proc/self/status cannot be read";
-        Fault::new(INTERNAL_ERROR, text)
-    })?;
-    let live =
-        state.sum(Counter::TransactionsLiveServer) + state.sum(Counter::TransactionsLiveClient);
+    let sum = report.sum();
     Ok(json!({
         "unit": "bytes",
         "rss": resident,
-        "location": {
-            "aors": location.aors,
-            "bindings": location.bindings,
-            "texts": location.texts,
-            "interned": location.interned,
-            "indexes": location.indexes,
-            "total": location.total(),
-            "count": (state.bindings)(),
-        },
-        "transactions": {
-            "total": state.sum(Counter::TransactionBytes),
-            "count": live,
-        },
-        "mailboxes": {
-            "reserved": state.buffers.mailboxes,
-            "buffers_out": state.sum(Counter::MailboxBuffersOut),
-        },
-        "tcp": {
-            "reserved": state.buffers.tcp_outbox,
-            "connections": state.sum(Counter::TcpConnections),
+        "rss_max": peak,
+        "limit": report.reserved.limit,
+        "categories": categories,
+        "sum": sum,
+        "code": files,
+        "other": resident.saturating_sub(files + sum),
+        "counts": {
+            "bindings": (state.bindings)(),
+            "transactions": state.sum(Counter::TransactionsLiveServer) + state.sum(Counter::TransactionsLiveClient),
+            "messages": state.sum(Counter::MessagesStored),
+            "tcp_connections": state.sum(Counter::TcpConnections),
+            "spare_places": report.location.spare,
         },
     }))
+}
+
+/// The same in the six figures that Kamailio gives of its shared memory.
+pub(super) async fn shared_memory(state: &State) -> Result<Value, Fault> {
+    let (report, (resident, peak, _)) = looked_at(state).await?;
+    let total = report.reserved.limit.max(peak);
+    Ok(json!({
+        "total": total,
+        "free": total.saturating_sub(resident),
+        "used": report.sum().min(resident),
+        "real_used": resident,
+        "max_used": peak,
+        "fragments": report.location.spare,
+    }))
+}
+
+async fn looked_at(state: &State) -> Result<(Report, (u64, u64, u64)), Fault> {
+    registry(state)?;
+    let report = Report::read(state).await?;
+    let resident = resident().ok_or_else(|| {
+        let text = "/proc/self/status cannot be read";
+        Fault::new(INTERNAL_ERROR, text)
+    })?;
+    Ok((report, resident))
 }

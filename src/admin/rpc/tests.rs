@@ -32,6 +32,7 @@ impl Bed {
             expires_min_s: 60,
             expires_max_s: 7_200,
             use_domain,
+            ..RegistrarSettings::default()
         };
         let domains = Arc::new(Domains::new(["example.com"], []));
         let tray = Arc::new(Tray::new());
@@ -122,20 +123,32 @@ fn memory_is_told_by_what_it_is_for() {
         let contact = format!("sip:u{n}@192.0.2.7");
         bed.call("ul.add", json!([n, contact])).expect("room");
     }
-    let memory = bed.call("core.shmmem", json!([])).expect("known");
-    let location = &memory["location"];
-    assert_eq!(location["count"], 1_000);
-    let part = |name: &str| location[name].as_u64().expect("a number");
-    let parts = ["aors", "bindings", "texts", "interned", "indexes"].map(part);
+    let memory = bed.call("core.memory", json!([])).expect("known");
+    let parts = &memory["categories"];
+    assert_eq!(memory["counts"]["bindings"], 1_000);
+    let part = |name: &str| parts[name].as_u64().expect("a number");
     assert!(
         part("texts") > 30_000 && part("bindings") > 80_000,
-        "{location}"
+        "{parts}"
     );
-    assert_eq!(part("total"), parts.iter().sum::<u64>());
+    let all = parts.as_object().expect("an object").values();
+    let sum: u64 = all.filter_map(serde_json::Value::as_u64).sum();
+    assert_eq!(memory["sum"], sum);
     let whole = bed.location.memory();
     assert_eq!(part("texts"), whole.texts as u64);
     assert_eq!(part("indexes"), whole.indexes as u64);
-    assert!(memory["rss"].as_u64() > Some(part("total")));
+    assert!(memory["rss"].as_u64() > Some(sum));
+    let kamailios = bed.call("core.shmmem", json!([])).expect("known");
+    for figure in [
+        "total",
+        "free",
+        "used",
+        "real_used",
+        "max_used",
+        "fragments",
+    ] {
+        assert!(kamailios[figure].is_u64(), "{kamailios}");
+    }
 }
 
 #[test]

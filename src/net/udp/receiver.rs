@@ -10,7 +10,7 @@ use super::name::Name;
 use super::socket::UdpSocket;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, ListenerId, Transport};
-use crate::limits::{BATCH, MESSAGE_LEN_MAX};
+use crate::limits::{BATCH, MESSAGE_LEN_MAX, UDP_SLOT_LEN};
 use crate::net::neighbor::Neighbors;
 use crate::net::port::{Backend, Link, Receiver, Unreachable};
 use crate::time::Instant;
@@ -23,7 +23,7 @@ pub(in crate::net) struct UdpReceiver {
     counters: Arc<Counters>,
     /// The cache to be told when a path turns out to be narrower than thought.
     neighbors: Option<Arc<Neighbors>>,
-    /// [`BATCH`] slots of [`SLOT_LEN`]. The pages are zeros until they are written to, and most datagrams need one of a
+    /// [`BATCH`] slots of [`UDP_SLOT_LEN`]. The pages are zeros until they are written to, and most datagrams need one of a
     /// slot's sixteen: so this is 4 MiB of addresses, and of memory what the longest messages so far have touched.
     buffer: Vec<u8>,
 }
@@ -40,7 +40,7 @@ impl UdpReceiver {
             listener,
             counters,
             neighbors: None,
-            buffer: vec![0; BATCH * SLOT_LEN],
+            buffer: vec![0; BATCH * UDP_SLOT_LEN],
         }
     }
 }
@@ -61,7 +61,11 @@ impl Receiver for UdpReceiver {
     fn receive(&mut self, now: Instant, each: &mut dyn FnMut(Datagram<'_>, Option<Link>)) -> usize {
         let mut received = [const { None }; BATCH];
         let count = receive_batch(self.socket.fd(), &mut self.buffer, &mut received);
-        for (message, slot) in received.iter().flatten().zip(self.buffer.chunks(SLOT_LEN)) {
+        for (message, slot) in received
+            .iter()
+            .flatten()
+            .zip(self.buffer.chunks(UDP_SLOT_LEN))
+        {
             let Some(peer) = message.peer else {
                 self.counters.increment(Counter::DropBadPacket);
                 continue;
@@ -98,7 +102,7 @@ impl Receiver for UdpReceiver {
     }
 
     fn receive_errors(&mut self, each: &mut dyn FnMut(Unreachable<'_>)) -> usize {
-        let slot = self.buffer.get_mut(..SLOT_LEN).unwrap_or_default();
+        let slot = self.buffer.get_mut(..UDP_SLOT_LEN).unwrap_or_default();
         errors::drain(self.socket.fd(), slot, each, |peer| {
             if let Some(neighbors) = &self.neighbors {
                 neighbors.ask(self.listener, peer);
@@ -132,7 +136,7 @@ fn receive_batch(fd: RawFd, buffer: &mut [u8], received: &mut [Option<Received>;
         .iter_mut()
         .zip(&mut vectors)
         .zip(&mut names)
-        .zip(buffer.chunks_mut(SLOT_LEN));
+        .zip(buffer.chunks_mut(UDP_SLOT_LEN));
     let mut slots = 0;
     for (((header, vector), name), slot) in parts {
         vector.iov_base = slot.as_mut_ptr().cast();
@@ -164,6 +168,3 @@ fn receive_batch(fd: RawFd, buffer: &mut [u8], received: &mut [Option<Received>;
     }
     count
 }
-
-/// One datagram's room: the longest that UDP can carry, so none is truncated.
-const SLOT_LEN: usize = 64 * 1024;

@@ -19,6 +19,11 @@ pub(super) enum Cause {
     PathTooLong,
     CallIdTooLong,
     TooBrief,
+    LongInstance,
+    ManyFlows,
+    ContactIsGruu,
+    UnaskedPath,
+    FirstHopLacksOutbound,
     Unstorable,
     Location(Refusal),
 }
@@ -26,7 +31,9 @@ pub(super) enum Cause {
 impl Cause {
     pub(super) const fn status(self) -> u16 {
         match self {
-            Self::Extension => 420,
+            Self::Extension | Self::UnaskedPath => 420,
+            Self::ContactIsGruu => 403,
+            Self::FirstHopLacksOutbound => 439,
             Self::UnknownAor => 404,
             Self::TooBrief => 423,
             Self::Location(Refusal::OutOfOrder) => 500,
@@ -43,14 +50,20 @@ impl Cause {
             | Self::BadStar
             | Self::BadPath
             | Self::PathTooLong
-            | Self::Unstorable
-            | Self::CallIdTooLong => 400,
+            | Self::CallIdTooLong
+            | Self::LongInstance
+            | Self::ManyFlows
+            | Self::Unstorable => 400,
         }
     }
 
     pub(super) const fn reason(self) -> &'static str {
         match self {
-            Self::Extension => "Bad Extension",
+            Self::Extension | Self::UnaskedPath => "Bad Extension",
+            Self::LongInstance => "Instance Too Long",
+            Self::ManyFlows => "One Contact With reg-id At A Time",
+            Self::ContactIsGruu => "Contact Is A GRUU",
+            Self::FirstHopLacksOutbound => "First Hop Lacks Outbound Support",
             Self::BadTo => "Bad To",
             Self::ToScheme => "Unsupported Scheme In To",
             Self::UnknownAor => "Not Found",
@@ -75,6 +88,7 @@ impl Cause {
             Self::Location(Refusal::OutOfOrder) => Some(Counter::RefusedOutOfOrder),
             Self::Location(Refusal::TooManyContacts) => Some(Counter::RefusedContacts),
             Self::Location(Refusal::Full) => Some(Counter::RefusedBindings),
+            Self::FirstHopLacksOutbound => Some(Counter::RefusedFirstHop),
             Self::Unstorable => Some(Counter::RefusedUnstorable),
             Self::Extension
             | Self::BadTo
@@ -88,7 +102,11 @@ impl Cause {
             | Self::BadPath
             | Self::PathTooLong
             | Self::CallIdTooLong
-            | Self::TooBrief => None,
+            | Self::TooBrief
+            | Self::LongInstance
+            | Self::ManyFlows
+            | Self::ContactIsGruu
+            | Self::UnaskedPath => None,
         }
     }
 }

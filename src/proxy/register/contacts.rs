@@ -1,9 +1,14 @@
 //! The Contacts of a REGISTER (RFC 3261 10.3 steps 6 and 7): what each asks, for how long, and how its phone is reached.
 
+use core::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
 use super::Registrar;
 use super::cause::Cause;
+use super::outbound::Flows;
 use crate::datagram::{Flow, Transport};
-use crate::limits::{CONTACT_LEN_MAX, REGISTER_CONTACTS_MAX};
+use crate::limits::{BINDING_TEXT_LEN_MAX, CONTACT_LEN_MAX, REGISTER_CONTACTS_MAX};
 use crate::location::Change;
 use crate::scan;
 use crate::sip::{Contact, ContactAddress, HeaderName, Message, Scheme, Uri, Via};
@@ -19,6 +24,14 @@ pub(super) enum Asked {
     Changes(usize),
 }
 
+/// How a REGISTER came.
+struct Origin<'a> {
+    source: &'a Flow,
+    /// Whether straight from its phone.
+    is_direct: bool,
+    flows: Flows,
+}
+
 impl Registrar {
     /// Reads all Contacts before anything is changed (RFC 3261 10.3 steps 6 and 7).
     pub(super) fn read_contacts<'m>(
@@ -29,18 +42,32 @@ impl Registrar {
         changes: &mut [Change<'m>; REGISTER_CONTACTS_MAX],
     ) -> Result<Asked, Cause> {
         let is_direct = !has_path && message.values(HeaderName::Via).nth(1).is_none();
+        let origin = Origin {
+            source,
+            is_direct,
+            flows: Flows::of(message, is_direct),
+        };
         let mut count = 0;
         let mut has_star = false;
+        let (mut new_flows, mut new_contacts) = (0, 0);
         for contact in message.contacts() {
             match contact.map_err(|_| Cause::BadContact)? {
                 Contact::Star if has_star => return Err(Cause::BadStar),
                 Contact::Star => has_star = true,
                 Contact::Address(contact) => {
                     let change = changes.get_mut(count).ok_or(Cause::ManyContactValues)?;
-                    *change = self.change(message, &contact, source, is_direct)?;
+                    *change = self.change(message, &contact, &origin)?;
                     count += 1;
+                    if change.expires > Duration::ZERO {
+                        new_contacts += 1;
+                        new_flows += usize::from(change.reg_id > 0);
+                    }
                 }
             }
+        }
+        // RFC 5626 6: a flow is bound by a REGISTER of its own, for it is the one that the REGISTER came by.
+        if new_flows > 0 && new_contacts > 1 {
+            return Err(Cause::ManyFlows);
         }
         // RFC 3261 10.3 step 6: `*` stands alone and with `Expires: 0`.
         match (has_star, count) {
@@ -55,8 +82,7 @@ impl Registrar {
         &self,
         message: &Message<'m>,
         contact: &ContactAddress<'m>,
-        source: &Flow,
-        is_direct: bool,
+        origin: &Origin<'_>,
     ) -> Result<Change<'m>, Cause> {
         let uri = contact.address.uri().map_err(|_| Cause::BadContact)?;
         if !uri.is_sip() {
@@ -65,19 +91,31 @@ impl Registrar {
         if uri.bytes().len() > CONTACT_LEN_MAX {
             return Err(Cause::ContactTooLong);
         }
-        let expires_s = self.expires_s(contact.expires_s.or(message.expires()))?;
+        // RFC 5627 5.1: a GRUU leads to a contact, and is none.
+        if uri.param(b"gr").is_some() && self.domains.owns(&uri.host) {
+            return Err(Cause::ContactIsGruu);
+        }
+        let instance = contact
+            .instance
+            .filter(|text| first_line(text) == *text)
+            .unwrap_or_default();
+        // Cut, it would be another's.
+        if instance.len() > BINDING_TEXT_LEN_MAX {
+            return Err(Cause::LongInstance);
+        }
+        let reg_id = origin.flows.reg_id(instance, contact.reg_id)?;
+        let asked = contact.expires_s.or(message.expires());
+        let expires_s = self.spread(self.expires_s(asked)?, message, uri.bytes());
+        let is_flow = reg_id > 0;
+        let is_elsewhere =
+            || !self.is_back_to_us(&uri) && is_elsewhere(&uri, &message.top_via(), origin.source);
         Ok(Change {
             uri: uri.bytes(),
             expires: Duration::from_secs(u64::from(expires_s)),
             q: contact.q,
-            received: is_direct
-                && !self.is_back_to_us(&uri)
-                && is_elsewhere(&uri, &message.top_via(), source),
-            instance: contact
-                .instance
-                .filter(|text| first_line(text) == *text)
-                .unwrap_or_default(),
-            reg_id: contact.reg_id.unwrap_or(0),
+            received: origin.is_direct && (is_flow || is_elsewhere()),
+            instance,
+            reg_id,
         })
     }
 
@@ -96,6 +134,25 @@ impl Registrar {
             Some(asked) if asked < settings.expires_min_s && asked < HOUR_S => Err(Cause::TooBrief),
             Some(asked) => Ok(asked.min(settings.expires_max_s)),
         }
+    }
+
+    /// An expiry less a part of it that is drawn by lot: for a retransmission the same.
+    fn spread(&self, expires_s: u32, message: &Message<'_>, uri: &[u8]) -> u32 {
+        let percent = u64::from(self.settings.expires_spread_percent.min(100));
+        let most_s = u64::from(expires_s) * percent / 100;
+        if most_s == 0 {
+            return expires_s;
+        }
+        let key = self.settings.keys.first().copied().unwrap_or_default();
+        let mut lot = SipHasher13::new_with_key(&key);
+        for part in [&b"expires"[..], message.call_id(), uri] {
+            lot.write(&part.len().to_le_bytes());
+            lot.write(part);
+        }
+        lot.write(&message.cseq().number.to_le_bytes());
+        let less_s = u32::try_from(lot.finish() % (most_s + 1)).unwrap_or(0);
+        let least_s = self.settings.expires_min_s.min(expires_s);
+        expires_s.saturating_sub(less_s).max(least_s)
     }
 }
 

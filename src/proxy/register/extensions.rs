@@ -1,6 +1,7 @@
 //! The extensions of a REGISTER: what it requires and supports (RFC 3261 8.2.2.3), and its Path (RFC 3327).
 
 use super::cause::Cause;
+use super::outbound::OUTBOUND;
 use crate::limits::PATH_LEN_MAX;
 use crate::sip::{HeaderName, Message};
 
@@ -9,14 +10,15 @@ pub(super) fn unsupported<'m>(message: &Message<'m>) -> impl Iterator<Item = &'m
     let tags = message
         .values(HeaderName::Require)
         .map(|value| value.bytes());
-    tags.filter(|tag| !tag.eq_ignore_ascii_case(PATH))
+    tags.filter(|tag| !KNOWN.iter().any(|known| tag.eq_ignore_ascii_case(known)))
 }
 
-pub(super) fn supports_path(message: &Message<'_>) -> bool {
+/// Whether a REGISTER says that its sender knows an extension.
+pub(in crate::proxy) fn has_tag(message: &Message<'_>, tag: &[u8]) -> bool {
     let mut tags = message
         .values(HeaderName::Supported)
         .chain(message.values(HeaderName::Require));
-    tags.any(|tag| tag.bytes().eq_ignore_ascii_case(PATH))
+    tags.any(|found| found.bytes().eq_ignore_ascii_case(tag))
 }
 
 /// Copies the values of Path, comma-separated and on one line (RFC 3327 5.3).
@@ -46,5 +48,9 @@ pub(super) fn copy_path(message: &Message<'_>, path: &mut Vec<u8>) -> Result<(),
     Ok(())
 }
 
-/// The one extension that a registrar needs to know of and that is built (RFC 3327).
-const PATH: &[u8] = b"path";
+/// The option tag of RFC 3327.
+pub(super) const PATH: &[u8] = b"path";
+/// The option tag of RFC 5627.
+pub(super) const GRUU: &[u8] = b"gruu";
+/// The extensions that a registrar must know of, and that are built.
+const KNOWN: [&[u8]; 3] = [PATH, OUTBOUND, GRUU];

@@ -8,7 +8,9 @@
 mod cause;
 mod contacts;
 mod extensions;
-mod lines;
+mod ok;
+mod outbound;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -16,9 +18,12 @@ use std::sync::Arc;
 
 use self::cause::Cause;
 use self::contacts::{Asked, NO_CHANGE, first_line};
-use self::extensions::{copy_path, supports_path, unsupported};
-use self::lines::{Lines, list, put_unsupported};
+pub(super) use self::extensions::has_tag;
+use self::extensions::{PATH, copy_path, unsupported};
+use self::ok::{Lines, put_unsupported};
+pub use self::settings::RegistrarSettings;
 use super::domains::Domains;
+use super::gruu::GruuCodec;
 use crate::counters::Counter;
 use crate::datagram::Flow;
 use crate::limits::{AOR_LEN_MAX, BINDING_TEXT_LEN_MAX, PATH_LEN_MAX, REGISTER_CONTACTS_MAX};
@@ -33,22 +38,10 @@ use crate::time::Instant;
 pub struct Registrar {
     location: Arc<Location>,
     domains: Arc<Domains>,
+    gruus: GruuCodec,
     settings: RegistrarSettings,
     /// Whether what no row of the store can hold is refused.
     must_store: bool,
-}
-
-/// What the operator may set of a registrar.
-#[derive(Clone, Copy, Debug)]
-pub struct RegistrarSettings {
-    /// The expiry of a contact that asks for none.
-    pub expires_default_s: u32,
-    /// The shortest: less is answered 423.
-    pub expires_min_s: u32,
-    /// The longest: more is cut to it.
-    pub expires_max_s: u32,
-    /// Whether an AoR is `user@domain`; otherwise it is the user alone.
-    pub use_domain: bool,
 }
 
 /// A worker's scratch for REGISTERs. Once it has grown to its greatest use it allocates nothing.
@@ -72,6 +65,8 @@ pub struct Answer<'s> {
     pub counted: Option<Counter>,
     /// The location's shard that was asked, and its number, for the recorder; `None` where it did not come to that.
     pub access: Option<Access>,
+    /// Bindings that were removed to make room.
+    pub replaced: u32,
 }
 
 impl Registrar {
@@ -85,6 +80,7 @@ impl Registrar {
         Self {
             location,
             domains,
+            gruus: GruuCodec::new(settings.keys.clone()),
             settings,
             must_store: false,
         }
@@ -108,15 +104,15 @@ impl Registrar {
         scratch.headers.clear();
         let mut access = None;
         let result = self.serve(now, message, source, scratch, &mut access);
-        let mut lines = Lines(&mut scratch.headers);
+        let RegisterScratch {
+            headers,
+            path,
+            targets,
+        } = scratch;
+        let mut lines = Lines(headers);
         match result {
-            Ok(()) => {
-                list(now, &scratch.targets, &mut lines);
-                if !scratch.path.is_empty() && supports_path(message) {
-                    // RFC 3327 5.3: so that the phone sees by what way it will be reached.
-                    lines.put_line(b"Path: ", &scratch.path);
-                }
-            }
+            Ok(uses) => self.put_ok(now, message, (path, targets, uses), &mut lines),
+            Err(Cause::UnaskedPath) => lines.put(b"Unsupported: path\r\n"),
             Err(Cause::Extension) => put_unsupported(message, &mut lines),
             Err(Cause::TooBrief) => {
                 // RFC 3261 10.3 step 7: with it the phone knows what to ask for.
@@ -125,18 +121,27 @@ impl Registrar {
                 lines.put(b"\r\n");
             }
             Err(Cause::Location(Refusal::Full)) => lines.put(RETRY_AFTER),
+            Err(Cause::Location(Refusal::TooManyContacts)) if self.settings.is_full_unavailable => {
+                lines.put(RETRY_AFTER);
+            }
             Err(_) => {}
         }
         let (status, reason, counted) = match result {
-            Ok(()) => (200, "OK", None),
+            Ok(_) => (200, "OK", None),
+            Err(cause @ Cause::Location(Refusal::TooManyContacts))
+                if self.settings.is_full_unavailable =>
+            {
+                (503, cause.reason(), cause.counter())
+            }
             Err(cause) => (cause.status(), cause.reason(), cause.counter()),
         };
         Answer {
             status,
             reason,
-            headers: &scratch.headers,
+            headers,
             counted,
             access,
+            replaced: targets.replaced(),
         }
     }
 
@@ -158,7 +163,7 @@ impl Registrar {
         source: &Flow,
         scratch: &mut RegisterScratch,
         access: &mut Option<Access>,
-    ) -> Result<(), Cause> {
+    ) -> Result<Uses, Cause> {
         // RFC 3261 10.3 step 2.
         if unsupported(message).next().is_some() {
             return Err(Cause::Extension);
@@ -169,11 +174,17 @@ impl Registrar {
         if call_id.len() > BINDING_TEXT_LEN_MAX {
             return Err(Cause::CallIdTooLong);
         }
+        scratch.targets.clear();
         copy_path(message, &mut scratch.path)?;
+        let has_path = !scratch.path.is_empty();
+        if has_path && !self.settings.keeps_unasked_path && !has_tag(message, PATH) {
+            return Err(Cause::UnaskedPath);
+        }
         let mut changes = [NO_CHANGE; REGISTER_CONTACTS_MAX];
-        let asked = self.read_contacts(message, source, !scratch.path.is_empty(), &mut changes)?;
+        let asked = self.read_contacts(message, source, has_path, &mut changes)?;
         let cseq = message.cseq().number;
         let targets = &mut scratch.targets;
+        let mut uses = Uses::default();
         let (result, touched) = match asked {
             Asked::Nothing => (Ok(()), self.location.contacts(now, aor, targets).1),
             Asked::RemoveAll => self.location.remove_all(now, aor, call_id, cseq, targets),
@@ -190,13 +201,15 @@ impl Registrar {
                     flow: *source,
                 };
                 let changes = changes.get(..count).unwrap_or_default();
+                uses.outbound = changes.iter().any(|change| change.reg_id > 0);
+                uses.is_neighbour = !has_path;
                 self.check_storable(aor, &registration, changes)?;
                 self.location
                     .apply(now, aor, &registration, changes, targets)
             }
         };
         *access = Some(touched);
-        result.map_err(Cause::Location)
+        result.map(|()| uses).map_err(Cause::Location)
     }
 
     /// A binding that lives in memory alone cannot be promised to outlive it.
@@ -234,6 +247,15 @@ impl Registrar {
         }
         self.aor(&uri, out).ok_or(Cause::UnknownAor)
     }
+}
+
+/// What of the extensions a REGISTER made use of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Uses {
+    /// Flows (RFC 5626).
+    outbound: bool,
+    /// They end at us.
+    is_neighbour: bool,
 }
 
 impl RegisterScratch {

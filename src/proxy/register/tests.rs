@@ -12,13 +12,6 @@ use crate::sip::{Index, Parsed, parse};
 use crate::time::Duration;
 
 const START: Instant = Instant::from_micros(1_700_000_000_000_000);
-const SETTINGS: RegistrarSettings = RegistrarSettings {
-    expires_default_s: 3_600,
-    expires_min_s: 60,
-    expires_max_s: 7_200,
-    use_domain: false,
-};
-
 struct Bed {
     registrar: Registrar,
     location: Arc<Location>,
@@ -33,7 +26,7 @@ struct Got(u16, &'static str, String);
 
 impl Bed {
     fn new() -> Self {
-        Self::with(SETTINGS, 1_000)
+        Self::with(RegistrarSettings::default(), 1_000)
     }
 
     fn with(settings: RegistrarSettings, bindings_max: usize) -> Self {
@@ -83,11 +76,13 @@ impl Bed {
             answer.headers.is_empty(),
             !answer.headers.ends_with(b"\r\n")
         );
-        Got(
-            answer.status,
-            answer.reason,
-            String::from_utf8_lossy(answer.headers).into_owned(),
-        )
+        let mut headers = String::from_utf8_lossy(answer.headers).into_owned();
+        if answer.status == 200 {
+            // RFC 3261 10.3 step 8: a 200 has a Date, here the last of its lines.
+            let date = headers.find("Date: ").expect("a Date");
+            assert!(headers.split_off(date).ends_with(" GMT\r\n"));
+        }
+        Got(answer.status, answer.reason, headers)
     }
 
     /// A REGISTER of alice's with these further header lines.
@@ -251,7 +246,7 @@ fn expiry_is_asked_by_parameter_then_by_field_and_granted_within_bounds() {
     let long = RegistrarSettings {
         expires_min_s: 5_000,
         expires_max_s: 9_000,
-        ..SETTINGS
+        ..RegistrarSettings::default()
     };
     let mut bed = Bed::with(long, 10);
     assert_eq!(
@@ -295,7 +290,7 @@ fn an_aor_is_the_user_alone_or_with_its_domain() {
         let mut bed = Bed::with(
             RegistrarSettings {
                 use_domain,
-                ..SETTINGS
+                ..RegistrarSettings::default()
             },
             10,
         );
@@ -322,7 +317,8 @@ fn a_phone_behind_a_nat_is_reached_by_the_flow_it_came_by() {
     let nat = |contact: &str, via: &str, transport| {
         let mut bed = Bed::new();
         bed.source.transport = transport;
-        let got = bed.register(1, &[via, &format!("Contact: {contact}")]);
+        let contact = format!("Contact: {contact}");
+        let got = bed.register(1, &["Supported: path", via, &contact]);
         assert_eq!(got.0, 200, "{got:?}");
         let mut targets = Targets::new();
         bed.location.lookup(bed.now, b"alice", &mut targets);
@@ -379,8 +375,8 @@ fn path_is_kept_and_told_and_other_extensions_are_refused() {
     let got = bed.register(
         1,
         &[
-            "Require: path, Gruu",
-            "Require: outbound",
+            "Require: path, gruu, Outbound, 100rel",
+            "Require: other",
             "Contact: <sip:a@h.com>",
         ],
     );
@@ -389,7 +385,7 @@ fn path_is_kept_and_told_and_other_extensions_are_refused() {
         Got(
             420,
             "Bad Extension",
-            "Unsupported: Gruu\r\nUnsupported: outbound\r\n".into()
+            "Unsupported: 100rel\r\nUnsupported: other\r\n".into()
         )
     );
     let path = [
@@ -415,6 +411,12 @@ fn path_is_kept_and_told_and_other_extensions_are_refused() {
     assert_eq!(
         targets.target(0).map(|target| target.path),
         Some(kept.as_bytes())
+    );
+    // RFC 3327 5.3: the phone does not know of Path, and would not know how it is reached.
+    let unasked = bed.register(2, &[path[0], "Contact: <sip:a@h.com>"]);
+    assert_eq!(
+        unasked,
+        Got(420, "Bad Extension", "Unsupported: path\r\n".into())
     );
     assert_eq!(
         bed.register(2, &["Path: nonsense", "Contact: <sip:a@h.com>"])
@@ -465,7 +467,7 @@ fn what_is_too_long_or_too_much_is_refused_whole() {
 
 #[test]
 fn at_the_bound_a_new_phone_is_refused_with_retry_after_and_an_old_one_served() {
-    let mut bed = Bed::with(SETTINGS, 1);
+    let mut bed = Bed::with(RegistrarSettings::default(), 1);
     bed.register(1, &["Contact: <sip:a@h.com>"]);
     let got = bed.send(&request(
         "sip:bob@example.com",
@@ -576,9 +578,9 @@ proptest! {
         changes in prop::collection::vec((any::<prop::sample::Index>(), mutation()), 0..6),
     ) {
         let mut text = request("sip:alice@example.com", "call-1", 7, &[
-            "Require: path,\r\n path",
+            "Require: path,\r\n path, gruu, outbound",
             "Path: <sip:p2.example.com;lr>,\r\n \"x\"\r\n <sip:p1.example.com;lr>",
-            "Contact: \"A\" <sip:alice@198.51.100.7;ob>;q=0.5;+sip.instance=\"<u>\", sip:b@h.com;expires=80",
+            "Contact: \"A\" <sip:alice@198.51.100.7;ob>;q=0.5;+sip.instance=\"<u>\";reg-id=1, sip:b@h.com;expires=0",
             "Expires: 90",
         ]).replace("\r\n", "\n").replace('\n', "\r\n").into_bytes();
         for (place, mutation) in changes {
@@ -591,7 +593,10 @@ proptest! {
             let lines = String::from_utf8_lossy(answer.headers).into_owned();
             prop_assert!(lines.is_empty() || lines.ends_with("\r\n"));
             for line in lines.split_terminator("\r\n") {
-                let names = ["Contact: <", "Path: ", "Min-Expires: ", "Unsupported: ", "Retry-After: "];
+                let names = [
+                    "Contact: <", "Path: ", "Min-Expires: ", "Unsupported: ", "Retry-After: ", "Date: ", "Supported: path, outbound, gruu",
+                    "Require: outbound",
+                ];
                 prop_assert!(names.iter().any(|name| line.starts_with(name)), "{line:?}");
                 prop_assert!(!line.contains(['\r', '\n']), "{line:?}");
             }

@@ -16,8 +16,8 @@ pub(super) struct Arrays<'a> {
     pub(super) update: Table<'a>,
     /// Names of rows to delete.
     pub(super) delete: Vec<&'a str>,
-    /// Bindings that no row can hold.
-    pub(super) unstorable: usize,
+    /// Bindings that no row can hold, by their places in the batch.
+    pub(super) unstorable: Vec<u32>,
 }
 
 /// Rows, column by column.
@@ -48,7 +48,7 @@ impl<'a> Arrays<'a> {
     pub(super) fn of(rows: &'a Rows, frame: &Frame) -> Self {
         let mut arrays = Self::default();
         let (mut insert, mut update) = (Vec::new(), Vec::new());
-        for row in rows.iter() {
+        for (place, row) in (0..).zip(rows.iter()) {
             if row.work == Work::Delete {
                 arrays.delete.extend(std::str::from_utf8(row.ruid).ok());
                 continue;
@@ -56,7 +56,7 @@ impl<'a> Arrays<'a> {
             match frame.columns(&row) {
                 Ok(columns) if row.work == Work::Update => update.push(columns),
                 Ok(columns) => insert.push(columns),
-                Err(_) => arrays.unstorable += 1,
+                Err(_) => arrays.unstorable.push(place),
             }
         }
         // What lies together in the table and its indexes is done together: a known row where its name leads, a new one where its

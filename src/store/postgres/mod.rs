@@ -13,6 +13,7 @@ mod directory;
 mod problem;
 mod session;
 mod statements;
+mod survey;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ use self::session::Session;
 use super::calendar::from_local;
 use super::columns::{Columns, Frame};
 use super::engine::{Engine, EngineError, Loaded, Written};
+use super::survey::Survey;
 use crate::limits::{STORE_ANSWER_TIME, STORE_LOAD_SILENCE};
 use crate::location::{Row, Rows};
 
@@ -64,6 +66,11 @@ impl Postgres {
     /// Makes the tables that are not there.
     pub(super) fn migrate(&self) -> Result<(), EngineError> {
         within(&self.runtime, ANSWER_TIME, session::migrate(&self.config))
+    }
+
+    /// Looks at the server and its tables, and changes nothing.
+    pub(super) fn survey(&self) -> Result<Survey, EngineError> {
+        within(&self.runtime, ANSWER_TIME, survey::survey(&self.config))
     }
 
     fn session(&self) -> Result<&Session, EngineError> {
@@ -106,15 +113,12 @@ impl Engine for Postgres {
                 Err(error) if is_about_data(&error) => {
                     // One row that the server refuses must not keep the others out.
                     let refused = session.write_one_by_one(rows, &self.frame).await?;
-                    Ok(Written {
-                        missed: 0,
-                        unstorable: refused,
-                    })
+                    Ok(Written { missed: 0, refused })
                 }
                 Err(error) => Err(engine_error(&error)),
                 Ok(missed) => Ok(Written {
                     missed,
-                    unstorable: arrays.unstorable,
+                    refused: arrays.unstorable.clone(),
                 }),
             }
         });

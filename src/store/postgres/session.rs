@@ -146,15 +146,15 @@ impl Session {
         Ok(missed)
     }
 
-    /// Writes each row for itself, and gives how many the server refuses.
+    /// Writes each row for itself, and gives the places of those that the server refuses.
     pub(super) async fn write_one_by_one(
         &self,
         rows: &Rows,
         frame: &Frame,
-    ) -> Result<usize, EngineError> {
+    ) -> Result<Vec<u32>, EngineError> {
         let server_id = i32::from(frame.server_id);
-        let mut refused = 0;
-        for row in rows.iter() {
+        let mut refused = Vec::new();
+        for (place, row) in (0..).zip(rows.iter()) {
             let result = if row.work == Work::Delete {
                 let name = vec![std::str::from_utf8(row.ruid).unwrap_or_default()];
                 self.link.client.execute(&self.delete, &[&name]).await
@@ -163,7 +163,7 @@ impl Session {
                 match frame.columns(&row) {
                     Ok(columns) => table.push(columns),
                     Err(_) => {
-                        refused += 1;
+                        refused.push(place);
                         continue;
                     }
                 }
@@ -176,7 +176,7 @@ impl Session {
                 Ok(_) => {}
                 Err(error) if is_about_data(&error) => {
                     warn!("a binding that the table does not take lives in memory alone: {error}");
-                    refused += 1;
+                    refused.push(place);
                 }
                 Err(error) => return Err(engine_error(&error)),
             }

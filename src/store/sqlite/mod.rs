@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rusqlite::types::{ToSql, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row as SqlRow, Transaction};
-use tracing::info;
+use tracing::{info, warn};
 
 pub(super) use self::directory::SqliteDirectory;
 use super::columns::{Columns, Frame};
@@ -253,12 +253,12 @@ fn write_rows(
     let mut written = Written::default();
     // What lies together in the table and its indexes is done together: a known row where its name leads, a new one where its user
     // does.
-    let mut sorted: Vec<Row<'_>> = rows.iter().collect();
-    sorted.sort_unstable_by_key(|row| match row.work {
+    let mut sorted: Vec<(u32, Row<'_>)> = (0..).zip(rows.iter()).collect();
+    sorted.sort_unstable_by_key(|(_, row)| match row.work {
         Work::Insert => (true, row.aor),
         Work::Update | Work::Delete | Work::Load | Work::Complete => (false, row.ruid),
     });
-    for row in sorted {
+    for (place, row) in sorted {
         if row.work == Work::Delete {
             if let Ok(ruid) = std::str::from_utf8(row.ruid) {
                 delete.execute([ruid])?;
@@ -266,7 +266,7 @@ fn write_rows(
             continue;
         }
         let Ok(columns) = frame.columns(&row) else {
-            written.unstorable += 1;
+            written.refused.push(place);
             continue;
         };
         let (expires, modified) = (julian(columns.expires_s), julian(columns.modified_s));
@@ -288,13 +288,26 @@ fn write_rows(
             &columns.username,
             &columns.domain,
         ];
-        if row.work == Work::Update {
-            if update.execute(&values[..UPDATED])? > 0 {
-                continue;
+        let done = match row.work {
+            Work::Update => update.execute(&values[..UPDATED]),
+            Work::Insert | Work::Delete | Work::Load | Work::Complete => Ok(0),
+        };
+        let done = done.and_then(|updated| {
+            if updated > 0 {
+                return Ok(());
             }
-            written.missed += 1;
+            written.missed += usize::from(row.work == Work::Update);
+            insert.execute(&values[..]).map(drop)
+        });
+        match done {
+            Ok(()) => {}
+            // One row that the table does not take must not keep the others out.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                warn!("a binding that the table does not take lives in memory alone: {error}");
+                written.refused.push(place);
+            }
+            Err(error) => return Err(error),
         }
-        insert.execute(&values[..])?;
     }
     Ok(written)
 }

@@ -44,6 +44,12 @@ impl Agent {
         ctx: &mut Context<'_>,
     ) {
         let Some(call) = ctx.ledger.call_of(request.bytes) else {
+            // A keepalive is of no call.
+            if request.method() == "OPTIONS" {
+                let status = ctx.random.pick(&[200, 404, 486]);
+                let answer = self.response(request, status, "alive", "", ctx);
+                ctx.send(from, &answer);
+            }
             return;
         };
         let is_trusted = !ctx.ledger.record(call).is_tainted;

@@ -75,6 +75,9 @@ pub(crate) struct Seen {
     pub(crate) names: u64,
     pub(crate) streamed: u64,
     pub(crate) bindings_checked: u64,
+    pub(crate) batches: u64,
+    /// Restarts with what the store had.
+    pub(crate) reloads: u64,
 }
 
 impl Seen {
@@ -90,7 +93,7 @@ impl Seen {
         self.numbers().into_iter().all(|number| *number > 0)
     }
 
-    fn numbers(&mut self) -> [&mut u64; 12] {
+    fn numbers(&mut self) -> [&mut u64; 14] {
         [
             &mut self.requests_forwarded,
             &mut self.responses_forwarded,
@@ -104,6 +107,8 @@ impl Seen {
             &mut self.names,
             &mut self.streamed,
             &mut self.bindings_checked,
+            &mut self.batches,
+            &mut self.reloads,
         ]
     }
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use strowger::datagram::{Destination, Flow, ListenerId, Transport};
-use strowger::proxy::{Notice, SendError};
+use strowger::proxy::{KeepaliveSettings, Notice, SendError};
 use strowger::time::{Duration, Instant};
 
 use super::agent::{Act, Agent, Context, Timer};
@@ -33,6 +33,7 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     /// When nothing new is begun any more.
     pub(crate) closing: Instant,
+    is_kept_alive: bool,
     /// Addresses that answer by ICMP, or to which the kernel knows no way.
     pub(crate) unroutable: Vec<SocketAddr>,
     /// Agents that are not there: packets to them are answered by ICMP.
@@ -59,6 +60,10 @@ pub(crate) enum Event {
     Undelivered(usize, Flow, Rc<[u8]>),
     /// The resolver answers.
     Resolved(usize, usize, u64, Asked),
+    /// A node's store takes what has changed.
+    Flush(usize, u64),
+    /// What it took comes back.
+    Landed(usize, u64),
     /// Something befalls a node.
     Node(usize, Blow),
     /// A link is cut for a while.
@@ -114,6 +119,7 @@ impl World {
             ledger: Ledger::default(),
             trace,
             closing: START,
+            is_kept_alive: false,
             unroutable: Vec::new(),
             absent: Vec::new(),
             events: BinaryHeap::new(),
@@ -177,6 +183,8 @@ impl World {
             Event::Resolved(node, worker, epoch, asked) => {
                 self.resolved(node, worker, epoch, &asked)
             }
+            Event::Flush(node, epoch) => self.flush(node, epoch),
+            Event::Landed(node, epoch) => self.landed(node, epoch),
             Event::Node(node, blow) => self.strike(node, blow),
             Event::Cut(one, other, span) => self.network.cut(one, other, self.now + span),
             Event::Absent(agent, is_absent) => {
@@ -187,6 +195,24 @@ impl World {
                 }
             }
             Event::CheckBindings => self.check_bindings(),
+        }
+    }
+
+    /// Has every node keep its contacts alive, from now until the world comes to rest.
+    pub(crate) fn keep_alive(&mut self, settings: KeepaliveSettings) {
+        self.is_kept_alive = true;
+        for node in 0..self.nodes.len() {
+            self.nodes[node].settings.keepalive = Some(settings);
+            self.nodes[node].restart(self.now, false);
+            self.wind(node);
+        }
+    }
+
+    /// Sets the first alarms of a node's workers.
+    fn wind(&mut self, node: usize) {
+        self.alarms[node] = vec![None; self.nodes[node].workers()];
+        for worker in 0..self.nodes[node].workers() {
+            self.set_alarm(node, worker);
         }
     }
 
@@ -271,6 +297,11 @@ impl World {
         let Some(next) = self.nodes[node].next_deadline(worker) else {
             return;
         };
+        // Keepalives alone would never come to rest.
+        let is_rest = self.is_kept_alive && self.now > self.closing + REST;
+        if is_rest && self.nodes[node].left_behind().is_none() {
+            return;
+        }
         let current = self.alarms[node][worker];
         if current.is_some_and(|current| current <= next) {
             return;
@@ -433,26 +464,91 @@ impl World {
                     .disconnect(|a, b| own.contains(&a) || own.contains(&b));
             }
             Blow::Start(forgets) => {
-                self.nodes[node].restart(forgets);
+                self.nodes[node].restart(self.now, forgets);
+                let has_store = self.nodes[node].store.is_some();
                 let addresses: Vec<_> = self.nodes[node].listeners().map(|(_, at)| at).collect();
                 for agent in &mut self.agents {
-                    if forgets && addresses.contains(&agent.first_hop) {
+                    if !addresses.contains(&agent.first_hop) {
+                        continue;
+                    }
+                    if has_store {
+                        // No store keeps the memory of a removal: a late copy of an older REGISTER may count again.
+                        agent.registration.unbound_since = None;
+                    } else if forgets {
                         agent.forget_registration();
                     }
                 }
-                self.alarms[node] = vec![None; self.nodes[node].workers()];
+                if has_store {
+                    self.monitor.seen.reloads += 1;
+                    let epoch = self.nodes[node].settings.epoch;
+                    self.schedule(self.now, Event::Flush(node, epoch));
+                }
+                self.wind(node);
             }
             Blow::Drain if self.nodes[node].is_up => {
                 self.nodes[node].is_draining = true;
-                for worker in 0..self.nodes[node].workers() {
-                    let now = self.now;
-                    let (nodes, mut surroundings) = self.surroundings();
-                    let outcome =
-                        nodes[node].on_notice(now, worker, Notice::Drain, &mut surroundings);
-                    self.digest(node, worker, Cause::Notice, outcome);
-                }
+                self.notify(node, Notice::Drain);
             }
             Blow::Drain => {}
+        }
+    }
+
+    /// A store takes off with what has changed; it does so until long after all is over.
+    fn flush(&mut self, node: usize, epoch: u64) {
+        let now = self.now;
+        let Node {
+            is_up,
+            settings,
+            location,
+            store,
+            ..
+        } = &mut self.nodes[node];
+        let Some(store) = store.as_mut().filter(|_| *is_up && settings.epoch == epoch) else {
+            return;
+        };
+        match store.take(now, location) {
+            Some(span) => self.schedule(now + span, Event::Landed(node, epoch)),
+            None if now < self.closing + Duration::from_secs(60) => {
+                let at = now + store.flush();
+                self.schedule(at, Event::Flush(node, epoch));
+            }
+            None => {}
+        }
+    }
+
+    fn landed(&mut self, node: usize, epoch: u64) {
+        let Node {
+            is_up,
+            settings,
+            location,
+            store,
+            ..
+        } = &mut self.nodes[node];
+        let Some(store) = store.as_mut().filter(|_| *is_up && settings.epoch == epoch) else {
+            return;
+        };
+        let is_committed = store.land(location);
+        let at = self.now + store.flush();
+        self.monitor.seen.batches += 1;
+        self.notify(
+            node,
+            Notice::Settled {
+                takes: is_committed,
+            },
+        );
+        if !is_committed {
+            // It is away for a moment, and back before it takes off again.
+            self.notify(node, Notice::Settled { takes: true });
+        }
+        self.schedule(at, Event::Flush(node, epoch));
+    }
+
+    fn notify(&mut self, node: usize, notice: Notice<'_>) {
+        for worker in 0..self.nodes[node].workers() {
+            let now = self.now;
+            let (nodes, mut surroundings) = self.surroundings();
+            let outcome = nodes[node].on_notice(now, worker, notice, &mut surroundings);
+            self.digest(node, worker, Cause::Notice, outcome);
         }
     }
 
@@ -549,5 +645,7 @@ fn violation(rule: &'static str, call: Option<usize>, what: String) -> Violation
 
 /// When every world begins.
 pub(crate) const START: Instant = Instant::from_micros(1_800_000_000_000_000);
+/// How long after the last order the keepalives go on.
+const REST: Duration = Duration::from_secs(300);
 /// A world that is not at rest by then never will be.
 const EVENTS_MAX: u32 = 500_000;
