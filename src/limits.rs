@@ -207,6 +207,8 @@ pub const KDMQ_SCAN_MAX: usize = 512;
 /// How long a message is retransmitted. Then: a node that does not answer a list of nodes is lost, one that does not answer contacts is
 /// behind.
 pub const KDMQ_GIVE_UP: Duration = Duration::from_secs(10);
+/// The longest interval between two retransmissions: a node that is back is found within it.
+pub const KDMQ_RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long an answer to SYNC is waited for: Kamailio sends it behind the last contact.
 pub const KDMQ_SYNC_TIME: Duration = Duration::from_secs(60);
 /// How often a walk may begin for one node.

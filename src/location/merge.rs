@@ -14,7 +14,7 @@ use super::binding::{Held, Stored};
 use super::contact::{contact_hash, same_contact};
 use super::contact_index::{ContactRef, Place};
 use super::delta::{Delta, Deltas, Facts};
-use super::replica::push_removal;
+use super::replica::{Named, push_removal};
 use super::restore::Admission;
 use super::rows::Row;
 use super::ruid::{Origins, Ruid};
@@ -164,9 +164,13 @@ impl Shard {
         tally: &Tally,
         moved: &mut Moved,
     ) -> Merge {
-        let ruid = origins.pack(delta.row.ruid);
-        let index = self.of_name(key, ruid, delta.row.ruid);
-        let tombstone = self.replica.tombstone(key.text, (ruid, delta.row.ruid));
+        let contact = Named {
+            ruid: origins.pack(delta.row.ruid),
+            name: delta.row.ruid,
+            uri: delta.row.contact,
+        };
+        let ruid = contact.ruid;
+        let tombstone = self.replica.tombstone(key.text, contact);
         let buried = tombstone.map(|tombstone| State {
             version: tombstone.version,
             server_id: tombstone.server_id,
@@ -175,13 +179,16 @@ impl Shard {
         let is_alike = |(_, binding): &(u32, Held<'_>)| {
             binding.contact_hash == hash && same_contact(binding.contact(), delta.row.contact)
         };
-        let index = index.or_else(|| {
-            // Known by another name: the phone registered with two nodes at once, or with another one since.
-            let named = !delta.is_removal() && buried.is_none();
-            let mut held = self.bindings_of(self.find(key)).filter(|_| named);
+        // Known by another name: the phone registered with two nodes at once, or with another one since.
+        let alike = || {
+            let mut held = self.bindings_of(self.find(key));
             held.find(is_alike).map(|(index, _)| index)
-        });
-        let held = index.and_then(|index| self.held_at(index)).or(buried);
+        };
+        let index = self.of_name(key, ruid, delta.row.ruid).or_else(alike);
+        let states = index.and_then(|index| self.state_at(index)).into_iter();
+        let held = states
+            .chain(buried)
+            .max_by_key(|state| (state.version, state.server_id, state.digest));
         let version = match judge.verdict(now, held, delta) {
             Verdict::Take(version) => version,
             Verdict::Leave(merge) => return merge,
@@ -193,8 +200,7 @@ impl Shard {
         self.replica.see(version);
         if delta.is_removal() {
             let stamp = (version, facts.server_id);
-            self.replica
-                .bury(key.text, (ruid, delta.row.ruid), stamp, false);
+            self.replica.bury(key.text, contact, stamp, false);
             if let Some(index) = index {
                 self.remove_elsewhere(now, index, facts, tally);
             }
@@ -238,7 +244,9 @@ impl Shard {
                 self.copy_to(now, index, origins, out);
             }
             Some(_) | None => {
-                if let Some(tombstone) = self.replica.tombstone(key.text, (ruid, name)) {
+                let uri = b"";
+                let contact = Named { ruid, name, uri };
+                if let Some(tombstone) = self.replica.tombstone(key.text, contact) {
                     push_removal(tombstone, origins, out);
                 }
             }
@@ -254,7 +262,7 @@ impl Shard {
             .map(|(index, _)| index)
     }
 
-    fn held_at(&self, index: u32) -> Option<State> {
+    fn state_at(&self, index: u32) -> Option<State> {
         let binding = self.binding(index)?;
         let facts = self.facts_of(index, binding);
         let row = Row {
@@ -370,3 +378,191 @@ fn digest(row: &Row<'_>, facts: &Facts, is_removed: bool) -> u64 {
 
 /// The digest of what is removed: the least, so that at equal versions a contact outlives its removal on every node.
 const REMOVED: u64 = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Delta, Deltas, LocationSettings, ReplicaSettings, SweepCursor, Work};
+    use super::*;
+    use crate::datagram::{Flow, ListenerId, Transport};
+
+    const START: Instant = Instant::from_micros(1_700_000_000_000_000);
+    const SKEW: Judge = Judge::Arrival {
+        skew: Duration::from_secs(1),
+    };
+
+    fn location(key: u8) -> Location {
+        let settings = LocationSettings {
+            hash_key: [key; 16],
+            bindings_max: 100,
+            contacts_max: 3,
+        };
+        Location::new(&settings).with_cluster(
+            b"uloc-1-1-",
+            ReplicaSettings {
+                server_id: 1,
+                nat_cflags: 64,
+                tombstones_max: 65_536,
+                stores_all: false,
+            },
+        )
+    }
+
+    /// What one node says of a contact.
+    #[derive(Clone, Debug)]
+    struct Said {
+        ruid: String,
+        version: u64,
+        server_id: u16,
+        saved_s: u64,
+        /// `None`: it is removed.
+        cseq: Option<u32>,
+    }
+
+    impl Said {
+        fn merge(&self, location: &Location, now: Instant, judge: Judge) -> Merge {
+            let row = Row {
+                work: if self.cseq.is_some() {
+                    Work::Update
+                } else {
+                    Work::Delete
+                },
+                ruid: self.ruid.as_bytes(),
+                contact: b"sip:a@192.0.2.7",
+                call_id: b"call",
+                flow: Flow {
+                    listener: ListenerId(0),
+                    transport: Transport::Udp,
+                    peer: "198.51.100.7:40000".parse().expect("an address"),
+                },
+                received: true,
+                is_ours: false,
+                expires: START + Duration::from_secs(3_600),
+                modified: Instant::from_micros(self.saved_s * 1_000_000),
+                cseq: self.cseq.unwrap_or(0),
+                ..Row::complete(b"alice")
+            };
+            let facts = Facts::own(self.version, self.server_id, 0);
+            location.merge(now, &Delta { row, facts }, judge)
+        }
+    }
+
+    /// The live contacts: name, CSeq, version and who gave it.
+    fn held(location: &Location) -> Vec<(Vec<u8>, u32, u64, u16)> {
+        let (mut cursor, mut out) = (SweepCursor::new(0, 1), Deltas::default());
+        while !location.walk(START, &mut cursor, 0, 100, &mut out) {}
+        let live = out.iter().filter(|delta| !delta.is_removal());
+        live.map(|delta| {
+            let facts = delta.facts;
+            (
+                delta.row.ruid.to_vec(),
+                delta.row.cseq,
+                facts.version,
+                facts.server_id,
+            )
+        })
+        .collect()
+    }
+
+    fn said(version: u64, server_id: u16, cseq: Option<u32>) -> Said {
+        Said {
+            ruid: format!("uloc-{server_id}-1-5"),
+            version: START.as_micros() + version,
+            server_id,
+            saved_s: START.unix_s(),
+            cseq,
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_order_all_end_with_the_greatest(
+            states in proptest::collection::vec((0_u64..4, 2_u16..4, proptest::option::of(1_u32..4)), 1..8),
+            shuffles in proptest::collection::vec(proptest::num::usize::ANY, 3..4),
+        ) {
+            let states: Vec<Said> = states.iter().map(|(v, s, c)| said(*v, *s, *c)).collect();
+            let mut ends = Vec::new();
+            for (n, shuffle) in shuffles.iter().enumerate() {
+                let (mut states, location) = (states.clone(), location(u8::try_from(n).expect("few")));
+                let len = states.len();
+                states.rotate_left(shuffle % len);
+                if shuffle / len % 2 == 1 {
+                    states.reverse();
+                }
+                // Some come twice.
+                for state in states.iter().chain(states.iter().take(shuffle % 3)) {
+                    state.merge(&location, START, Judge::Version);
+                }
+                ends.push(held(&location));
+            }
+            proptest::prop_assert!(ends.windows(2).all(|pair| pair[0] == pair[1]), "{:?}", ends);
+        }
+    }
+
+    #[test]
+    fn what_is_older_than_its_removal_does_not_come_back() {
+        let location = location(1);
+        assert_eq!(
+            said(1, 2, Some(1)).merge(&location, START, Judge::Version),
+            Merge::Taken
+        );
+        assert_eq!(
+            said(3, 2, None).merge(&location, START, Judge::Version),
+            Merge::Taken
+        );
+        assert_eq!(
+            said(2, 2, Some(2)).merge(&location, START, Judge::Version),
+            Merge::Older
+        );
+        // Nor under another name.
+        assert_eq!(
+            said(2, 3, Some(2)).merge(&location, START, Judge::Version),
+            Merge::Older
+        );
+        assert_eq!(location.bindings(), 0);
+        assert_eq!(
+            said(4, 3, Some(2)).merge(&location, START, Judge::Version),
+            Merge::Taken
+        );
+        assert_eq!(location.bindings(), 1);
+    }
+
+    #[test]
+    fn kamailio_is_judged_by_when_it_came_and_by_what_it_says_was_saved() {
+        let location = location(1);
+        let now = START + Duration::from_secs(10);
+        let mut kamailios = said(0, 0, Some(1));
+        kamailios.saved_s = now.unix_s();
+        assert_eq!(kamailios.merge(&location, now, SKEW), Merge::Taken);
+        assert_eq!(held(&location)[0].2, now.as_micros());
+        // The same content again is nothing; another of a second ago is newer, of two seconds ago older.
+        assert_eq!(kamailios.merge(&location, now, SKEW), Merge::Same);
+        kamailios.cseq = Some(2);
+        kamailios.saved_s = now.unix_s() - 1;
+        assert_eq!(kamailios.merge(&location, now, SKEW), Merge::Taken);
+        assert_eq!(held(&location)[0].2, now.as_micros() + 1);
+        kamailios.cseq = Some(3);
+        kamailios.saved_s = now.unix_s() - 2;
+        assert_eq!(kamailios.merge(&location, now, SKEW), Merge::Older);
+        // Its answer to SYNC counts only with a later second.
+        kamailios.saved_s = now.unix_s();
+        assert_eq!(kamailios.merge(&location, now, Judge::Saved), Merge::Same);
+        kamailios.saved_s = now.unix_s() + 1;
+        assert_eq!(kamailios.merge(&location, now, Judge::Saved), Merge::Taken);
+        assert_eq!(held(&location)[0].2, (now.unix_s() + 1) * 1_000_000);
+        // Its removal has the time of its arrival.
+        kamailios.cseq = None;
+        assert_eq!(kamailios.merge(&location, now, SKEW), Merge::Older);
+        let later = now + Duration::from_secs(2);
+        assert_eq!(kamailios.merge(&location, later, SKEW), Merge::Taken);
+        assert_eq!(kamailios.merge(&location, later, SKEW), Merge::Same);
+        assert_eq!(location.bindings(), 0);
+    }
+
+    #[test]
+    fn a_version_of_tomorrow_is_refused() {
+        let location = location(1);
+        let state = said(86_400_000_000, 2, Some(1));
+        assert_eq!(state.merge(&location, START, Judge::Version), Merge::Early);
+        assert_eq!(location.bindings(), 0);
+    }
+}

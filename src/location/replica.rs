@@ -5,12 +5,14 @@
 use std::collections::VecDeque;
 
 use super::binding::Held;
+use super::contact::same_contact;
 use super::contact_index::Place;
 use super::delta::{Deltas, Facts, METHODS_ALL};
 use super::rows::{Row, Work};
 use super::ruid::{Origins, Ruid};
 use super::shard::Shard;
 use super::texts::NAME_LEN_MAX;
+use crate::limits::LOCATION_SHARDS;
 use crate::time::Instant;
 
 /// What a shard keeps for other nodes.
@@ -51,6 +53,16 @@ struct Kept {
     is_fresh: bool,
 }
 
+/// What a contact is known by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named<'a> {
+    pub(super) ruid: Ruid,
+    /// The name in full.
+    pub(super) name: &'a [u8],
+    /// Empty where it is not known.
+    pub(super) uri: &'a [u8],
+}
+
 /// A contact that was removed.
 #[derive(Debug)]
 pub(super) struct Tombstone {
@@ -58,6 +70,8 @@ pub(super) struct Tombstone {
     ruid: Ruid,
     /// The name, where [`Ruid`] cannot hold it.
     name: Box<[u8]>,
+    /// Empty where the node that removed it did not tell.
+    contact: Box<[u8]>,
     pub(super) version: u64,
     pub(super) server_id: u16,
 }
@@ -113,26 +127,30 @@ impl Replica {
         }
     }
 
-    /// The tombstone of a contact, where it was removed.
-    pub(super) fn tombstone(&self, aor: &[u8], (ruid, name): (Ruid, &[u8])) -> Option<&Tombstone> {
+    /// The newest tombstone of a contact, by its name or, where it has had several, by its URI.
+    pub(super) fn tombstone(&self, aor: &[u8], contact: Named<'_>) -> Option<&Tombstone> {
         let is_it = |held: &&Tombstone| {
-            held.ruid == ruid && (!ruid.is_text() || *held.name == *name) && *held.aor == *aor
+            let is_named = held.ruid == contact.ruid
+                && (!contact.ruid.is_text() || *held.name == *contact.name);
+            let is_same = || !contact.uri.is_empty() && same_contact(&held.contact, contact.uri);
+            *held.aor == *aor && (is_named || is_same())
         };
-        self.tombstones.iter().rev().find(is_it)
+        let all = self.tombstones.iter().filter(is_it);
+        all.max_by_key(|held| (held.version, held.server_id))
     }
 
     /// Remembers a removal; `is_own` has the nodes told of it.
     pub(super) fn bury(
         &mut self,
         aor: &[u8],
-        (ruid, name): (Ruid, &[u8]),
+        contact: Named<'_>,
         (version, server_id): (u64, u16),
         is_own: bool,
     ) {
         let Some(settings) = &self.settings else {
             return;
         };
-        let len_max = (settings.tombstones_max / crate::limits::LOCATION_SHARDS).max(1);
+        let len_max = (settings.tombstones_max / LOCATION_SHARDS).max(1);
         self.see(version);
         while self.tombstones.len() >= len_max {
             self.untold = self.untold.min(self.tombstones.len() - 1);
@@ -140,14 +158,16 @@ impl Replica {
                 self.lost = self.lost.max(oldest.version);
             }
         }
+        let name = if contact.ruid.is_text() {
+            contact.name
+        } else {
+            b""
+        };
         let tombstone = Tombstone {
             aor: aor.into(),
-            ruid,
-            name: if ruid.is_text() {
-                name.into()
-            } else {
-                Box::default()
-            },
+            ruid: contact.ruid,
+            name: name.into(),
+            contact: contact.uri.into(),
             version,
             server_id,
         };
@@ -187,7 +207,7 @@ impl Replica {
             + self.fresh.capacity() * size_of::<u32>()
             + self.tombstones.capacity() * size_of::<Tombstone>()
             + tombstones
-                .map(|held| held.aor.len() + held.name.len())
+                .map(|held| held.aor.len() + held.name.len() + held.contact.len())
                 .sum::<usize>()
     }
 }
@@ -233,14 +253,18 @@ impl Shard {
             return self.replica.list(index);
         }
         let aor: Box<[u8]> = self.aor_text(aor).into();
-        let named = self
-            .binding(index)
-            .map(|held| (held.ruid, held.name().into()));
-        if let Some((ruid, name)) = named {
-            let name: Box<[u8]> = name;
-            self.replica
-                .bury(&aor, (ruid, &name), (version, settings.server_id), true);
-        }
+        let Some(held) = self.binding(index) else {
+            return;
+        };
+        let (ruid, name): (_, Box<[u8]>) = (held.ruid, held.name().into());
+        let uri: Box<[u8]> = held.contact().into();
+        let contact = Named {
+            ruid,
+            name: &name,
+            uri: &uri,
+        };
+        self.replica
+            .bury(&aor, contact, (version, settings.server_id), true);
     }
 
     /// What nodes tell each other of a binding. One that came from the store has the version of its last save.
@@ -334,6 +358,7 @@ pub(super) fn push_removal(tombstone: &Tombstone, origins: &Origins, out: &mut D
     let row = Row {
         work: Work::Delete,
         ruid: &ruid,
+        contact: &tombstone.contact,
         ..Row::complete(&tombstone.aor)
     };
     out.rows_mut().push(&row);

@@ -213,6 +213,10 @@ impl Office {
 
     fn receive(&mut self, now: Instant, buffer: &mut [u8]) -> bool {
         for taken in 0..RECEIVE_BATCH {
+            // Without a parcel for it, it waits in the socket.
+            if self.exit.spare.is_empty() {
+                return taken > 0;
+            }
             // Nothing there, a signal, or an ICMP error: the next call goes on.
             let Ok((len, from)) = self.exit.socket.recv_from(buffer) else {
                 return taken > 0;
@@ -304,6 +308,11 @@ impl Output for Exit {
 
     fn blank(&mut self) -> Option<Parcel> {
         self.spare.pop()
+    }
+
+    fn blank_for_walk(&mut self) -> Option<Parcel> {
+        let has_enough = self.spare.len() > WORK_PARCELS / 2;
+        has_enough.then(|| self.spare.pop()).flatten()
     }
 
     fn give_back(&mut self, parcel: Parcel) {

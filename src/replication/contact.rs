@@ -164,12 +164,14 @@ impl Reception {
             ruid: &keys.ruid,
             ..Row::complete(&keys.aor)
         };
-        if work == Work::Delete {
-            out.push(&Delta { row: bare, facts });
-            return Ok(Taken::Contact);
-        }
         let is_contact = Uri::parse(&keys.contact).is_ok_and(|uri| uri.is_sip())
             && keys.contact.len() <= CONTACT_LEN_MAX;
+        if work == Work::Delete {
+            let contact = if is_contact { &*keys.contact } else { b"" };
+            let row = Row { contact, ..bare };
+            out.push(&Delta { row, facts });
+            return Ok(Taken::Contact);
+        }
         let is_good = is_contact && is_path(&keys.path) && is_line(&keys.call_id);
         if !is_good || !is_line(&keys.instance) {
             return Ok(Taken::Refused);
@@ -436,3 +438,170 @@ const NEVER: Instant = Instant::from_micros(u32::MAX as u64 * 1_000_000);
 const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// The longest name of a contact, as in Kamailio's table.
 const RUID_LEN_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reception(use_domain: bool) -> Reception {
+        let listener = |id, address: &str| (ListenerId(id), address.parse().expect("an address"));
+        Reception {
+            listeners: vec![
+                listener(0, "[2001:db8::1]:5060"),
+                listener(1, "192.0.2.1:5060"),
+            ],
+            use_domain,
+            domains: vec!["example.com".to_owned()],
+        }
+    }
+
+    fn read(body: &str) -> (Result<Asked, Malformed>, Deltas) {
+        let mut deltas = Deltas::default();
+        (reception(false).read(body.as_bytes(), &mut deltas), deltas)
+    }
+
+    fn written(deltas: &Deltas) -> String {
+        let items = deltas.iter().map(|delta| {
+            let mut json = Vec::new();
+            write(&delta, Dialect::Kamailio, &mut json);
+            json
+        });
+        let (items, mut body): (Vec<Vec<u8>>, _) = (items.collect(), Vec::new());
+        gather(items.iter().map(Vec::as_slice), &mut body);
+        String::from_utf8(body).expect("text")
+    }
+
+    /// Without the key that is never sent.
+    fn without_socket(body: &str) -> String {
+        let mut parts = body.splitn(2, "\"sock\":\"");
+        let (before, behind) = (parts.next().unwrap_or_default(), parts.next());
+        behind.map_or(body.to_owned(), |behind| {
+            let rest = behind.split_once("\",").map_or("", |(_, rest)| rest);
+            format!("{before}{rest}")
+        })
+    }
+
+    #[test]
+    fn what_kamailio_wrote_is_written_again_octet_by_octet() {
+        for body in [
+            include_str!("../../tests/cluster/captures/escapes.json"),
+            include_str!("../../tests/cluster/captures/path_instance_q.json"),
+            include_str!("../../tests/cluster/captures/multi.json"),
+        ] {
+            let (asked, deltas) = read(body);
+            let is_multi = body.starts_with("{\"multi\"");
+            assert_eq!(
+                asked,
+                Ok(Asked::Changes {
+                    refused: 0,
+                    is_multi,
+                    is_versioned: false
+                })
+            );
+            assert_eq!(written(&deltas), without_socket(body));
+        }
+    }
+
+    #[test]
+    fn a_contact_comes_with_all_that_is_told_of_it() {
+        let (_, deltas) = read(include_str!(
+            "../../tests/cluster/captures/path_instance_q.json"
+        ));
+        let delta = deltas.delta(0).expect("one");
+        assert_eq!(
+            (delta.row.aor, delta.row.q, delta.row.reg_id),
+            (&b"bob"[..], Some(700), 1)
+        );
+        assert_eq!((delta.facts.cflags, delta.facts.methods), (64, 13));
+        assert_eq!(delta.row.flow.peer.to_string(), "10.77.0.9:6002");
+        assert_eq!(
+            (delta.row.flow.listener, delta.row.is_ours),
+            (ListenerId(1), false)
+        );
+        let (_, deltas) = read(include_str!("../../tests/cluster/captures/removal.json"));
+        let delta = deltas.delta(0).expect("one");
+        assert!(delta.is_removal());
+        assert_eq!(delta.row.ruid, b"uloc-6b029c7b-68b3-1");
+    }
+
+    #[test]
+    fn a_version_is_for_those_who_know_it() {
+        let (_, mut deltas) = read(include_str!("../../tests/cluster/captures/escapes.json"));
+        let delta = deltas.delta(0).expect("one");
+        let facts = Facts {
+            version: 1_795_333_252_123_456,
+            ..delta.facts
+        };
+        let mut json = Vec::new();
+        write(&Delta { facts, ..delta }, Dialect::Strowger, &mut json);
+        deltas.clear();
+        let asked = reception(false).read(&json, &mut deltas);
+        assert!(
+            matches!(
+                asked,
+                Ok(Asked::Changes {
+                    is_versioned: true,
+                    ..
+                })
+            ),
+            "{asked:?}"
+        );
+        assert_eq!(deltas.delta(0).expect("one").facts, facts);
+    }
+
+    #[test]
+    fn what_no_location_could_hold_is_refused_and_what_is_no_json_is_an_error() {
+        let contact = |aor: &str, uri: &str, path: &str| {
+            format!(
+                "{{\"action\":1,\"aor\":\"{aor}\",\"ruid\":\"r\",\"c\":\"{uri}\",\"path\":\"{path}\",\"expires\":0}}"
+            )
+        };
+        for bad in [
+            contact("", "sip:a@192.0.2.1", ""),
+            contact("a\\r\\nb", "sip:a@192.0.2.1", ""),
+            contact("a", "sip:a@192.0.2.1\\r\\nX: y", ""),
+            contact("a", "mailto:a@example.com", ""),
+            contact("a", "sip:a@192.0.2.1", "<sip:e;lr>\\r\\nX: y"),
+            contact("a", "sip:a@192.0.2.1", "sip:e"),
+            contact(&"a".repeat(AOR_LEN_MAX + 1), "sip:a@192.0.2.1", ""),
+        ] {
+            let (asked, deltas) = read(&bad);
+            assert!(
+                matches!(asked, Ok(Asked::Changes { refused: 1, .. })),
+                "{bad}: {asked:?}"
+            );
+            assert!(deltas.is_empty());
+        }
+        for bad in [
+            "",
+            "{}",
+            "[]",
+            "{\"action\":",
+            "{\"action\":9}",
+            "{\"action\":3} x",
+            "{\"multi\":{\"1\":3}}",
+        ] {
+            assert_eq!(read(bad).0, Err(Malformed), "{bad}");
+        }
+        assert_eq!(read("{\"action\":3}").0, Ok(Asked::Sync));
+        assert_eq!(read("{\"action\":0}").0, Ok(Asked::Nothing));
+        let many = (0..=KDMQ_CONTACTS_MAX).map(|n| format!("\"{n}\":{{\"action\":0}}"));
+        let many = format!("{{\"multi\":{{{}}}}}", many.collect::<Vec<_>>().join(","));
+        assert_eq!(read(&many).0, Err(Malformed));
+    }
+
+    #[test]
+    fn with_domains_a_foreign_one_is_refused() {
+        let contact = |aor: &str| {
+            format!(
+                "{{\"action\":1,\"aor\":\"{aor}\",\"ruid\":\"r\",\"c\":\"sip:a@192.0.2.1\",\"xavps\":{{\"a\":[1]}}}}"
+            )
+        };
+        let mut deltas = Deltas::default();
+        for (aor, count) in [("a@example.com", 1), ("a@example.net", 1), ("a", 1)] {
+            let asked = reception(true).read(contact(aor).as_bytes(), &mut deltas);
+            assert!(asked.is_ok());
+            assert_eq!(deltas.len(), count, "{aor}");
+        }
+    }
+}

@@ -303,7 +303,7 @@ impl Cluster {
         if walking.next_slice(rate) > now {
             return;
         }
-        let Some(mut parcel) = out.blank() else {
+        let Some(mut parcel) = out.blank_for_walk() else {
             return;
         };
         walking.is_out = true;

@@ -10,7 +10,7 @@ use super::{Cluster, Output, roster};
 use crate::counters::Counter;
 use crate::limits::{NODE_FORGET, NODES_MAX};
 use crate::sip::message::Message;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 impl Cluster {
     /// A list of nodes: it is answered with ours, and passed on as far as its sender wishes.
@@ -46,7 +46,13 @@ impl Cluster {
         else {
             return;
         };
-        node.next_ping = now + self.settings.ping;
+        // Who is silent is looked for more often.
+        let span = if node.status == Status::Active {
+            self.settings.ping
+        } else {
+            self.settings.ping.min(LOST_PING)
+        };
+        node.next_ping = now + span;
         if node.session.has(Kind::Notification) {
             return;
         }
@@ -100,6 +106,8 @@ impl Cluster {
             node.status = Status::Timeout;
         }
         node.session.abandon();
+        // It is looked for at once.
+        node.next_ping = Instant::EPOCH;
         if let Some(walking) = node.walk.take() {
             node.session.fall_behind(walking.walk.since);
         }
@@ -157,5 +165,7 @@ impl Cluster {
     }
 }
 
+/// How often a node that does not answer is looked for.
+const LOST_PING: Duration = Duration::from_secs(1);
 /// Further than this no list is passed on, whatever its sender wishes.
 const HOPS_MAX: u8 = 3;

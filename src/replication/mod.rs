@@ -15,6 +15,8 @@ mod node;
 mod parcel;
 mod roster;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
@@ -69,8 +71,10 @@ pub struct Settings {
 pub trait Output {
     /// Sends a message; what is lost is sent again.
     fn send(&mut self, to: SocketAddr, message: &[u8]);
-    /// An empty parcel, if there is one.
+    /// An empty parcel for what came, if there is one.
     fn blank(&mut self) -> Option<Parcel>;
+    /// An empty parcel for a walk, if there are enough beside it for what comes.
+    fn blank_for_walk(&mut self) -> Option<Parcel>;
     /// Gives back a parcel for which there was no use.
     fn give_back(&mut self, parcel: Parcel);
     /// Hands a parcel to a worker.

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::limits::{
-    KDMQ_GIVE_UP, KDMQ_SCAN_MAX, NODE_BYTES_IN_FLIGHT, NODE_HELD_MAX, NODE_WINDOW_START, T1, T2,
+    KDMQ_GIVE_UP, KDMQ_RETRY_MAX, KDMQ_SCAN_MAX, KDMQ_SYNC_TIME, NODE_BYTES_IN_FLIGHT,
+    NODE_HELD_MAX, NODE_WINDOW_START, T1,
 };
 use crate::time::{Duration, Instant};
 
@@ -214,7 +215,7 @@ impl Session {
         let kind = flight.kind;
         if kind != Kind::Sync && now < flight.first_sent + KDMQ_GIVE_UP {
             let was_late = std::mem::replace(&mut flight.is_late, true);
-            flight.interval = flight.interval.doubled().min(T2);
+            flight.interval = flight.interval.doubled().min(KDMQ_RETRY_MAX);
             flight.due = now + flight.interval;
             if kind == Kind::Contacts && !was_late {
                 self.has_lost = true;
@@ -222,8 +223,8 @@ impl Session {
             }
             return Some(Overdue::Again(place));
         }
-        if kind == Kind::Sync && now < flight.first_sent + crate::limits::KDMQ_SYNC_TIME {
-            flight.due = flight.first_sent + crate::limits::KDMQ_SYNC_TIME;
+        if kind == Kind::Sync && now < flight.first_sent + KDMQ_SYNC_TIME {
+            flight.due = flight.first_sent + KDMQ_SYNC_TIME;
             return self.overdue(now);
         }
         let flight = self.flights.swap_remove(place);
@@ -350,7 +351,7 @@ mod tests {
             }
         }
         assert_eq!((session.window(), given_up), (1, number));
-        assert!(again < 8 * number, "{again}");
+        assert!(again < 12 * number, "{again}");
         assert_eq!(session.take_behind(), Some(1_000));
         session.abandon();
         assert_eq!(session.waiting(), 0);

@@ -1,0 +1,193 @@
+//! A registrar of Kamailio's that is a node of a cluster.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A Kamailio; dropped, it is ended.
+pub(crate) struct Kamailio {
+    child: Option<Child>,
+    folder: PathBuf,
+    pub(crate) sip: SocketAddr,
+}
+
+/// A contact as a node tells of it, by the names of its fields.
+pub(crate) type Contact = BTreeMap<String, String>;
+
+impl Kamailio {
+    /// Starts one at `sip`, which first speaks to `peers`.
+    pub(crate) fn start(folder: &Path, sip: SocketAddr, peers: &[SocketAddr]) -> Self {
+        let folder = folder.join(format!("kamailio-{}", sip.ip()));
+        std::fs::create_dir_all(&folder).expect("a folder of ours");
+        let modules = "/usr/lib/x86_64-linux-gnu/kamailio/modules/";
+        let loaded = [
+            "kex",
+            "corex",
+            "ctl",
+            "pv",
+            "tm",
+            "tmx",
+            "sl",
+            "textops",
+            "siputils",
+            "usrloc",
+            "nathelper",
+            "registrar",
+            "dmq",
+            "dmq_usrloc",
+        ];
+        let loaded: String = loaded
+            .iter()
+            .map(|name| format!("loadmodule \"{name}.so\"\n"))
+            .collect();
+        let peers: String = peers
+            .iter()
+            .map(|peer| format!("modparam(\"dmq\",\"notification_address\",\"sip:{peer}\")\n"))
+            .collect();
+        let text = format!(
+            "#!KAMAILIO\ndebug=1\nlog_stderror=yes\nfork=yes\nchildren=1\nauto_aliases=no\ndns=no\nrev_dns=no\ndisable_tcp=yes\n\
+             listen=udp:{sip}\nmpath=\"{modules}\"\n{loaded}{peers}\
+             modparam(\"ctl\",\"binrpc\",\"unix:{ctl}\")\nmodparam(\"usrloc\",\"db_mode\",0)\nmodparam(\"usrloc\",\"nat_bflag\",6)\n\
+             modparam(\"registrar\",\"use_path\",1)\nmodparam(\"registrar\",\"path_mode\",0)\n\
+             modparam(\"nathelper|registrar\",\"received_avp\",\"$avp(rcv)\")\n\
+             modparam(\"dmq\",\"server_address\",\"sip:{sip}\")\nmodparam(\"dmq\",\"num_workers\",2)\nmodparam(\"dmq\",\"ping_interval\",5)\n\
+             modparam(\"dmq_usrloc\",\"enable\",1)\nmodparam(\"dmq_usrloc\",\"sync\",1)\nmodparam(\"dmq_usrloc\",\"replicate_socket_info\",0)\n\
+             modparam(\"dmq_usrloc\",\"batch_msg_contacts\",50)\nmodparam(\"dmq_usrloc\",\"batch_size\",500)\n\
+             modparam(\"dmq_usrloc\",\"batch_usleep\",1000)\n\
+             request_route {{\n  if (is_method(\"KDMQ\")) {{ dmq_handle_message(); exit; }}\n\
+             if (is_method(\"REGISTER\")) {{ force_rport(); fix_nated_register(); setbflag(6); if (!save(\"location\")) sl_reply_error(); exit; }}\n\
+             sl_send_reply(\"404\",\"Not Found\");\n}}\n",
+            ctl = folder.join("ctl").display(),
+        );
+        std::fs::write(folder.join("kamailio.cfg"), text).expect("a file of ours");
+        let mut kamailio = Self {
+            child: None,
+            folder,
+            sip,
+        };
+        kamailio.spawn();
+        kamailio
+    }
+
+    /// Ends it as a power failure would, and starts it anew, with nothing in its memory.
+    pub(crate) fn restart(&mut self) {
+        self.end("-KILL");
+        self.spawn();
+    }
+
+    /// Calls a method; nothing where it fails.
+    pub(crate) fn rpc(&self, words: &[&str]) -> Option<String> {
+        let socket = format!("unix:{}", self.folder.join("ctl").display());
+        let output = Command::new("kamcmd")
+            .args(["-s", &socket])
+            .args(words)
+            .output();
+        let output = output.expect("kamcmd, of the package kamailio");
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The contacts of an AoR, each with its replicated fields but last_modified.
+    pub(crate) fn contacts(&self, aor: &str) -> Vec<Contact> {
+        let text = self
+            .rpc(&["ul.lookup", "location", aor])
+            .unwrap_or_default();
+        let mut contacts: Vec<Contact> = Vec::new();
+        for line in text.lines() {
+            let Some((key, value)) = line.trim().split_once(": ") else {
+                continue;
+            };
+            if key == "Address" {
+                contacts.push(Contact::new());
+            }
+            let value = if value == "[not set]" { "" } else { value };
+            if let Some(contact) = contacts.last_mut().filter(|_| FIELDS.contains(&key)) {
+                contact.insert(key.to_owned(), value.to_owned());
+            }
+        }
+        contacts
+    }
+
+    /// How many contacts it has.
+    pub(crate) fn count(&self) -> usize {
+        let text = self
+            .rpc(&["stats.get_statistics", "usrloc:"])
+            .unwrap_or_default();
+        let line = text.lines().find(|line| line.contains("location_contacts"));
+        let count =
+            line.and_then(|line| line.rsplit(' ').find_map(|word| word.trim().parse().ok()));
+        count.unwrap_or(0)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    fn spawn(&mut self) {
+        let _ = std::fs::remove_file(self.folder.join("pid"));
+        let _ = std::fs::remove_file(self.folder.join("ctl"));
+        let log = File::create(self.folder.join("log")).expect("a file of ours");
+        let mut command = Command::new("kamailio");
+        command
+            .args(["-DD", "-E", "-m", "128", "-x", "tlsf", "-Y"])
+            .arg(&self.folder);
+        command
+            .arg("-P")
+            .arg(self.folder.join("pid"))
+            .arg("-f")
+            .arg(self.folder.join("kamailio.cfg"));
+        command.stdout(Stdio::null()).stderr(log);
+        // A group of its own, so that all its processes are ended with it.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        self.child = Some(command.spawn().expect("Kamailio, of the package kamailio"));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.rpc(&["core.version"]).is_none() {
+            assert!(
+                Instant::now() < deadline,
+                "Kamailio does not start\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn end(&mut self, signal: &str) {
+        if let Some(mut child) = self.child.take() {
+            let group = format!("-{}", child.id());
+            let _ = Command::new("kill").args([signal, "--", &group]).status();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Kamailio {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- Kamailio's log\n{}", self.log());
+        }
+        self.end("-KILL");
+    }
+}
+
+/// What is compared: all that is replicated but when it was last saved. When it ends is compared apart.
+const FIELDS: &[&str] = &[
+    "Address",
+    "Q",
+    "Call-ID",
+    "CSeq",
+    "User-Agent",
+    "Received",
+    "Path",
+    "Flags",
+    "CFlags",
+    "Methods",
+    "Ruid",
+    "Instance",
+    "Reg-Id",
+    "Expires",
+];
