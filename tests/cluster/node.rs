@@ -106,7 +106,9 @@ fn named_as_kamailio_does(contact: &Value) -> Contact {
     let text = |key: &str| match &contact[key] {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
-        other => other.to_string(),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            other.to_string()
+        }
     };
     let number = |key: &str| contact[key].as_u64().unwrap_or(0).to_string();
     let q = contact["q"]
