@@ -211,14 +211,14 @@ fn a_real_phone_answers_and_one_that_was_killed_is_removed() {
     drop(alice);
 }
 
-/// What it costs: `STROWGER_KEEPALIVE_CONTACTS` contacts (3,000), each with its turn once in `STROWGER_KEEPALIVE_CYCLE_S` (3).
+/// What it costs: `STROWGER_KEEPALIVE_CONTACTS` contacts (2,000), each with its turn once in `STROWGER_KEEPALIVE_CYCLE_S` (2).
 #[test]
 fn each_contact_of_many_has_one_turn_a_cycle() {
     let number = |name: &str, usual: u32| {
         std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
     };
-    let contacts = number("STROWGER_KEEPALIVE_CONTACTS", 3_000);
-    let cycle_s = number("STROWGER_KEEPALIVE_CYCLE_S", 3);
+    let contacts = number("STROWGER_KEEPALIVE_CONTACTS", 2_000);
+    let cycle_s = number("STROWGER_KEEPALIVE_CYCLE_S", 2);
     let (bed, scratch) = (Bed::two_queues(), Scratch::new());
     let link = bed.link();
     let base = configuration(&bed, Family::V4, Backend::Driver, 2);
