@@ -334,7 +334,7 @@ impl Guesser {
         took
     }
 
-    fn ask(&mut self, user: &str, number: u64, line: &str) -> String {
+    fn ask(&self, user: &str, number: u64, line: &str) -> String {
         let message = message(&self.socket, user, number, line);
         self.socket
             .send_to(message.as_bytes(), SERVER)
