@@ -133,9 +133,10 @@ counters! {
         Responses5xx "class" "5xx",
         Responses6xx "class" "6xx",
     }
-    counter "keepalives" "CRLF keepalives received, by kind: a ping is answered with a pong" {
+    counter "keepalives" "keepalives received, by kind: a CRLF ping is answered with a pong, a STUN binding request with the address it came from" {
         Keepalives "kind" "ping",
         KeepalivePongs "kind" "pong",
+        KeepaliveBindings "kind" "stun",
     }
     counter "keepalives_sent" "keepalives sent to contacts, by kind" {
         KeepalivesSentOptions "kind" "options",

@@ -141,19 +141,21 @@ impl Proxy {
     ) {
         // The targets leave the bench while its edits are at work.
         let targets = std::mem::take(&mut bench.targets);
-        let first = targets.iter().next();
+        // A GRUU leads here within a dialog, too (RFC 5627): to the first flow of its instance that is there.
+        let first = targets.iter().find(|to| {
+            let flow = to.received.filter(|_| to.is_by_flow());
+            flow.is_none_or(|flow| !is_gone(&flow, out))
+        });
         let (hop, target) = match plan.way {
             Way::Hop(hop) => (Some(hop), None),
-            Way::Contacts => (
-                first.and_then(|to| self.hop_to_target(&to)),
-                first.map(|to| to.uri),
-            ),
+            Way::Contacts => (first.and_then(|to| self.hop_to_target(&to)), first),
             // An ACK is sent within a dialog, which never leads there.
             Way::Trunk | Way::Edge(_) => (None, None),
             Way::Flow(flow, _) => ((!is_gone(&flow, out)).then_some(NextHop::Flow(flow)), None),
         };
         let ack = Stateless {
-            target,
+            target: target.map(|to| to.uri),
+            path: target.map(|to| to.path).filter(|path| !path.is_empty()),
             routes_consumed: plan.routes_consumed,
             from_strict_router: plan.from_strict_router,
         };
@@ -183,7 +185,7 @@ impl Proxy {
         let branch = self.stateless_branch(request);
         let hop = Hop {
             target: ack.target,
-            path: None,
+            path: ack.path,
             branch: &branch,
             transport: flow.transport,
             sent_by,
@@ -279,6 +281,8 @@ impl Proxy {
 pub(super) struct Stateless<'a> {
     /// The Request-URI, if it is not the received one.
     pub(super) target: Option<&'a [u8]>,
+    /// Route values to put before the others (RFC 3327).
+    pub(super) path: Option<&'a [u8]>,
     /// Route values of ours to take off.
     pub(super) routes_consumed: u8,
     /// Whether the target stands in the last Route value.

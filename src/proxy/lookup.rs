@@ -18,7 +18,8 @@ use crate::transaction::slab::Slab;
 #[derive(Debug)]
 pub(super) struct WaitingAck {
     request: Stored,
-    target: Option<Stored>,
+    /// The Request-URI and the Route values that it gets, where it gets any.
+    texts: [Option<Stored>; 2],
     source: Flow,
     listener: ListenerId,
     routes_consumed: u8,
@@ -67,15 +68,14 @@ impl Proxy {
         let Some(kept) = self.table.arena_mut().store(bytes) else {
             return self.counters.increment(Counter::DropUnroutableAck);
         };
-        let target = ack
-            .target
-            .and_then(|target| self.table.arena_mut().store(target));
-        let mut waiting = Some((kept, target));
+        let texts = [ack.target, ack.path]
+            .map(|text| text.and_then(|text| self.table.arena_mut().store(text)));
+        let mut waiting = Some((kept, texts));
         let place = self.acks.insert_with(|_, generation| {
-            let (request, target) = waiting.take().expect("a slab calls its maker once");
+            let (request, texts) = waiting.take().expect("a slab calls its maker once");
             WaitingAck {
                 request,
-                target,
+                texts,
                 source: *source,
                 listener: name.listener,
                 routes_consumed: ack.routes_consumed,
@@ -91,10 +91,10 @@ impl Proxy {
             return;
         }
         self.counters.increment(Counter::DropUnroutableAck);
-        if let Some((request, target)) = waiting {
-            self.release(request, target);
+        if let Some((request, texts)) = waiting {
+            self.release(request, texts);
         } else if let Some(ack) = place.and_then(|place| self.acks.remove(place)) {
-            self.release(ack.request, ack.target);
+            self.release(ack.request, ack.texts);
         }
     }
 
@@ -170,8 +170,13 @@ impl Proxy {
         let arena = self.table.arena();
         match (parse(arena.bytes(&ack.request), &mut index), flow) {
             (Parsed::Good(request), Some(flow)) => {
+                let [target, path] = ack
+                    .texts
+                    .each_ref()
+                    .map(|text| text.as_ref().map(|text| arena.bytes(text)));
                 let changes = Stateless {
-                    target: ack.target.as_ref().map(|target| arena.bytes(target)),
+                    target,
+                    path,
                     routes_consumed: ack.routes_consumed,
                     from_strict_router: ack.from_strict_router,
                 };
@@ -180,14 +185,14 @@ impl Proxy {
             _ => self.counters.increment(Counter::DropUnroutableAck),
         }
         bench.stored = index;
-        self.release(ack.request, ack.target);
+        self.release(ack.request, ack.texts);
     }
 
-    fn release(&mut self, request: Stored, target: Option<Stored>) {
+    fn release(&mut self, request: Stored, texts: [Option<Stored>; 2]) {
         let arena = self.table.arena_mut();
         arena.release(request);
-        if let Some(target) = target {
-            arena.release(target);
+        for text in texts.into_iter().flatten() {
+            arena.release(text);
         }
     }
 }

@@ -32,6 +32,7 @@ mod respond;
 mod route;
 mod settings;
 pub mod steer;
+mod stun;
 mod timeout;
 pub mod token;
 mod undelivered;
@@ -59,10 +60,11 @@ use self::lookup::WaitingAcks;
 use self::register::{RegisterScratch, Registrar};
 use self::relay::{Leg, Relay};
 use self::steer::Steering;
+use self::stun::BindingRequest;
 use self::token::TokenCodec;
 use self::waits::{Waited, Waits};
 use crate::counters::{Counter, Counters};
-use crate::datagram::{Datagram, Destination, Flow, WorkerId};
+use crate::datagram::{Datagram, Destination, Flow, Transport, WorkerId};
 use crate::limits::{FIRED_MAX, MESSAGE_LEN_MAX};
 use crate::location::{Location, Secrets, Targets};
 use crate::sip::edit::Edits;
@@ -364,6 +366,16 @@ impl Proxy {
     }
 
     fn on_not_sip(&self, cause: NotSip, datagram: &Datagram<'_>, out: &mut impl Output) {
+        let flow = &datagram.flow;
+        if flow.transport == Transport::Udp
+            && let Some(request) = BindingRequest::parse(datagram.bytes)
+        {
+            // RFC 5626 8: the keepalive of flows of datagrams; unanswered, the phone would take its flow for lost.
+            let len = BindingRequest::answer_len(flow.peer);
+            let sent = out.send(flow, len, |buffer| request.answer(flow.peer, buffer));
+            answer::count_unsent(&self.counters, sent);
+            return self.counters.increment(Counter::KeepaliveBindings);
+        }
         let counter = match cause {
             // RFC 5626 3.5.1: a double CRLF is a ping, a single one its pong.
             NotSip::Keepalive if datagram.bytes.len() >= 4 => {

@@ -224,6 +224,16 @@ impl Bed {
         self.receive_at(0, listener, source, text);
     }
 
+    /// A datagram that is no text arrives at worker 0 by the first listener.
+    pub(crate) fn receive_bytes(&mut self, source: &str, bytes: &[u8]) {
+        let flow = Flow {
+            listener: ListenerId(0),
+            transport: Transport::Udp,
+            peer: addr(source),
+        };
+        self.deliver(0, bytes, flow, false);
+    }
+
     /// A message arrives at worker 0 by a TCP connection from `source` to the first listener (or the IPv6 one).
     pub(crate) fn receive_by_tcp(&mut self, source: &str, text: &str) {
         let listener = if addr(source).is_ipv4() { 0 } else { 2 };

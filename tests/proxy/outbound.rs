@@ -359,3 +359,56 @@ fn of_two_flows_with_one_contact_a_dialog_keeps_its_own() {
         assert_eq!(bed.sent_one().to(), FIRST, "{method}");
     }
 }
+
+#[test]
+fn a_gruu_in_a_dialog_leads_to_a_flow_that_is_there() {
+    let mut bed = Bed::new();
+    bind(&mut bed, 1, 1, FIRST);
+    bed.wait(Duration::from_secs(1));
+    bind(&mut bed, 2, 1, SECOND);
+    bed.disconnect(SECOND);
+    let relayed = call(&mut bed).remove(0);
+    let gruu = "sip:bob@example.com;gr=urn:uuid:00000000-0000-1000-8000-000A95A0E128";
+    bed.receive_by_tcp(FIRST, &relayed.answer(200, &format!("Contact: <{gruu}>\n")));
+    let ok = bed.sent_one();
+    let routes: String = relayed
+        .headers("Record-Route")
+        .iter()
+        .rev()
+        .map(|value| format!("Route: {value}\n"))
+        .collect();
+    let to = format!("To: {}", ok.header("To").expect("a To"));
+    for method in ["ACK", "BYE"] {
+        let text =
+            request(method, gruu, ALICE, method, &routes).replace("To: <sip:bob@example.com>", &to);
+        bed.receive(ALICE, &text);
+        assert_eq!(bed.sent_one().to(), FIRST, "{method}");
+    }
+}
+
+#[test]
+fn an_ack_to_a_gruu_bears_the_path_of_its_phone() {
+    let mut bed = Bed::new();
+    let text = flow(1, 1, "Path: <sip:e@203.0.113.50;lr;ob>\nSupported: gruu\n");
+    bed.receive("203.0.113.50:5060", &text);
+    assert_eq!(bed.sent_one().status(), 200);
+    let gruu = "sip:bob@example.com;gr=urn:uuid:00000000-0000-1000-8000-000A95A0E128";
+    bed.receive(ALICE, &request("ACK", gruu, ALICE, "ack", ""));
+    let ack = bed.sent_one();
+    assert_eq!(ack.to(), "203.0.113.50:5060");
+    assert_eq!(ack.header("Route"), Some("<sip:e@203.0.113.50;lr;ob>"));
+}
+
+#[test]
+fn a_stun_keepalive_is_answered_by_udp_alone() {
+    let mut bed = Bed::new();
+    let ping = "\0\u{1}\0\0!\u{12}";
+    // Text cannot hold the whole request (the cookie is no UTF-8): what looks like one is dropped.
+    bed.receive(BOB, ping);
+    bed.sent_none();
+    assert_eq!(bed.count(Counter::DropNotSip), 1);
+    bed.receive_bytes(BOB, b"\0\x01\0\0\x21\x12\xa4\x42abcdefghijkl");
+    let pong = bed.sent_one();
+    assert_eq!((pong.to().as_str(), pong.flow.transport), (BOB, Udp));
+    assert_eq!(bed.count(Counter::KeepaliveBindings), 1);
+}
