@@ -218,12 +218,29 @@ fn call(path: Option<&Path>, method: &str, params: &[String]) -> ExitCode {
         Err(mistakes) => return fail(USAGE, mistakes),
     };
     let admin = config.as_ref().and_then(|config| config.admin.as_ref());
-    match ctl::Server::of(admin).call(method, params) {
+    let called = match (ctl::Server::of(admin).call(method, params), &config) {
+        (Err(error), Some(config)) if error.is_absence() && method == MIGRATE => {
+            // Before the first start: the file says where the database is.
+            return migrate(config);
+        }
+        (called, _) => called,
+    };
+    match called {
         Ok(result) => {
             print(&format!("{result:#}\n"));
             ExitCode::SUCCESS
         }
         Err(error) => fail(if error.is_usage() { USAGE } else { FAILURE }, error),
+    }
+}
+
+fn migrate(config: &Config) -> ExitCode {
+    match worker::migrate_without_server(config) {
+        Ok(made) => {
+            print(&format!("{made:#}\n"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(FAILURE, error),
     }
 }
 
@@ -357,6 +374,8 @@ fn fail(status: u8, text: impl Display) -> ExitCode {
     ExitCode::from(status)
 }
 
+/// The one method that needs no server.
+const MIGRATE: &str = "store.migrate";
 const DEFAULT_FILE: &str = "strowger.toml";
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;

@@ -114,6 +114,8 @@ pub struct State {
     pub cluster: Option<ClusterGauge>,
     /// The operator's hand on the accounts; `None` where there is no store.
     pub accounts: Option<Accounts>,
+    /// Makes what tables the store's database lacks; `None` where there is no store.
+    pub migrate: Option<Migrate>,
     /// How long the resolver's answers took; `None` where there is no resolver.
     pub dns: Option<Arc<Histogram>>,
     /// The way to the location; `None` where there are no workers: then its methods fail.
@@ -161,6 +163,9 @@ pub enum AccountOrder {
 
 /// Carries such an order out; it waits for the database. The error is a sentence.
 pub type Accounts = Arc<dyn Fn(&AccountOrder) -> Result<(), String> + Send + Sync>;
+
+/// Makes the tables that the database has not, and gives their names; it waits for the database. The error is a sentence.
+pub type Migrate = Arc<dyn Fn() -> Result<Vec<&'static str>, String> + Send + Sync>;
 
 /// The running admin server; dropping it ends the thread.
 #[derive(Debug)]
@@ -260,6 +265,7 @@ impl State {
             store: None,
             cluster: None,
             accounts: None,
+            migrate: None,
             dns: None,
             registry: None,
             reserved: Reserved::default(),

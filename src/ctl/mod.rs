@@ -57,6 +57,12 @@ impl CtlError {
     pub const fn is_usage(&self) -> bool {
         matches!(self, Self::Words(_))
     }
+
+    /// Whether no server runs there.
+    #[must_use]
+    pub const fn is_absence(&self) -> bool {
+        matches!(self, Self::Http(HttpError::Refused(_)))
+    }
 }
 
 impl Server {

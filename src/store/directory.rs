@@ -25,6 +25,9 @@ pub(super) trait Directory: Send {
         each: &mut dyn FnMut(&Row<'_>),
     ) -> Result<(), EngineError>;
 
+    /// Makes the tables that are not there, checks the versions of those that are, and gives the names of what it made.
+    fn migrate(&mut self) -> Result<Vec<&'static str>, EngineError>;
+
     /// Adds an account, or changes the one that is there, as `mode` allows; gives whether it did.
     fn put(&mut self, account: &Account, mode: Mode) -> Result<bool, EngineError>;
 

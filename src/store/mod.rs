@@ -266,21 +266,20 @@ pub fn batch_bytes(workers: usize) -> usize {
 ///
 /// # Errors
 /// What the database refuses, or what is wrong with a table.
-pub fn migrate(database: &Database) -> Result<(), StoreError> {
+pub fn migrate(database: &Database) -> Result<Vec<&'static str>, StoreError> {
     let frame = Frame {
         listeners: Vec::new(),
         use_domain: false,
         server_id: 0,
     };
-    let migrated = match database {
-        Database::Sqlite(path) => Sqlite::new(path, frame).connect().map(drop),
+    let mut directory: Box<dyn Directory> = match database {
+        Database::Sqlite(path) => Box::new(SqliteDirectory::new(path, frame)),
         Database::Postgres(url) => {
             let config = url.parse().map_err(StoreError::Url)?;
-            Postgres::new(config, frame)
-                .map_err(StoreError::Thread)?
-                .migrate()
+            Box::new(PostgresDirectory::new(config, frame).map_err(StoreError::Thread)?)
         }
     };
+    let migrated = directory.connect().and_then(|()| directory.migrate());
     migrated.map_err(|error| StoreError::Database(error.to_string()))
 }
 

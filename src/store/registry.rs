@@ -51,12 +51,22 @@ pub enum AccountError {
 enum Wish {
     Put(Account, Mode),
     Remove { user: String, domain: String },
+    Migrate,
+}
+
+/// What came of it.
+#[derive(Debug)]
+enum Outcome {
+    /// Whether the account was changed.
+    Changed(bool),
+    /// The tables that were made.
+    Made(Vec<&'static str>),
 }
 
 #[derive(Debug)]
 pub(super) struct Order {
     wish: Wish,
-    reply: SyncSender<Result<bool, String>>,
+    reply: SyncSender<Result<Outcome, String>>,
 }
 
 /// The thread's own state.
@@ -83,7 +93,7 @@ impl Accounts {
     /// [`AccountError`]; nothing was changed.
     pub fn add(&self, user: &str, domain: &str, password: &str) -> Result<(), AccountError> {
         let account = account(user, domain, password)?;
-        if self.order(Wish::Put(account, Mode::Add))? {
+        if self.change_account(Wish::Put(account, Mode::Add))? {
             Ok(())
         } else {
             Err(AccountError::Exists(format!("{user}@{domain}")))
@@ -96,7 +106,7 @@ impl Accounts {
     /// [`AccountError`]; nothing was changed.
     pub fn change(&self, user: &str, domain: &str, password: &str) -> Result<(), AccountError> {
         let account = account(user, domain, password)?;
-        if self.order(Wish::Put(account, Mode::Change))? {
+        if self.change_account(Wish::Put(account, Mode::Change))? {
             Ok(())
         } else {
             Err(AccountError::Absent(format!("{user}@{domain}")))
@@ -109,7 +119,7 @@ impl Accounts {
     /// [`AccountError`]; nothing was changed.
     pub fn remove(&self, user: &str, domain: &str) -> Result<(), AccountError> {
         let (owned_user, owned_domain) = (user.to_owned(), domain.to_owned());
-        if self.order(Wish::Remove {
+        if self.change_account(Wish::Remove {
             user: owned_user,
             domain: owned_domain,
         })? {
@@ -119,7 +129,22 @@ impl Accounts {
         }
     }
 
-    fn order(&self, wish: Wish) -> Result<bool, AccountError> {
+    /// Makes the tables that are not there, and changes none that is; gives the names of what it made.
+    ///
+    /// # Errors
+    /// [`AccountError::Store`]: the database does not answer, lets nobody make tables, or has a table of another version.
+    pub fn migrate(&self) -> Result<Vec<&'static str>, AccountError> {
+        match self.order(Wish::Migrate)? {
+            Outcome::Made(tables) => Ok(tables),
+            Outcome::Changed(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn change_account(&self, wish: Wish) -> Result<bool, AccountError> {
+        Ok(matches!(self.order(wish)?, Outcome::Changed(true)))
+    }
+
+    fn order(&self, wish: Wish) -> Result<Outcome, AccountError> {
         let gone = || AccountError::Store("it has ended".to_owned());
         let (reply, replied) = sync_channel(1);
         self.orders
@@ -281,8 +306,9 @@ impl Registry {
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => return false,
         };
         let done = self.attempt(|directory| match &order.wish {
-            Wish::Put(account, mode) => directory.put(account, *mode),
-            Wish::Remove { user, domain } => directory.remove(user, domain),
+            Wish::Put(account, mode) => directory.put(account, *mode).map(Outcome::Changed),
+            Wish::Remove { user, domain } => directory.remove(user, domain).map(Outcome::Changed),
+            Wish::Migrate => directory.migrate().map(Outcome::Made),
         });
         // Whoever does not wait any more does not want to know.
         let _ = order.reply.try_send(done);

@@ -303,6 +303,7 @@ fn state(
         Box::new(report) as admin::Gauge<admin::StoreReport>
     });
     state.accounts = store.map(storage::accounts);
+    state.migrate = store.map(storage::migrate);
     state.cluster = peer.map(|peer| super::nodes::gauge(peer, &shared));
     state.dns = Some(resolver.times());
     state.registry = Some(registry);

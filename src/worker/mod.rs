@@ -19,6 +19,8 @@ mod postman;
 mod run;
 mod storage;
 
+pub use self::storage::migrate_without_server;
+
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};

@@ -115,6 +115,22 @@ pub(super) fn accounts(store: &Store) -> admin::Accounts {
     })
 }
 
+/// The operator's word that the tables be made, as the admin server knows it.
+pub(super) fn migrate(store: &Store) -> admin::Migrate {
+    let accounts = store.accounts();
+    Arc::new(move || accounts.migrate().map_err(|error| error.to_string()))
+}
+
+/// Makes the tables that the configuration's database lacks, where no server does it; gives their names, as `store.migrate` does.
+///
+/// # Errors
+/// A sentence: there is no database, it does not answer, lets nobody make tables, or has a table of another version.
+pub fn migrate_without_server(config: &Config) -> Result<serde_json::Value, String> {
+    let database = database(config).ok_or("[store] url is \"none\": there is no database")?;
+    let made = crate::store::migrate(&database).map_err(|error| error.to_string())?;
+    Ok(serde_json::json!({ "made": made }))
+}
+
 /// The database of the configuration, if there is one.
 fn database(config: &Config) -> Option<Database> {
     match &config.store.url {

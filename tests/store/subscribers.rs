@@ -44,8 +44,10 @@ fn knows_its_users(database: &impl Database, kind: store::Database) {
         use_domain: false,
         server_id: 0,
     };
-    store::migrate(&kind).expect("the tables are made");
-    store::migrate(&kind).expect("they are left alone");
+    let made = store::migrate(&kind).expect("the tables are made");
+    assert!(made.contains(&"location") && made.contains(&"strowger_subscriber"));
+    let made = store::migrate(&kind).expect("they are left alone");
+    assert!(made.is_empty(), "{made:?}");
     let mut store = Store::open(&kind, frame, 1).expect("a database");
     let rung = Arc::new(AtomicUsize::new(0));
     let bell = Arc::clone(&rung);
@@ -83,6 +85,9 @@ fn knows_its_users(database: &impl Database, kind: store::Database) {
 
     knows_kamailios_users(database, &mut inquiries);
     obeys_the_operator(database, &mut inquiries, &accounts);
+    database.query("DROP TABLE strowger_subscriber");
+    let made = accounts.migrate().expect("it is made again");
+    assert_eq!(made, ["strowger_subscriber"]);
     threads.stop(Duration::from_secs(5));
 }
 

@@ -1,9 +1,11 @@
 //! What the server says of itself: `core.*`, `stats.*`, `store.*`.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::usrloc::registry;
-use super::{Fault, INTERNAL_ERROR};
+use super::{Fault, INTERNAL_ERROR, UNAVAILABLE};
 use crate::admin::memory::{Report, resident};
 use crate::admin::{State, table};
 use crate::counters::{ALL, Counter};
@@ -71,6 +73,17 @@ pub(super) fn store(state: &State) -> Value {
     let mut report = json!(store());
     report["configured"] = json!(true);
     report
+}
+
+/// `store.migrate`: has the tables made that are not there, beside the server's own thread.
+pub(super) async fn migrate(state: &State) -> Result<Value, Fault> {
+    let absent = || Fault::new(UNAVAILABLE, "there is no store to make tables in");
+    let migrate = Arc::clone(state.migrate.as_ref().ok_or_else(absent)?);
+    match tokio::task::spawn_blocking(move || migrate()).await {
+        Ok(Ok(made)) => Ok(json!({ "made": made })),
+        Ok(Err(text)) => Err(Fault::new(INTERNAL_ERROR, &text)),
+        Err(_) => Err(Fault::new(INTERNAL_ERROR, "the tables were not made")),
+    }
 }
 
 /// Memory by what it is for, and what the kernel says of the process; `other` is what no category accounts for.

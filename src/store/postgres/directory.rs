@@ -9,7 +9,7 @@ use super::super::columns::Frame;
 use super::super::directory::{Account, Directory, Mode};
 use super::super::engine::EngineError;
 use super::problem::engine_error;
-use super::session::{Link, configure};
+use super::session::{Link, check_tables, configure, make_tables};
 use super::{columns, statements, within};
 use crate::limits::SUBSCRIBER_ANSWER_TIME;
 use crate::location::Row;
@@ -112,6 +112,14 @@ impl Directory for PostgresDirectory {
             }
             Ok(())
         })
+    }
+
+    fn migrate(&mut self) -> Result<Vec<&'static str>, EngineError> {
+        let made = self.with(make_tables)?;
+        let lost = || EngineError::Unreachable("not connected".to_owned());
+        let link = self.link.as_ref().ok_or_else(lost)?;
+        within(&self.runtime, ANSWER_TIME, check_tables(&link.client))?;
+        Ok(made)
     }
 
     fn put(&mut self, account: &Account, mode: Mode) -> Result<bool, EngineError> {

@@ -63,11 +63,6 @@ impl Postgres {
         })
     }
 
-    /// Makes the tables that are not there.
-    pub(super) fn migrate(&self) -> Result<(), EngineError> {
-        within(&self.runtime, ANSWER_TIME, session::migrate(&self.config))
-    }
-
     /// Looks at the server and its tables, and changes nothing.
     pub(super) fn survey(&self) -> Result<Survey, EngineError> {
         within(&self.runtime, ANSWER_TIME, survey::survey(&self.config))

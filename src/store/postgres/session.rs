@@ -247,14 +247,6 @@ impl Drop for Link {
     }
 }
 
-/// Makes the tables that are not there, and sees that the others are of the right version; what a running server does may go on.
-pub(super) async fn migrate(config: &Config) -> Result<(), EngineError> {
-    let fails = |error: Error| engine_error(&error);
-    let link = Link::open(config).await.map_err(fails)?;
-    make_tables(&link.client).await.map_err(fails)?;
-    check_tables(&link.client).await
-}
-
 /// Takes the node's lock. Whoever else holds it may still be writing.
 async fn lock(
     client: &Client,
@@ -292,7 +284,9 @@ async fn lock(
     )))
 }
 
-async fn make_tables(client: &Client) -> Result<(), Error> {
+/// Makes the tables that are not there; gives their names.
+pub(super) async fn make_tables(client: &Client) -> Result<Vec<&'static str>, Error> {
+    let mut made = Vec::new();
     for table in TABLES {
         let is_there: bool = client
             .query_one("SELECT to_regclass($1) IS NOT NULL", &[&table.name])
@@ -304,12 +298,14 @@ async fn make_tables(client: &Client) -> Result<(), Error> {
                 .batch_execute(&format!("BEGIN; {statements}; COMMIT"))
                 .await?;
             info!("made the table {}", table.name);
+            made.push(table.name);
         }
     }
-    Ok(())
+    Ok(made)
 }
 
-async fn check_tables(client: &Client) -> Result<(), EngineError> {
+/// Sees that the tables are of the versions that we know.
+pub(super) async fn check_tables(client: &Client) -> Result<(), EngineError> {
     for table in TABLES.iter().filter(|table| table.version.is_some()) {
         let row = client
             .query_opt(

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::super::columns::Frame;
 use super::super::directory::{Account, Directory, Mode};
 use super::super::engine::EngineError;
-use super::{SELECT, columns, error_at, prepare};
+use super::{SELECT, check_tables, columns, create, error_at, make_tables, prepare};
 use crate::location::Row;
 
 /// The users of a database.
@@ -41,6 +41,7 @@ impl SqliteDirectory {
 impl Directory for SqliteDirectory {
     fn connect(&mut self) -> Result<(), EngineError> {
         if self.open.is_none() {
+            create(&self.path);
             let opened = Connection::open(&self.path)
                 .and_then(|connection| prepare(&connection).map(|_| connection));
             self.open = Some(opened.map_err(error_at(&self.path))?);
@@ -94,6 +95,12 @@ impl Directory for SqliteDirectory {
             }
             Ok(())
         })
+    }
+
+    fn migrate(&mut self) -> Result<Vec<&'static str>, EngineError> {
+        let (made, mismatch) =
+            self.with(|connection| Ok((make_tables(connection)?, check_tables(connection)?)))?;
+        mismatch.map_or(Ok(made), |text| Err(EngineError::Unfit(text)))
     }
 
     fn put(&mut self, account: &Account, mode: Mode) -> Result<bool, EngineError> {

@@ -191,7 +191,9 @@ fn check_settings(connection: &Connection, path: &Path) -> Result<i64, EngineErr
     Ok(synchronous)
 }
 
-fn make_tables(connection: &Connection) -> rusqlite::Result<()> {
+/// Makes the tables that are not there; gives their names.
+fn make_tables(connection: &Connection) -> rusqlite::Result<Vec<&'static str>> {
+    let mut made = Vec::new();
     for table in TABLES {
         if !is_there(connection, table.name)? {
             let transaction = connection.unchecked_transaction()?;
@@ -199,9 +201,10 @@ fn make_tables(connection: &Connection) -> rusqlite::Result<()> {
                 transaction.execute_batch(&statement)?;
             }
             transaction.commit()?;
+            made.push(table.name);
         }
     }
-    Ok(())
+    Ok(made)
 }
 
 /// What is wrong with the tables that are there.
