@@ -28,7 +28,6 @@ use self::reactor::Reactor;
 use self::roster::Roster;
 use super::error::NetError;
 use super::open::patiently;
-use super::slice::shorten_slices;
 use crate::counters::Counters;
 use crate::datagram::{Datagram, Flow, ListenerId, WorkerId};
 use crate::time::{Duration, Instant};
@@ -161,8 +160,7 @@ impl Tcp {
         let thread = thread::Builder::new()
             .name("tcp".to_owned())
             .spawn(move || {
-                // Without them it is a little later, beside others who are busy.
-                let _ = shorten_slices();
+                // No short slices here, as the workers have: calls over UDP go before streams.
                 reactor.run();
             })
             .map_err(system("the TCP thread cannot be started"))?;
