@@ -42,4 +42,5 @@ mod system {
     mod tools;
     mod torture;
     mod torture_ipv6;
+    mod watch;
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::bed::Link;
+use super::watch::Stalls;
 
 /// Calls `user` from and to sockets of the phones' namespace: `rate` calls a second for `span`.
 pub(crate) fn call(link: &Link, server: SocketAddr, rate: u32, span: Duration) -> Answers {
@@ -25,27 +26,34 @@ pub(crate) fn call(link: &Link, server: SocketAddr, rate: u32, span: Duration) -
         let calls = rate * u32::try_from(span.as_secs()).expect("a short while");
         let is_over = AtomicBool::new(false);
         let start = Instant::now() + Duration::from_millis(20);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                run_soon();
-                serve(&callee, &is_over);
-            });
-            scope.spawn(|| {
-                run_soon();
-                for number in 0..calls {
-                    let due = start + Duration::from_secs(1) * number / rate;
-                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                    let _ = caller.send_to(invite(&caller, number).as_bytes(), server);
-                }
-            });
-            let collected = scope.spawn(|| {
-                run_soon();
-                collect(&caller, server, start, calls, rate)
-            });
-            let answers = collected.join().expect("it ends");
-            is_over.store(true, Ordering::SeqCst);
-            answers
-        })
+        let (took, stalls) = Stalls::during(|| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    run_soon();
+                    serve(&callee, &is_over);
+                });
+                scope.spawn(|| {
+                    run_soon();
+                    for number in 0..calls {
+                        let due = start + Duration::from_secs(1) * number / rate;
+                        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                        let _ = caller.send_to(invite(&caller, number).as_bytes(), server);
+                    }
+                });
+                let collected = scope.spawn(|| {
+                    run_soon();
+                    collect(&caller, server, start, calls, rate)
+                });
+                let outcome = collected.join();
+                is_over.store(true, Ordering::SeqCst);
+                outcome.expect("it ends")
+            })
+        });
+        let is_telling = |number: u32, took: Duration| {
+            let due = start + Duration::from_secs(1) * number / rate;
+            !stalls.touch(due, due + took)
+        };
+        Answers::of(calls, took, is_telling)
     })
 }
 
@@ -56,7 +64,7 @@ fn run_soon() {
 /// How long the answers took.
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
-    /// From the shortest to the longest.
+    /// From the shortest to the longest, without those that came while the host stood still.
     sorted: Vec<Duration>,
     /// Calls that were answered, of those that were made.
     pub(crate) answered: u32,
@@ -65,6 +73,29 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
+    fn of(
+        calls: u32,
+        took: BTreeMap<u32, Duration>,
+        is_telling: impl Fn(u32, Duration) -> bool,
+    ) -> Self {
+        let answered = u32::try_from(took.len()).expect("as many as calls");
+        let telling = took
+            .into_iter()
+            .filter(|(number, took)| is_telling(*number, *took));
+        let mut sorted: Vec<Duration> = telling.map(|(_, took)| took).collect();
+        sorted.sort();
+        assert!(
+            sorted.len() * 10 >= answered as usize * 9,
+            "the host stood still during {} of {answered} calls",
+            answered as usize - sorted.len()
+        );
+        Self {
+            sorted,
+            answered,
+            calls,
+        }
+    }
+
     /// What so many hundredths of the answers took at most.
     pub(crate) fn quantile(&self, percent: usize) -> Duration {
         let place = (self.sorted.len() * percent / 100).min(self.sorted.len() - 1);
@@ -72,14 +103,14 @@ impl Answers {
     }
 }
 
-/// Takes the answers of `calls` calls, and hangs each call up.
+/// Takes the answers of `calls` calls, and hangs each call up; gives how long each took.
 fn collect(
     caller: &UdpSocket,
     server: SocketAddr,
     start: Instant,
     calls: u32,
     rate: u32,
-) -> Answers {
+) -> BTreeMap<u32, Duration> {
     let (mut took, mut ended) = (BTreeMap::new(), 0);
     let until = start + Duration::from_secs(1) * calls / rate + Duration::from_secs(3);
     let mut buffer = [0; 4_096];
@@ -107,13 +138,7 @@ fn collect(
             ended += 1;
         }
     }
-    let mut sorted: Vec<Duration> = took.into_values().collect();
-    sorted.sort();
-    Answers {
-        answered: u32::try_from(sorted.len()).expect("as many as calls"),
-        sorted,
-        calls,
-    }
+    took
 }
 
 /// Answers every INVITE and BYE at once.

@@ -2,10 +2,11 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::gettid;
 
 use super::bed::{Bed, Family, Shape};
@@ -172,8 +173,12 @@ enum Persistence {
 }
 
 fn attack(sip: SocketAddr, persistence: Persistence, opened: &AtomicUsize, is_over: &AtomicBool) {
-    // The attackers are elsewhere: here they yield the two processors to the server and to those who call.
-    let _ = setpriority_process(Some(gettid()), 19);
+    // The attackers are elsewhere: here they yield the two processors to the server and to those who call, at once.
+    let own = gettid().as_raw_nonzero().to_string();
+    let yielding = Command::new("chrt")
+        .args(["--idle", "--pid", "0", &own])
+        .status();
+    assert!(yielding.expect("util-linux").success(), "chrt --idle");
     let connect = || {
         let stream = TcpStream::connect(sip).expect("the kernel completes it");
         stream.set_nonblocking(true).expect("a socket");
