@@ -15,7 +15,6 @@ use super::contact::{contact_hash, same_contact};
 use super::contact_index::{ContactRef, Place};
 use super::delta::{Delta, Deltas, Facts};
 use super::replica::{Named, push_removal};
-use super::restore::Admission;
 use super::rows::Row;
 use super::ruid::{Origins, Ruid};
 use super::shard::{Moved, Shard};
@@ -184,7 +183,9 @@ impl Shard {
             let mut held = self.bindings_of(self.find(key));
             held.find(is_alike).map(|(index, _)| index)
         };
-        let index = self.of_name(key, ruid, delta.row.ruid).or_else(alike);
+        let index = self
+            .named(self.find(key), delta.row.ruid, ruid)
+            .or_else(alike);
         let states = index.and_then(|index| self.state_at(index)).into_iter();
         let held = states
             .chain(buried)
@@ -209,24 +210,20 @@ impl Shard {
         if delta.row.expires <= now {
             return Merge::Expired;
         }
-        match index {
-            Some(index) => self.overwrite(index, &delta.row, (hash, ruid), tally, moved),
-            None => match self.enter(key, &delta.row, hash, ruid, tally, moved) {
-                Admission::Admitted => {}
-                Admission::Superseded | Admission::Known | Admission::Expired | Admission::Full => {
-                    return Merge::Full;
-                }
-            },
-        }
-        let entered = || moved.added.iter().last().map(|added| added.place.index());
-        let (is_new, place) = (index.is_none(), index.or_else(entered));
-        if let Some(index) = place {
-            if let Some(binding) = self.bindings.value_mut(index).filter(|_| is_new) {
+        let place = if let Some(index) = index {
+            self.overwrite(index, &delta.row, (hash, ruid), tally, moved);
+            index
+        } else {
+            let Some(place) = self.enter(key, &delta.row, hash, ruid, tally, moved) else {
+                return Merge::Full;
+            };
+            if let Some(binding) = self.bindings.value_mut(place) {
                 binding.stored = Stored::Never;
             }
-            self.replica.set(index, facts);
-            self.note_elsewhere(index);
-        }
+            place
+        };
+        self.replica.set(place, facts);
+        self.note_elsewhere(place);
         Merge::Taken
     }
 
@@ -239,7 +236,7 @@ impl Shard {
         out: &mut Deltas,
     ) {
         let ruid = origins.pack(name);
-        match self.of_name(key, ruid, name) {
+        match self.named(self.find(key), name, ruid) {
             Some(index) if self.binding(index).is_some_and(|held| !held.removed) => {
                 self.copy_to(now, index, origins, out);
             }
@@ -251,15 +248,6 @@ impl Shard {
                 }
             }
         }
-    }
-
-    /// The binding of a name, whatever has become of it.
-    fn of_name(&self, key: AorKey<'_>, ruid: Ruid, name: &[u8]) -> Option<u32> {
-        let is_its_own =
-            |binding: Held<'_>| binding.ruid == ruid && (!ruid.is_text() || binding.name() == name);
-        let mut held = self.bindings_of(self.find(key));
-        held.find(|(_, binding)| is_its_own(*binding))
-            .map(|(index, _)| index)
     }
 
     fn state_at(&self, index: u32) -> Option<State> {

@@ -2,7 +2,6 @@
 
 use super::aor::AorKey;
 use super::binding::{Binding, Held, Stored};
-use super::contact_index::{ContactRef, Place};
 use super::matching::Wanted;
 use super::rows::Row;
 use super::ruid::{Origins, Ruid};
@@ -46,13 +45,7 @@ impl Shard {
         }
         let ruid = origins.pack(row.ruid);
         let aor = self.find(key);
-        let is_its_own = |binding: Held<'_>| {
-            binding.ruid == ruid && (!ruid.is_text() || binding.name() == row.ruid)
-        };
-        if self
-            .bindings_of(aor)
-            .any(|(_, binding)| is_its_own(binding))
-        {
+        if self.named(aor, row.ruid, ruid).is_some() {
             return Admission::Known;
         }
         let wanted = Wanted {
@@ -66,7 +59,8 @@ impl Shard {
         };
         let held = wanted.find(self.matching(), || self.bindings_of(aor));
         let Some((index, binding)) = held else {
-            return self.enter(key, row, hash, ruid, tally, moved);
+            let entered = self.enter(key, row, hash, ruid, tally, moved);
+            return entered.map_or(Admission::Full, |_| Admission::Admitted);
         };
         if binding.is_forgettable() {
             self.adopt(index, row, ruid);
@@ -87,15 +81,11 @@ impl Shard {
         moved: &mut Moved,
     ) {
         let ruid = origins.pack(row.ruid);
-        let is_its_own = |binding: Held<'_>| {
-            binding.ruid == ruid && (!ruid.is_text() || binding.name() == row.ruid)
-        };
-        let aor = self.find(key);
-        let held = self
-            .bindings_of(aor)
-            .find(|(_, binding)| is_its_own(*binding));
-        let Some(index) = held.map(|(index, _)| index) else {
-            self.enter_dead(key, row, hash, ruid, tally, moved);
+        let Some(index) = self.named(self.find(key), row.ruid, ruid) else {
+            // It is entered only to be taken out of the table.
+            if let Some(index) = self.enter(key, row, hash, ruid, tally, moved) {
+                self.condemn(index, tally);
+            }
             return;
         };
         // A binding that was removed, and its row with it, may still guard against late duplicates.
@@ -104,23 +94,6 @@ impl Shard {
         {
             binding.stored = Stored::Known;
             self.changed.list(&mut self.bindings, index);
-        }
-    }
-
-    /// Enters a row only to take it out of the table.
-    fn enter_dead(
-        &mut self,
-        key: AorKey<'_>,
-        row: &Row<'_>,
-        hash: u32,
-        ruid: Ruid,
-        tally: &Tally,
-        moved: &mut Moved,
-    ) {
-        if self.enter(key, row, hash, ruid, tally, moved) == Admission::Admitted
-            && let Some(added) = moved.added.iter().last()
-        {
-            self.condemn(added.place.index(), tally);
         }
     }
 
@@ -133,6 +106,15 @@ impl Shard {
         self.changed.list(&mut self.bindings, index);
     }
 
+    /// The binding of an AoR that has a row's name, whatever has become of it.
+    pub(super) fn named(&self, aor: Option<u32>, name: &[u8], ruid: Ruid) -> Option<u32> {
+        let is_it =
+            |binding: Held<'_>| binding.ruid == ruid && (!ruid.is_text() || binding.name() == name);
+        let mut bindings = self.bindings_of(aor);
+        bindings.find_map(|(index, binding)| is_it(binding).then_some(index))
+    }
+
+    /// Makes a binding of a row; gives its index, none where there is no room.
     pub(super) fn enter(
         &mut self,
         key: AorKey<'_>,
@@ -141,20 +123,13 @@ impl Shard {
         ruid: Ruid,
         tally: &Tally,
         moved: &mut Moved,
-    ) -> Admission {
+    ) -> Option<u32> {
         if self.bindings.room() == 0 || !tally.reserve(1) {
-            return Admission::Full;
+            return None;
         }
         let aor = self.find(key).unwrap_or_else(|| self.insert_aor(key));
         let binding = Binding::restore(&mut self.texts, row, hash, aor, ruid);
-        let index = self.bindings.insert(binding);
-        self.append(aor, index);
-        moved.added.push(ContactRef {
-            hash,
-            place: Place::new(self.number(), index),
-        });
-        tally.note(false, true);
-        Admission::Admitted
+        Some(self.house(binding, tally, moved))
     }
 
     /// What memory has, and the store has not, becomes the newer state of the row.
@@ -179,16 +154,9 @@ impl Shard {
         tally: &Tally,
         moved: &mut Moved,
     ) -> Admission {
-        let slot = self.bindings.slots();
-        let entered = self.enter(key, row, hash, ruid, tally, moved);
-        if entered != Admission::Admitted {
-            return entered;
-        }
-        let added = moved
-            .added
-            .iter()
-            .last()
-            .map_or(slot, |added| added.place.index());
+        let Some(added) = self.enter(key, row, hash, ruid, tally, moved) else {
+            return Admission::Full;
+        };
         let is_newer = self.bindings.value(index).is_some_and(|held| {
             held.modified < row.modified
                 && !held.removed

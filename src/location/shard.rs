@@ -328,13 +328,7 @@ impl Shard {
                 let hash = request.hashes[n];
                 let texts = &mut self.texts;
                 let binding = Binding::new(texts, now, registration, change, hash, aor, ruid);
-                let index = self.bindings.insert(binding);
-                self.append(aor, index);
-                moved.added.push(ContactRef {
-                    hash,
-                    place: Place::new(self.number, index),
-                });
-                tally.note(false, true);
+                let index = self.house(binding, tally, moved);
                 self.note_change(index);
                 return;
             }
@@ -369,6 +363,17 @@ impl Shard {
     pub(super) fn note_change(&mut self, index: u32) {
         self.note_here(index);
         self.note_row(index);
+    }
+
+    /// Gives a new binding its place, behind the last one of its AoR; the caller has made sure that there is room.
+    pub(super) fn house(&mut self, binding: Binding, tally: &Tally, moved: &mut Moved) -> u32 {
+        let (aor, hash) = (binding.aor, binding.contact_hash);
+        let index = self.bindings.insert(binding);
+        self.append(aor, index);
+        let place = Place::new(self.number, index);
+        moved.added.push(ContactRef { hash, place });
+        tally.note(false, true);
+        index
     }
 
     /// Lists a binding that has changed, unless the store has never heard of it and need not: it is gone already.
@@ -480,7 +485,7 @@ impl Shard {
     }
 
     /// Links a binding behind the last one of its AoR.
-    pub(super) fn append(&mut self, aor: u32, index: u32) {
+    fn append(&mut self, aor: u32, index: u32) {
         match self.bindings_of(Some(aor)).last().map(|(last, _)| last) {
             Some(last) => {
                 if let Some(last) = self.bindings.value_mut(last) {
