@@ -5,7 +5,7 @@
 #     bash tests/run.sh
 #
 # It installs the Debian packages that are missing, and leaves nothing else behind but target/: namespaces, processes and
-# folders are removed, also after a failure or Ctrl-C. About 20 minutes on two cores from a fresh clone.
+# folders are removed, also after a failure or Ctrl-C. About 25 minutes on two cores from a fresh clone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tuning/debian.sh
