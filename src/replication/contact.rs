@@ -122,7 +122,8 @@ impl Reception {
             let mut keys = Keys::new();
             reader.object(|key, reader| keys.read(key, reader))?;
             is_versioned &= keys.version.is_some();
-            match self.take(&keys, out)? {
+            // What a newer node may ask is no reason to leave out what we know.
+            match self.take(&keys, out).unwrap_or(Taken::Refused) {
                 Taken::Contact | Taken::Nothing => {}
                 Taken::Refused => refused += 1,
                 Taken::Sync => syncs = true,
