@@ -85,31 +85,38 @@ impl Cluster {
             return;
         };
         let before = std::mem::replace(&mut node.status, Status::Active);
-        // A node of our kind sends by itself what we missed of it.
-        let must_ask = match before {
-            Status::Pending => true,
-            Status::Timeout => node.dialect == Dialect::Kamailio,
-            Status::Active => false,
-        };
-        if must_ask {
-            node.sync_at = Some(now);
+        match before {
+            Status::Pending => node.want(now, 0),
+            Status::Timeout if node.dialect == Dialect::Kamailio => node.want(now, 0),
+            // What changed there a node of our kind sends by itself; not what others told it.
+            Status::Timeout => {
+                let heard = node.lost_at;
+                self.want_what_was_missed(now, place, heard);
+            }
+            Status::Active => return,
         }
         self.count_nodes();
+        self.publish(now);
     }
 
     /// A node is silent: what it misses from now on is found again by its version.
-    pub(super) fn lose(&mut self, place: usize) {
+    pub(super) fn lose(&mut self, now: Instant, place: usize) {
         let Some(node) = self.nodes.get_mut(place) else {
             return;
         };
-        if node.status == Status::Active {
-            node.status = Status::Timeout;
+        let was_there = node.status == Status::Active;
+        if was_there {
+            (node.status, node.lost_at) = (Status::Timeout, node.last_heard);
         }
         node.session.abandon();
         // It is looked for at once.
         node.next_ping = Instant::EPOCH;
         if let Some(walking) = node.walk.take() {
             node.session.fall_behind(walking.walk.since);
+        }
+        if was_there {
+            self.want_from_others(now, place);
+            self.publish(now);
         }
         self.count_nodes();
     }

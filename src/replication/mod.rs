@@ -12,6 +12,7 @@ mod json;
 mod kdmq;
 mod membership;
 mod node;
+mod owners;
 mod parcel;
 mod roster;
 mod session;
@@ -88,6 +89,9 @@ pub struct Cluster {
     nodes: Vec<Node>,
     /// Messages and walks so far.
     number: u64,
+    started: Instant,
+    /// When the workers are to be told anew who is there.
+    next_publish: Instant,
     counters: Arc<Counters>,
     index: Box<Index>,
     /// A message of ours.
@@ -107,6 +111,8 @@ impl Cluster {
             settings,
             nodes,
             number: 0,
+            started: now,
+            next_publish: now,
             counters,
             index: Box::new(Index::new()),
             message: Vec::with_capacity(MESSAGE_LEN_MAX),
@@ -151,10 +157,12 @@ impl Cluster {
         for place in 0..self.nodes.len() {
             self.chase(now, place, out);
             self.ping(now, place, out);
-            self.ask_for_all(now, place, out);
+            self.inquire(now, place);
+            self.ask(now, place, out);
             self.begin_walk(now, place);
             self.pump(now, place, out);
         }
+        self.publish_in_time(now);
     }
 
     /// When [`Self::on_timeout`] should next be called.
@@ -167,7 +175,7 @@ impl Cluster {
             let others = sync.into_iter().chain(walk).chain([node.next_ping]);
             others.fold(deadline, Instant::min)
         });
-        deadlines.min()
+        deadlines.chain([self.next_publish]).min()
     }
 
     /// What is known of the nodes, ourselves first.
@@ -216,6 +224,7 @@ impl Cluster {
         let Some(place) = self.know(now, sender) else {
             return self.counters.increment(Counter::ClusterDropNodesFull);
         };
+        self.introduce(now, place, request);
         self.hear(now, place, kdmq::is_strowger(request));
         match channel {
             Channel::Notification => self.on_notification(now, (from, place), request, out),
@@ -255,6 +264,7 @@ impl Cluster {
             return self.counters.increment(counter);
         };
         self.counters.increment(Counter::ClusterReceivedAnswer);
+        self.introduce(now, place, answer);
         self.hear(now, place, kdmq::is_strowger(answer));
         if let Some(node) = self.nodes.get_mut(place) {
             node.tally.acknowledged += contacts as u64;
@@ -279,10 +289,11 @@ impl Cluster {
                         out.send(node.address, &flight.message);
                     }
                 }
-                Some(Overdue::GivenUp(Kind::Notification)) => self.lose(place),
+                Some(Overdue::GivenUp(Kind::Notification)) => self.lose(now, place),
                 Some(Overdue::GivenUp(Kind::Contacts)) => {
                     self.counters.increment(Counter::ClusterGivenUp);
                 }
+                Some(Overdue::GivenUp(Kind::Inquiry)) => node.want_again(now),
                 Some(Overdue::GivenUp(Kind::Sync)) => {}
                 None => return,
             }
@@ -298,14 +309,15 @@ impl Cluster {
         batch: &[Item],
         out: &mut impl Output,
     ) {
+        let identity = self.identity();
         let Some(node) = self.nodes.get_mut(place) else {
             return;
         };
         self.number += 1;
         let (number, epoch) = (self.number, self.settings.epoch);
+        let tag = identity.tag(number);
         let branch = format!("z9hG4bK{epoch:016x}.{number:x}");
         let call_id = format!("{number:x}-{epoch:016x}");
-        let tag = format!("{number:x}");
         let request = Request {
             channel,
             from: self.settings.address,
@@ -324,7 +336,7 @@ impl Cluster {
         self.counters.increment(match kind {
             Kind::Notification => Counter::ClusterSentNotification,
             Kind::Contacts => Counter::ClusterSentContacts,
-            Kind::Sync => Counter::ClusterSentSync,
+            Kind::Sync | Kind::Inquiry => Counter::ClusterSentSync,
         });
         self.counters
             .add(Counter::ClusterContactsSent, batch.len() as u64);
@@ -338,7 +350,7 @@ impl Cluster {
         status: (u16, &str),
         out: &mut impl Output,
     ) {
-        let tag = format!("{:x}", self.settings.epoch);
+        let tag = self.identity().tag(0);
         self.message.clear();
         kdmq::write_answer(request, status, &tag, &self.body, &mut self.message);
         self.body.clear();

@@ -9,7 +9,7 @@ use super::{Cluster, Errand, Output, Parcel, Reception, Settings};
 use crate::counters::Counters;
 use crate::datagram::{Flow, ListenerId, Transport};
 use crate::location::{
-    Change, Deltas, Location, LocationSettings, Lookup, Merge, Page, Registration, ReplicaSettings,
+    Change, Deltas, Homes, Location, LocationSettings, Lookup, Merge, Page, Registration, ReplicaSettings,
     SweepCursor, Targets,
 };
 use crate::time::{Duration, Instant};
@@ -90,7 +90,7 @@ fn address(n: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, u8::try_from(n + 1).expect("few")], 5_062))
 }
 
-fn location(n: usize) -> Location {
+fn location(n: usize, homes: Arc<Homes>) -> Location {
     let settings = LocationSettings {
         hash_key: [u8::try_from(n).expect("few"); 16],
         bindings_max: 10_000,
@@ -105,6 +105,7 @@ fn location(n: usize) -> Location {
             tombstones_max: 65_536,
             stores_all: false,
         },
+        homes,
     )
 }
 
@@ -123,15 +124,19 @@ impl Node {
             workers: 1,
             epoch: n as u64 + 77,
             reception: Reception {
+                server_id: u16::try_from(n + 1).expect("few"),
+                homes: Arc::new(Homes::new(u16::try_from(n + 1).expect("few"))),
+                ip: address(n).ip(),
                 listeners: vec![(ListenerId(0), address(n))],
                 use_domain: false,
                 domains: Vec::new(),
             },
         };
+        let homes = Arc::clone(&settings.reception.homes);
         let now = Instant::from_micros(START.as_micros() + skew);
         let spare = (0..32).map(|_| Parcel::new(64)).collect();
         Self {
-            location: location(n),
+            location: location(n, homes),
             cluster: Cluster::new(now, settings, Arc::new(Counters::new())),
             exit: Exit {
                 spare,

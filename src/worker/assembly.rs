@@ -24,7 +24,7 @@ use crate::limits::{
     BATCH, FRAME_LEN, FRAMES_PER_QUEUE, MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX,
     SMALL_BUFFER_LEN, TCP_OUTBOX_LARGE_LEN, TCP_OUTBOX_LEN, UDP_ARENA_LEN, UDP_SLOT_LEN,
 };
-use crate::location::Location;
+use crate::location::{Homes, Location};
 use crate::net::tcp::{Tcp, TcpSettings};
 use crate::net::{self, Attachments, Got, ListenerReport, ListenerSpec, WorkerPorts};
 use crate::peer::Peer;
@@ -66,13 +66,15 @@ impl Assembly {
         let tcp_counters = Arc::new(Counters::new());
         let tcp = open_tcp(config, &budget, &listeners, &tcp_counters)?;
         let epoch = random()?;
-        let mut store = storage::open_store(config, &listeners, count)?;
+        let homes = Arc::new(Homes::new(storage::server_id(config)));
+        let mut store = storage::open_store(config, &listeners, count, &homes)?;
         let location = Arc::new(storage::location(
             config,
             secret,
             &budget,
             store.as_ref(),
             epoch,
+            Arc::clone(&homes),
         ));
         let shared = Shared {
             control: Arc::new(Control::new(mailboxes(count)?)),
@@ -84,7 +86,7 @@ impl Assembly {
         let spoken = listeners::spoken(&listeners, tcp.is_some())?;
         let cores = Cores::new(config, secret, spoken, &budget, epoch);
         let users = storage::inquiries(config, store.as_mut(), shared.control.mailboxes());
-        let peer = super::nodes::open(config, &listeners, count, epoch)?;
+        let peer = super::nodes::open(config, &listeners, count, epoch, &homes)?;
         let beside = Beside {
             peer: peer.as_ref(),
             resolver: &resolver,

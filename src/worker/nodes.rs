@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::ServeError;
 use crate::admin::ClusterGauge;
 use crate::config::Config;
-use crate::location::Location;
+use crate::location::{Homes, Location};
 use crate::net::ListenerSpec;
 use crate::peer::Peer;
 use crate::replication::{Reception, Settings};
@@ -16,6 +16,7 @@ pub(super) fn open(
     listeners: &[(ListenerSpec, bool)],
     workers: usize,
     epoch: u64,
+    homes: &Arc<Homes>,
 ) -> Result<Option<Peer>, ServeError> {
     let Some(cluster) = &config.cluster else {
         return Ok(None);
@@ -34,6 +35,9 @@ pub(super) fn open(
         workers,
         epoch,
         reception: Reception {
+            server_id: cluster.server_id,
+            homes: Arc::clone(homes),
+            ip: cluster.listen.ip(),
             listeners: listeners.collect(),
             use_domain: config.registrar.use_domain,
             domains: config.sip.domains.clone(),
