@@ -17,6 +17,8 @@ mod parcel;
 mod roster;
 mod session;
 #[cfg(test)]
+mod storms;
+#[cfg(test)]
 mod tests;
 
 use std::hash::Hasher;
