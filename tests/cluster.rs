@@ -4,8 +4,11 @@
 //! It needs Kamailio (Debian: kamailio); the server under test is the binary that cargo built, or the one that `STROWGER_BINARY` names.
 
 mod cluster {
+    mod impostor;
     mod kamailio;
     mod node;
     mod phone;
     mod together;
+    mod traps;
+    mod ways;
 }

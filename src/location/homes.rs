@@ -148,7 +148,10 @@ impl Homes {
         for (place, id) in self.members.iter().zip(ids.chain(std::iter::repeat(0))) {
             has_changed |= place.swap(id, Ordering::Relaxed) != id;
         }
-        let known = self.homes.iter().map_while(|(home, was)| Some((home.get()?, was)));
+        let known = self
+            .homes
+            .iter()
+            .map_while(|(home, was)| Some((home.get()?, was)));
         for (home, was) in known {
             let is = standing(home) as u8;
             has_changed |= was.swap(is, Ordering::Relaxed) != is;
@@ -221,7 +224,11 @@ mod tests {
         }
         // With another one gone, what had fallen to those who stay stays with them.
         says(&[1, 2, 3], Standing::Gone);
-        for (aor, before) in aors.iter().zip(&first).filter(|(_, owners)| **owners != [4]) {
+        for (aor, before) in aors
+            .iter()
+            .zip(&first)
+            .filter(|(_, owners)| **owners != [4])
+        {
             let now = all[..3].iter().map(|homes| homes.heir(aor.as_bytes()));
             assert!(now.into_iter().all(|heir| heir == before[0]));
         }

@@ -176,11 +176,7 @@ impl Shard {
                 },
                 flow: binding.flow(),
             });
-            if let Some(binding) = self
-                .bindings
-                .value_mut(index)
-                .filter(|_| is_answered)
-            {
+            if let Some(binding) = self.bindings.value_mut(index).filter(|_| is_answered) {
                 binding.note_silence(silence + 1);
             }
         }

@@ -307,7 +307,11 @@ impl Shard {
     /// Gives a binding that came from the store and is another node's what is known of it: in a store that is shared, its row is that
     /// node's to write.
     pub(super) fn note_stored_elsewhere(&mut self, index: u32, row: &Row<'_>) {
-        let home = self.replica.homes.as_ref().and_then(|homes| homes.home(row.home));
+        let home = self
+            .replica
+            .homes
+            .as_ref()
+            .and_then(|homes| homes.home(row.home));
         let (Some(home), false) = (home, row.is_ours) else {
             return;
         };

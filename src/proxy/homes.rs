@@ -32,7 +32,10 @@ impl Proxy {
             let target = targets.target(index);
             let flow = target.and_then(|target| {
                 let is_pathless = target.path.is_empty() && target.home.is_some();
-                target.received.filter(|_| is_pathless).zip(Some(target.home))
+                target
+                    .received
+                    .filter(|_| is_pathless)
+                    .zip(Some(target.home))
             });
             let way = flow.and_then(|(flow, home)| self.way_home(call_id, home, &flow));
             if let Some(way) = way {

@@ -112,7 +112,8 @@ impl Proxy {
             self.look_up(now, &target, targets)?;
             self.lead_home(request.call_id(), targets);
             Way::Contacts
-        } else if let Some(way) = self.way_to_contact(now, request, &target, dialog.as_ref(), targets)
+        } else if let Some(way) =
+            self.way_to_contact(now, request, &target, dialog.as_ref(), targets)
         {
             way
         } else if let Some(dialog) = dialog {

@@ -633,7 +633,12 @@ mod tests {
             ..delta.facts
         };
         let mut json = Vec::new();
-        write(&Delta { facts, ..delta }, Dialect::Strowger, None, &mut json);
+        write(
+            &Delta { facts, ..delta },
+            Dialect::Strowger,
+            None,
+            &mut json,
+        );
         deltas.clear();
         let asked = reception(false).read(&json, &mut deltas);
         assert!(

@@ -1,17 +1,14 @@
 //! Contacts: what changed here on its way to each node, what changed elsewhere on its way to the workers, and walks through the
 //! location for a node that has nothing yet or missed something.
 
-use std::net::SocketAddr;
-
 use super::contact::{self, Asked, Dialect, Reception};
 use super::kdmq::Channel;
 use super::node::{Node, Walking};
 use super::parcel::{Errand, Parcel, Walk};
 use super::session::{Item, Kind};
-use super::{Cluster, Output, name_hash};
+use super::{Cluster, NodeAddress, Output, name_hash};
 use crate::counters::Counter;
 use crate::limits::{CORRECTIONS_MAX, NODE_HELD_MAX, WALK_INTERVAL};
-use crate::datagram::Transport;
 use crate::location::{Delta, Deltas, Home, Judge, Merge};
 use crate::sip::message::Message;
 use crate::time::Instant;
@@ -61,7 +58,7 @@ impl Cluster {
     pub(super) fn on_contacts(
         &mut self,
         now: Instant,
-        (from, place): (SocketAddr, usize),
+        (from, place): (NodeAddress, usize),
         request: &Message<'_>,
         out: &mut impl Output,
     ) {
@@ -77,7 +74,7 @@ impl Cluster {
             parcel.clear();
             out.give_back(parcel);
             self.counters.increment(Counter::ClusterDropMalformed);
-            return self.answer(from, request, (400, "Bad Request"), out);
+            return self.answer(now, from, request, (400, "Bad Request"), out);
         };
         match asked {
             Asked::Changes {
@@ -98,7 +95,7 @@ impl Cluster {
             }
             Asked::Nothing => out.give_back(parcel),
         }
-        self.answer(from, request, (200, "OK"), out);
+        self.answer(now, from, request, (200, "OK"), out);
         self.pump(now, place, out);
     }
 
@@ -157,7 +154,7 @@ impl Cluster {
         if let Some(node) = node.filter(|_| is_live) {
             deltas.house(self.settings.reception.homes.id_of(Home {
                 server_id: 0,
-                socket: Some((Transport::Udp, node.address)),
+                socket: Some((node.address.transport, node.address.socket)),
                 is_told: false,
             }));
         }
@@ -182,7 +179,7 @@ impl Cluster {
     }
 
     /// What became of changes: counted, and what the node is behind with is sent to it.
-    fn on_merged(&mut self, now: Instant, node: SocketAddr, parcel: &Parcel) {
+    fn on_merged(&mut self, now: Instant, node: NodeAddress, parcel: &Parcel) {
         for merge in &parcel.merges {
             self.counters.increment(match merge {
                 Merge::Taken => Counter::ClusterContactsTaken,

@@ -1,7 +1,6 @@
 //! Another node: how far it is known, and what is on its way to it.
 
-use std::net::SocketAddr;
-
+use super::address::NodeAddress;
 use super::contact::Dialect;
 use super::owners::Identity;
 use super::parcel::Walk;
@@ -14,9 +13,11 @@ use crate::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// It has never answered.
-    Pending,
+    NotActive,
     /// It answers.
     Active,
+    /// It said that it leaves.
+    Disabled,
     /// It answered once, and does so no more.
     Timeout,
 }
@@ -24,11 +25,15 @@ pub enum Status {
 /// A node.
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) address: SocketAddr,
+    pub(super) address: NodeAddress,
     /// Whether the configuration names it: then it is never forgotten.
     pub(super) is_seed: bool,
     pub(super) learned_at: Instant,
     pub(super) status: Status,
+    /// Whether its lists of active nodes name us: a Kamailio sends its changes to those alone.
+    pub(super) lists_us: bool,
+    /// Whether it has spoken with a good seal.
+    pub(super) seals: bool,
     pub(super) dialect: Dialect,
     pub(super) session: Session,
     pub(super) next_ping: Instant,
@@ -83,13 +88,15 @@ pub(super) struct NodeTally {
 #[derive(Clone, Debug)]
 pub struct NodeReport {
     /// Its address.
-    pub address: SocketAddr,
+    pub address: NodeAddress,
     /// Whether it is ourselves.
     pub is_local: bool,
     /// How far it is known.
     pub status: Status,
     /// Whether it is of our kind.
     pub dialect: Dialect,
+    /// Whether it has shown that it shares our secret.
+    pub seals: bool,
     /// Contacts sent to it, those of unanswered messages too.
     pub sent: u64,
     /// Contacts that it has acknowledged.
@@ -115,8 +122,9 @@ impl Status {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Pending => "pending",
+            Self::NotActive => "not_active",
             Self::Active => "active",
+            Self::Disabled => "disabled",
             Self::Timeout => "timeout",
         }
     }
@@ -132,12 +140,14 @@ impl Walking {
 }
 
 impl Node {
-    pub(super) fn new(now: Instant, address: SocketAddr, is_seed: bool) -> Self {
+    pub(super) fn new(now: Instant, address: NodeAddress, is_seed: bool) -> Self {
         Self {
             address,
             is_seed,
             learned_at: now,
-            status: Status::Pending,
+            status: Status::NotActive,
+            lists_us: false,
+            seals: false,
             dialect: Dialect::Kamailio,
             session: Session::new(NODE_WINDOW_MAX),
             next_ping: now,
@@ -179,6 +189,7 @@ impl Node {
             is_local: false,
             status: self.status,
             dialect: self.dialect,
+            seals: self.seals,
             sent: self.tally.sent,
             acknowledged: self.tally.acknowledged,
             received: self.tally.received,

@@ -155,8 +155,9 @@ impl Cluster {
             home.server_id != 0 && said == Some(home.server_id)
         };
         let address = home.socket.map(|(_, address)| address);
-        let is_exactly_there = |node: &&Node| Some(node.address) == address;
-        let is_there = |node: &&Node| address.is_some_and(|address| node.address.ip() == address.ip());
+        let is_exactly_there = |node: &&Node| Some(node.address.socket) == address;
+        let is_there =
+            |node: &&Node| address.is_some_and(|address| node.address.ip() == address.ip());
         let mut nodes = self.nodes.iter();
         let node = nodes
             .clone()
@@ -167,9 +168,9 @@ impl Cluster {
         match node.map(|node| (node.status, node.dialect)) {
             Some((Status::Active, Dialect::Strowger)) => Standing::Strowger,
             Some((Status::Active, Dialect::Kamailio)) => Standing::Kamailio,
-            Some((Status::Timeout, _)) => Standing::Gone,
-            Some((Status::Pending, _)) | None if is_settled => Standing::Gone,
-            Some((Status::Pending, _)) | None => Standing::Unknown,
+            Some((Status::Timeout | Status::Disabled, _)) => Standing::Gone,
+            Some((Status::NotActive, _)) | None if is_settled => Standing::Gone,
+            Some((Status::NotActive, _)) | None => Standing::Unknown,
         }
     }
 

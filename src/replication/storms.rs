@@ -209,7 +209,10 @@ fn seeds() -> u64 {
 #[test]
 fn five_nodes_agree_and_nothing_acknowledged_is_lost_whatever_befalls_them() {
     let died = storms(1..seeds() + 1);
-    println!("{} seeds; {died} registrations died with the only node that had them", seeds());
+    println!(
+        "{} seeds; {died} registrations died with the only node that had them",
+        seeds()
+    );
 }
 
 #[test]
@@ -232,7 +235,8 @@ fn the_ledger_sees_what_is_lost() {
     let held = |state| BTreeMap::from([(key.clone(), state)]);
     ledger.check(&held((5, 1)), "it is there");
     let fails = |held: BTreeMap<Key, State>, ledger: &Ledger| {
-        let check = std::panic::AssertUnwindSafe(|| ledger.check(&held, "a ledger that is to fail"));
+        let check =
+            std::panic::AssertUnwindSafe(|| ledger.check(&held, "a ledger that is to fail"));
         std::panic::catch_unwind(check).is_err()
     };
     assert!(fails(BTreeMap::new(), &ledger));

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Cluster, Errand, Output, Parcel, Reception, Settings};
+use super::{Cluster, Errand, NodeAddress, Output, Parcel, Reception, Seals, Settings};
 use crate::counters::Counters;
 use crate::datagram::{Flow, ListenerId, Transport};
 use crate::location::{
-    Change, Deltas, Homes, Location, LocationSettings, Lookup, Merge, Page, Registration, ReplicaSettings,
-    SweepCursor, Targets,
+    Change, Deltas, Homes, Location, LocationSettings, Lookup, Merge, Page, Registration,
+    ReplicaSettings, SweepCursor, Targets,
 };
 use crate::time::{Duration, Instant};
 
@@ -52,8 +52,8 @@ struct Exit {
 }
 
 impl Output for Exit {
-    fn send(&mut self, to: SocketAddr, message: &[u8]) {
-        self.sent.push((to, message.to_vec()));
+    fn send(&mut self, to: NodeAddress, message: &[u8]) {
+        self.sent.push((to.socket, message.to_vec()));
     }
 
     fn blank(&mut self) -> Option<Parcel> {
@@ -126,8 +126,10 @@ impl Node {
         let settings = Settings {
             server_id: u16::try_from(n + 1).expect("few"),
             address: address(n),
-            seeds: (0..of).map(address).collect(),
+            seeds: (0..of).map(address).map(NodeAddress::udp).collect(),
             allow: Vec::new(),
+            seals: Seals::default(),
+            unsealed: None,
             skew: Duration::from_secs(1),
             ping: Duration::from_secs(5),
             contacts_max: 50,
@@ -299,7 +301,7 @@ impl World {
             }
             let now = self.local(n);
             let Node { cluster, exit, .. } = &mut self.nodes[n];
-            cluster.on_datagram(now, from, &bytes, exit);
+            cluster.on_message(now, NodeAddress::udp(from), &bytes, exit);
         }
         for n in 0..self.nodes.len() {
             if self.down[n] {
@@ -436,9 +438,9 @@ fn strangers_are_not_listened_to() {
         ..
     } = &mut world.nodes[0];
     let before = exit.sent.len();
-    cluster.on_datagram(
+    cluster.on_message(
         now,
-        "10.9.9.9:5060".parse().expect("one"),
+        NodeAddress::udp("10.9.9.9:5060".parse().expect("one")),
         message.as_bytes(),
         exit,
     );
@@ -447,7 +449,7 @@ fn strangers_are_not_listened_to() {
         (before, 0, 0)
     );
     // The same from where it says that it is from.
-    cluster.on_datagram(now, address(1), message.as_bytes(), exit);
+    cluster.on_message(now, NodeAddress::udp(address(1)), message.as_bytes(), exit);
     world.run(Duration::from_millis(50));
     assert_eq!(world.nodes[0].location.bindings(), 1);
 }

@@ -27,7 +27,7 @@ use crate::limits::{
 use crate::location::{Homes, Location};
 use crate::net::tcp::{Tcp, TcpSettings};
 use crate::net::{self, Attachments, Got, ListenerReport, ListenerSpec, WorkerPorts};
-use crate::peer::Peer;
+use crate::peer::{Inlet, Peer};
 use crate::resolve::{self, Bell, Desk, Resolver};
 use crate::secret::Secret;
 use crate::store::{self, Inquiries, Store};
@@ -82,11 +82,13 @@ impl Assembly {
             trays: (0..count).map(|_| Arc::default()).collect(),
             clock: Clock::start(),
         };
-        let (resolver, desks) = resolver(config, &specs, shared.control.mailboxes(), &counters)?;
+        let mut peer =
+            super::nodes::open(config, &listeners, (&opened, tcp.as_ref()), epoch, &homes)?;
+        let mailboxes = shared.control.mailboxes();
+        let (resolver, desks) = resolver(config, &specs, (mailboxes, &counters), peer.as_mut())?;
         let spoken = listeners::spoken(&listeners, tcp.is_some())?;
         let cores = Cores::new(config, secret, spoken, &budget, epoch);
         let users = storage::inquiries(config, store.as_mut(), shared.control.mailboxes());
-        let peer = super::nodes::open(config, &listeners, count, epoch, &homes)?;
         let beside = Beside {
             peer: peer.as_ref(),
             resolver: &resolver,
@@ -108,10 +110,12 @@ impl Assembly {
             measures,
             desks,
             users: users.into_iter(),
+            inlet: peer.as_ref().map(Peer::inlet),
         };
         let workers = equipped.hand_out(config, &shared, &cores, (tcp.as_ref(), store.as_ref()));
         let control = Arc::clone(&shared.control);
-        let postman = Postman::new(control, shared.clock, &cores.settings);
+        let postman = Postman::new(control, shared.clock, &cores.settings)
+            .with_inlet(peer.as_ref().map(Peer::inlet));
         let tcp = tcp.map(|tcp| (tcp, postman));
         Ok(Self {
             workers,
@@ -132,6 +136,7 @@ struct Equipment {
     desks: Vec<Desk>,
     users: std::vec::IntoIter<Inquiries>,
     heralds: std::vec::IntoIter<Herald>,
+    inlet: Option<Arc<Inlet>>,
 }
 
 impl Equipment {
@@ -161,6 +166,7 @@ impl Equipment {
             let users = users.next();
             let herald = heralds.next();
             let worker = worker.map(|worker| worker.with_clerk(clerk, tells).with_herald(herald));
+            let worker = worker.map(|worker| worker.with_inlet(self.inlet.clone()));
             workers.extend(worker.map(|worker| worker.with_subscribers(users)));
         }
         workers
@@ -226,19 +232,21 @@ fn open_tcp(
     Ok(Some(tcp))
 }
 
-/// The resolver, and a desk for each worker. It is told which families and transports our listeners speak.
+/// The resolver, and a desk for each worker; the cluster has one, too. It is told which families and transports our listeners speak.
 fn resolver(
     config: &Config,
     specs: &[ListenerSpec],
-    mailboxes: &[Arc<Mailbox>],
-    counters: &[Arc<Counters>],
+    (mailboxes, counters): (&[Arc<Mailbox>], &[Arc<Counters>]),
+    peer: Option<&mut Peer>,
 ) -> Result<(Resolver, Vec<Desk>), ServeError> {
+    let nodes = config.cluster.iter().map(|cluster| cluster.listen.ip());
+    let own = specs.iter().map(|spec| spec.address.ip());
     let settings = resolve::Settings {
         servers: config.dns.servers.clone(),
         timeout: config.dns.timeout,
         names_max: config.dns.cache_size,
         stale_max: config.dns.stale_max,
-        sources: specs.iter().map(|spec| spec.address.ip()).collect(),
+        sources: own.chain(nodes).collect(),
         transports: vec![Transport::Udp, Transport::Tcp],
         seed: random()?,
     };
@@ -247,7 +255,12 @@ fn resolver(
         Box::new(move || mailbox.rouse())
     };
     let workers = mailboxes.iter().map(bell).zip(counters.iter().cloned());
-    Ok(Resolver::start(&settings, workers.collect())?)
+    let asking = workers.chain(peer.as_ref().map(|peer| peer.bell()));
+    let (resolver, mut desks) = Resolver::start(&settings, asking.collect())?;
+    if let Some((peer, desk)) = peer.and_then(|peer| Some((peer, desks.pop()?))) {
+        peer.set_resolver(desk);
+    }
+    Ok((resolver, desks))
 }
 
 /// What each worker counts.
@@ -287,7 +300,7 @@ fn state(
     let others = [tcp, resolver.counters(), registry.errands.counters()];
     counters.extend(others.into_iter().chain([Arc::clone(&kernel)]));
     counters.extend(store.map(Store::counters));
-    counters.extend(peer.map(Peer::counters));
+    counters.extend(peer.into_iter().flat_map(Peer::counters));
     let latency = measures
         .iter()
         .map(|measures| Arc::clone(&measures.latency))

@@ -5,9 +5,7 @@ use super::bed::*;
 use strowger::counters::Counter;
 use strowger::datagram::Transport::{Tcp, Udp};
 use strowger::datagram::{ListenerId, Transport};
-use strowger::location::{
-    Delta, Deltas, Facts, Home, Judge, Merge, Row, Standing, SweepCursor,
-};
+use strowger::location::{Delta, Deltas, Facts, Home, Judge, Merge, Row, Standing, SweepCursor};
 use strowger::time::Duration;
 
 /// Where the node is that Alice knows, and the one that Bob registered at.
@@ -47,14 +45,24 @@ impl Pair {
             is_told: true,
         });
         let (mut cursor, mut all) = (SweepCursor::new(0, 1), Deltas::default());
-        while !self.home.location.walk(self.home.now, &mut cursor, 0, 100, &mut all) {}
+        while !self
+            .home
+            .location
+            .walk(self.home.now, &mut cursor, 0, 100, &mut all)
+        {}
         for delta in all.iter() {
             let row = Row {
                 is_ours: false,
                 ..delta.row
             };
-            let facts = Facts { home, ..delta.facts };
-            let merge = self.near.location.merge(self.near.now, &Delta { row, facts }, Judge::Version);
+            let facts = Facts {
+                home,
+                ..delta.facts
+            };
+            let merge =
+                self.near
+                    .location
+                    .merge(self.near.now, &Delta { row, facts }, Judge::Version);
             assert!(matches!(merge, Merge::Taken | Merge::Same), "{merge:?}");
         }
     }
@@ -93,7 +101,9 @@ impl Pair {
 }
 
 fn without_100(sent: Vec<Sent>) -> Vec<Sent> {
-    sent.into_iter().filter(|sent| sent.status() != 100).collect()
+    sent.into_iter()
+        .filter(|sent| sent.status() != 100)
+        .collect()
 }
 
 /// A request within the dialog that this response made, from Alice: by its Record-Routes backwards.
@@ -105,8 +115,11 @@ fn within(method: &str, ok: &Sent, uri: &str) -> String {
         .map(|route| format!("Route: {route}\n"))
         .collect();
     let text = request(method, uri, ALICE, &format!("in{method}"), &routes);
-    text.replace("To: <sip:bob@example.com>", "To: <sip:bob@example.com>;tag=callee")
-        .replace("CSeq: 1 BYE", "CSeq: 2 BYE")
+    text.replace(
+        "To: <sip:bob@example.com>",
+        "To: <sip:bob@example.com>;tag=callee",
+    )
+    .replace("CSeq: 1 BYE", "CSeq: 2 BYE")
 }
 
 #[test]
@@ -114,18 +127,32 @@ fn a_call_reaches_the_phone_from_the_socket_that_it_registered_at_and_goes_on_by
     let mut pair = Pair::new();
     let invite = pair.call();
     assert_eq!(invite.to(), NAT);
-    assert!(invite.start_line().contains(CONTACT), "{}", invite.start_line());
+    assert!(
+        invite.start_line().contains(CONTACT),
+        "{}",
+        invite.start_line()
+    );
     // No token of the way stays in it, and both nodes stay on the way.
     assert!(invite.headers("Route").is_empty());
     let recorded = invite.headers("Record-Route");
-    assert!(recorded[0].contains(HOME) && recorded[1].contains(NEAR), "{recorded:?}");
-    pair.home.receive(NAT, &invite.answer(200, &format!("Contact: <sip:bob@{CONTACT}>\n")));
+    assert!(
+        recorded[0].contains(HOME) && recorded[1].contains(NEAR),
+        "{recorded:?}"
+    );
+    pair.home.receive(
+        NAT,
+        &invite.answer(200, &format!("Contact: <sip:bob@{CONTACT}>\n")),
+    );
     let ok = pair.come_back().remove(0);
     assert_eq!((ok.status(), ok.to().as_str()), (200, ALICE));
     for method in ["ACK", "BYE"] {
-        pair.near.receive(ALICE, &within(method, &ok, &format!("sip:bob@{CONTACT}")));
+        pair.near
+            .receive(ALICE, &within(method, &ok, &format!("sip:bob@{CONTACT}")));
         let sent = pair.go_on().remove(0);
-        assert!(sent.start_line().starts_with(method) && sent.to() == NAT, "{sent:?}");
+        assert!(
+            sent.start_line().starts_with(method) && sent.to() == NAT,
+            "{sent:?}"
+        );
         if method == "BYE" {
             pair.home.receive(NAT, &sent.answer(200, ""));
             assert_eq!(pair.come_back()[0].to(), ALICE);
@@ -153,7 +180,10 @@ fn the_phone_hangs_up_by_the_same_way() {
     );
     pair.home.receive(NAT, &bye);
     let sent = pair.come_back().remove(0);
-    assert!(sent.start_line().starts_with("BYE ") && sent.to() == ALICE, "{sent:?}");
+    assert!(
+        sent.start_line().starts_with("BYE ") && sent.to() == ALICE,
+        "{sent:?}"
+    );
 }
 
 #[test]
@@ -220,7 +250,10 @@ fn a_connection_is_its_nodes_and_one_that_is_closed_is_a_phone_that_cannot_be_re
         pair.near.receive(HOME, &sent.text);
     }
     let heard = without_100(pair.near.sent());
-    let last = heard.iter().find(|sent| sent.to() == ALICE).expect("an answer");
+    let last = heard
+        .iter()
+        .find(|sent| sent.to() == ALICE)
+        .expect("an answer");
     assert_eq!(last.status(), 480);
 }
 
@@ -232,7 +265,8 @@ fn other_call() -> String {
 fn a_contact_that_is_named_itself_is_reached_by_its_node_too() {
     let mut pair = Pair::new();
     let uri = format!("sip:bob@{CONTACT}");
-    pair.near.receive(ALICE, &request("MESSAGE", &uri, ALICE, "m1", ""));
+    pair.near
+        .receive(ALICE, &request("MESSAGE", &uri, ALICE, "m1", ""));
     let sent = pair.go_on().remove(0);
     assert_eq!((sent.to().as_str(), sent.headers("Route").len()), (NAT, 0));
     assert!(sent.start_line().starts_with(&format!("MESSAGE {uri} ")));
