@@ -24,7 +24,7 @@ use crate::limits::{
     BATCH, FRAME_LEN, FRAMES_PER_QUEUE, MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX,
     SMALL_BUFFER_LEN, TCP_OUTBOX_LARGE_LEN, TCP_OUTBOX_LEN, UDP_ARENA_LEN, UDP_SLOT_LEN,
 };
-use crate::location::Location;
+use crate::location::{Homes, Location};
 use crate::net::tcp::{Tcp, TcpSettings};
 use crate::net::{self, Attachments, Got, ListenerReport, ListenerSpec, WorkerPorts};
 use crate::peer::{Inlet, Peer};
@@ -66,13 +66,15 @@ impl Assembly {
         let tcp_counters = Arc::new(Counters::new());
         let tcp = open_tcp(config, &budget, &listeners, &tcp_counters)?;
         let epoch = random()?;
-        let mut store = storage::open_store(config, &listeners, count)?;
+        let homes = Arc::new(Homes::new(storage::server_id(config)));
+        let mut store = storage::open_store(config, &listeners, count, &homes)?;
         let location = Arc::new(storage::location(
             config,
             secret,
             &budget,
             store.as_ref(),
             epoch,
+            Arc::clone(&homes),
         ));
         let shared = Shared {
             control: Arc::new(Control::new(mailboxes(count)?)),
@@ -80,7 +82,8 @@ impl Assembly {
             trays: (0..count).map(|_| Arc::default()).collect(),
             clock: Clock::start(),
         };
-        let mut peer = super::nodes::open(config, &listeners, (&opened, tcp.as_ref()), epoch)?;
+        let mut peer =
+            super::nodes::open(config, &listeners, (&opened, tcp.as_ref()), epoch, &homes)?;
         let mailboxes = shared.control.mailboxes();
         let (resolver, desks) = resolver(config, &specs, (mailboxes, &counters), peer.as_mut())?;
         let spoken = listeners::spoken(&listeners, tcp.is_some())?;
