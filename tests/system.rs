@@ -11,6 +11,7 @@ mod system {
     mod calls;
     mod capability;
     mod capture;
+    mod doctor;
     mod drain;
     mod ends;
     mod exactness;
