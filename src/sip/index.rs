@@ -6,11 +6,12 @@ use super::address::AddressParts;
 use super::error::{NotSip, Rejection, RejectionCause};
 use super::method::Method;
 use super::name::HeaderName;
+use super::plain;
 use super::span::Span;
 use super::start_line::StartLine;
 use super::via::ViaParts;
 use crate::limits::{HEADERS_MAX, MESSAGE_LEN_MAX};
-use crate::scan;
+use crate::scan::{self, LineEnds};
 
 /// The places of one message; [`parse`](super::parse) fills it, whatever stood in it before.
 #[derive(Debug)]
@@ -104,19 +105,83 @@ impl Index {
             return Outcome::NotSip(NotSip::TooLong);
         }
         self.clear();
-        let line_end = scan::find_line_break(bytes, 0).unwrap_or(bytes.len());
-        match StartLine::parse(bytes.get(..line_end).unwrap_or_default()) {
-            Ok((line, wrong)) => {
-                self.start_line = line;
-                self.wrong = wrong;
-            }
-            Err(cause) => return Outcome::NotSip(cause),
+        if !self.read_plain(bytes)
+            && let Err(cause) = self.read_any(bytes)
+        {
+            return Outcome::NotSip(cause);
         }
+        let is_answerable = self.validate(bytes);
+        self.outcome(is_answerable)
+    }
+
+    /// Reads the head of a message whose lines are as nearly all are: ended by CRLF, not folded, no whitespace before a colon. False
+    /// where they are not; what has been read then counts for nothing.
+    fn read_plain(&mut self, bytes: &[u8]) -> bool {
+        let mut ends = LineEnds::new(bytes);
+        let Some(end) = ends.next_end() else {
+            return false;
+        };
+        let line = plain::request_line(bytes, end).or_else(|| plain::status_line(bytes, end));
+        let Some(line) = line else { return false };
+        self.start_line = line;
+        let mut at = end + 2;
+        self.start_line_span = Span::new(0, at);
+        loop {
+            let Some(end) = ends.next_end() else {
+                return false;
+            };
+            if end == at {
+                self.end_headers(bytes, at, at + 2);
+                return true;
+            }
+            if !self.read_plain_header(bytes, at, end) {
+                return false;
+            }
+            at = end + 2;
+        }
+    }
+
+    /// Reads the field whose line is `bytes[start..end]`.
+    #[inline]
+    fn read_plain_header(&mut self, bytes: &[u8], start: usize, end: usize) -> bool {
+        let is_folded = matches!(bytes.get(start), Some(b' ' | b'\t'));
+        if is_folded || usize::from(self.count) == HEADERS_MAX {
+            return false;
+        }
+        let Some((name, name_end, colon)) = read_name(bytes, start) else {
+            return false;
+        };
+        let is_plain = name_end == colon && colon < end;
+        let mut value_start = colon + 1;
+        value_start += usize::from(bytes.get(value_start) == Some(&b' '));
+        let mut value_end = end;
+        let is_space = |at: usize| matches!(bytes.get(at), Some(b' ' | b'\t'));
+        if is_space(value_start) || is_space(end - 1) {
+            (value_start, value_end) = scan::trim(bytes, colon + 1, end);
+        }
+        let (line, value) = (Span::new(start, end + 2), Span::new(value_start, value_end));
+        self.push(Entry {
+            name,
+            next: NONE,
+            start: line.start,
+            name_end: Span::new(start, name_end).end,
+            value,
+            line_end: line.end,
+        });
+        is_plain
+    }
+
+    /// Reads the head of any message.
+    fn read_any(&mut self, bytes: &[u8]) -> Result<(), NotSip> {
+        self.clear();
+        let line_end = scan::find_line_break(bytes, 0).unwrap_or(bytes.len());
+        let (line, wrong) = StartLine::parse(bytes.get(..line_end).unwrap_or_default())?;
+        self.start_line = line;
+        self.wrong = wrong;
         let at = self.skip_line_break(bytes, line_end);
         self.start_line_span = Span::new(0, at);
         self.read_headers(bytes, at);
-        let is_answerable = self.validate(bytes);
-        self.outcome(is_answerable)
+        Ok(())
     }
 
     /// Fills the index from a head alone, whatever its first line says; gives whether its lines are all well formed.

@@ -97,23 +97,19 @@ impl HeaderName {
 
     /// The name and its length where one that we know, and a colon right behind it, begin `window`.
     ///
-    /// It tells no more than [`HeaderName::parse`] does, but looks at eight letters at a time.
+    /// It tells no more than [`HeaderName::parse`] does, but looks at sixteen letters at a time.
     #[inline]
     #[must_use]
     pub fn parse_field(window: &[u8; WINDOW_LEN]) -> Option<(Self, usize)> {
-        let words = words(window);
-        let len = scan::find_in_words(&words, b':')?;
+        let len = scan::find_in_window(window, b':')?;
         if len <= 1 {
             let name = Self::compact(window[0]);
             return (len == 1 && name != Self::Other).then_some((name, len));
         }
         let key = KEYS.get(usize::from(SLOTS[slot(window.get(..len)?)]))?;
-        let mut wrong = len ^ key.len;
-        for ((word, fold), letters) in words.iter().zip(key.fold).zip(key.letters) {
-            // What lies behind the name is no part of it: `fold` has ones there, and so has `letters`.
-            wrong |= usize::from(word | fold != letters);
-        }
-        (wrong == 0).then_some((key.name, len))
+        // What lies behind the name is no part of it: `fold` has ones there, and so has `letters`.
+        let is_name = len == key.len && scan::is_folded(window, &key.fold, &key.letters);
+        is_name.then_some((key.name, len))
     }
 
     /// The name as it is usually written; empty for [`HeaderName::Other`].
@@ -146,18 +142,18 @@ impl HeaderName {
     }
 }
 
-/// How many bytes [`HeaderName::parse_field`] looks at: the longest known name and its colon, in whole words.
-pub const WINDOW_LEN: usize = 24;
+/// How many bytes [`HeaderName::parse_field`] looks at: the longest known name and its colon, in whole lanes.
+pub const WINDOW_LEN: usize = 32;
 
-/// A known name as three words, ready to be compared.
+/// A known name, ready to be compared.
 #[derive(Clone, Copy)]
 struct Key {
     name: HeaderName,
     len: usize,
     /// The name in lower case, and ones behind it.
-    letters: [u64; 3],
+    letters: [u8; WINDOW_LEN],
     /// What makes a byte lower case where the name has a letter, and ones behind the name.
-    fold: [u64; 3],
+    fold: [u8; WINDOW_LEN],
 }
 
 /// The known names, in the order of [`KNOWN`].
@@ -167,8 +163,8 @@ const fn keys() -> [Key; KNOWN.len()] {
     let mut table = [Key {
         name: HeaderName::Other,
         len: 0,
-        letters: [0; 3],
-        fold: [0; 3],
+        letters: [0; WINDOW_LEN],
+        fold: [0; WINDOW_LEN],
     }; KNOWN.len()];
     let mut at = 0;
     while at < KNOWN.len() {
@@ -191,23 +187,12 @@ const fn keys() -> [Key; KNOWN.len()] {
         table[at] = Key {
             name: KNOWN[at].0,
             len: text.len(),
-            letters: words(&letters),
-            fold: words(&fold),
+            letters,
+            fold,
         };
         at += 1;
     }
     table
-}
-
-/// The bytes of a window, eight a word.
-#[inline]
-const fn words(window: &[u8; WINDOW_LEN]) -> [u64; 3] {
-    let (words, _) = window.as_chunks::<8>();
-    [
-        u64::from_le_bytes(words[0]),
-        u64::from_le_bytes(words[1]),
-        u64::from_le_bytes(words[2]),
-    ]
 }
 
 /// The slot of a name in [`SLOTS`]: a perfect hash of its length and its first, middle and last letters, found by search.
@@ -269,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_found_by_words_as_by_letters() {
+    fn a_field_is_found_by_its_window_as_by_its_letters() {
         let window = |text: &str| {
             let mut window = [b'x'; WINDOW_LEN];
             window

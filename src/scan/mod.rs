@@ -1,9 +1,15 @@
 //! Finds the bytes that delimit SIP: the one place that knows how scanning is made fast.
 //!
-//! Thin over `memchr` and a class table; the callers know neither, so that a vectorised scan can take their place.
+//! Over `memchr`, a class table, and lanes of sixteen bytes; the callers know none of them.
 //! Offsets are plain `usize` into the slice given; nothing here panics on any input.
 
+mod lanes;
+mod line_ends;
+
 use memchr::{memchr, memchr2, memchr3};
+
+use lanes::Lanes;
+pub use line_ends::LineEnds;
 
 /// Bytes of a `token` (RFC 3261 25.1).
 pub const TOKEN: u8 = 1;
@@ -45,6 +51,126 @@ pub fn skip(bytes: &[u8], from: usize, classes: u8) -> usize {
     at
 }
 
+/// The offset at or after `from`, and at most `end`, of the first byte that is not of the class: [`TOKEN`], [`HOST`] or [`PARAM`].
+///
+/// It is [`skip`] within `bytes[..end]`, but looks at sixteen bytes at a time, also at those behind `end`.
+#[inline]
+#[must_use]
+pub fn skip_within(bytes: &[u8], from: usize, end: usize, class: u8) -> usize {
+    let mut at = from;
+    while at < end
+        && let Some(window) = window(bytes, at)
+    {
+        let known = if class == PARAM {
+            known_param(window)
+        } else {
+            known_token(window)
+        };
+        let strange = !known.bits() & 0xffff;
+        if strange == 0 {
+            at += lanes::LEN;
+            continue;
+        }
+        at += strange.trailing_zeros() as usize;
+        // The lanes know the letters that nearly all are made of; the table knows all.
+        if at >= end || !bytes.get(at).is_some_and(|&byte| is(byte, class)) {
+            return at.min(end);
+        }
+        at += 1;
+    }
+    while at < end && bytes.get(at).is_some_and(|&byte| is(byte, class)) {
+        at += 1;
+    }
+    at.min(end)
+}
+
+/// The offset at or after `from` of the first byte that no URI has, or a `?`; none where fewer than sixteen bytes are left to look at.
+#[inline]
+#[must_use]
+pub fn find_uri_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        let window = window(bytes, at)?;
+        let ends = window
+            .equal(b'<')
+            .or(window.equal(b'>'))
+            .or(window.equal(b'"'));
+        let known = window.within(b'!', b'~').but(ends.or(window.equal(b'?')));
+        let strange = !known.bits() & 0xffff;
+        if strange != 0 {
+            return Some(at + strange.trailing_zeros() as usize);
+        }
+        at += lanes::LEN;
+    }
+}
+
+/// The offset at or after `from` of the first `"` or `\`; none where fewer than sixteen bytes are left to look at.
+#[inline]
+#[must_use]
+pub fn find_quote(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        let window = window(bytes, at)?;
+        let found = window.equal(b'"').or(window.equal(b'\\')).bits();
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize);
+        }
+        at += lanes::LEN;
+    }
+}
+
+/// The offset of the first `byte` in a window of 32.
+#[inline]
+#[must_use]
+pub fn find_in_window(window: &[u8; 32], byte: u8) -> Option<usize> {
+    let found = bits_of(window, |lanes| lanes.equal(byte));
+    (found != 0).then_some(found.trailing_zeros() as usize)
+}
+
+/// Whether a window is `letters` once the bits of `fold` have been set in it.
+#[inline]
+#[must_use]
+pub fn is_folded(window: &[u8; 32], fold: &[u8; 32], letters: &[u8; 32]) -> bool {
+    let half = |bytes: &[u8; 32], place: usize| Lanes::of(&bytes.as_chunks::<16>().0[place]);
+    let same = |place| {
+        half(window, place)
+            .or(half(fold, place))
+            .same(half(letters, place))
+            .bits()
+    };
+    same(0) & same(1) == 0xffff
+}
+
+/// What is said of each byte of a window of 32, in bits.
+#[inline]
+fn bits_of(window: &[u8; 32], say: impl Fn(Lanes) -> Lanes) -> u32 {
+    let (halves, _) = window.as_chunks::<16>();
+    say(Lanes::of(&halves[0])).bits() | say(Lanes::of(&halves[1])).bits() << 16
+}
+
+/// The sixteen bytes at `at`.
+#[inline]
+fn window(bytes: &[u8], at: usize) -> Option<Lanes> {
+    bytes.get(at..)?.first_chunk().map(Lanes::of)
+}
+
+/// Which bytes are letters, digits, `-` or `.`: of a [`TOKEN`] and of a [`HOST`].
+#[inline]
+fn known_token(window: Lanes) -> Lanes {
+    let numbers = window.within(b'-', b'9').but(window.equal(b'/'));
+    let letters = window.within(b'a', b'z').or(window.within(b'A', b'Z'));
+    numbers.or(letters)
+}
+
+/// Which bytes are letters, digits, `-` to `:`, `?`, `@`, `[`, `_` or `` ` ``: of a [`PARAM`].
+#[inline]
+fn known_param(window: Lanes) -> Lanes {
+    let numbers = window.within(b'-', b':');
+    numbers
+        .or(window.within(b'?', b'['))
+        .or(window.within(b'_', b'z'))
+}
+
 /// Tells whether every byte is printable ASCII and no space.
 #[inline]
 #[must_use]
@@ -62,19 +188,6 @@ pub fn is_uri_text(bytes: &[u8]) -> bool {
         let unprintable = word & HIGH | below(word, b'!') | equal(word, 0x7f);
         unprintable | equal(word, b'<') | equal(word, b'>') | equal(word, b'"')
     })
-}
-
-/// The offset of the first `byte` among the bytes that `words` hold in the order of memory.
-#[inline]
-#[must_use]
-pub fn find_in_words(words: &[u64], byte: u8) -> Option<usize> {
-    for (place, &word) in words.iter().enumerate() {
-        let hits = equal(word, byte);
-        if hits != 0 {
-            return Some(place * 8 + hits.trailing_zeros() as usize / 8);
-        }
-    }
-    None
 }
 
 /// The offset of the first `byte` at or after `from`.
@@ -292,11 +405,12 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_is_found_in_words_where_it_first_stands() {
-        let words = [*b"abcdefgh", *b"ij:k::\x3b:"].map(u64::from_le_bytes);
-        assert_eq!(find_in_words(&words, b':'), Some(10));
-        assert_eq!(find_in_words(&words, b'a'), Some(0));
-        assert_eq!(find_in_words(&words, b'z'), None);
+    fn a_byte_is_found_in_a_window_where_it_first_stands() {
+        let window = b"abcdefghij:k::\x3b:klmnopqrstuvwxy;";
+        assert_eq!(find_in_window(window, b':'), Some(10));
+        assert_eq!(find_in_window(window, b'a'), Some(0));
+        assert_eq!(find_in_window(window, b'y'), Some(30));
+        assert_eq!(find_in_window(window, b'z'), None);
     }
 
     #[test]
