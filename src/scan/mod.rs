@@ -119,6 +119,18 @@ pub fn find_quote(bytes: &[u8], from: usize) -> Option<usize> {
     }
 }
 
+/// Where dots stand among the first `len` bytes at `from`, in bits, where all others are digits; none where one is not, and where no window
+/// fits.
+#[inline]
+#[must_use]
+pub fn dots_among_digits(bytes: &[u8], from: usize, len: usize) -> Option<u32> {
+    let window = window(bytes, from).filter(|_| len < lanes::LEN)?;
+    let all = (1 << len) - 1;
+    let dots = window.equal(b'.').bits() & all;
+    let digits = window.within(b'0', b'9').bits() & all;
+    (dots | digits == all).then_some(dots)
+}
+
 /// The offset of the first `byte` in a window of 32.
 #[inline]
 #[must_use]
@@ -175,18 +187,19 @@ fn known_param(window: Lanes) -> Lanes {
 #[inline]
 #[must_use]
 pub fn is_graphic(bytes: &[u8]) -> bool {
-    all_words(bytes, |word| {
-        word & HIGH | below(word, b'!') | equal(word, 0x7f)
-    })
+    all_lanes(bytes, |lanes| lanes.within(b'!', b'~'))
 }
 
 /// Tells whether every byte may stand in a URI: printable ASCII but `<`, `>` and `"`.
 #[inline]
 #[must_use]
 pub fn is_uri_text(bytes: &[u8]) -> bool {
-    all_words(bytes, |word| {
-        let unprintable = word & HIGH | below(word, b'!') | equal(word, 0x7f);
-        unprintable | equal(word, b'<') | equal(word, b'>') | equal(word, b'"')
+    all_lanes(bytes, |lanes| {
+        let ends = lanes
+            .equal(b'<')
+            .or(lanes.equal(b'>'))
+            .or(lanes.equal(b'"'));
+        lanes.within(b'!', b'~').but(ends)
     })
 }
 
@@ -263,11 +276,56 @@ pub fn find_comma(bytes: &[u8], from: usize) -> usize {
     bytes.len()
 }
 
+/// The offset at or after `from`, and at most `end`, of the first comma outside quoted strings and `<>`.
+///
+/// It is [`find_comma`] within `bytes[..end]`, but looks at sixteen bytes at a time, also at those behind `end`.
+#[must_use]
+pub fn find_comma_within(bytes: &[u8], from: usize, end: usize) -> usize {
+    let mut at = from;
+    while at < end
+        && let Some(window) = window(bytes, at)
+    {
+        let marks = window
+            .equal(b',')
+            .or(window.equal(b'<'))
+            .or(window.equal(b'"'));
+        let found = marks.bits();
+        if found == 0 {
+            at += lanes::LEN;
+            continue;
+        }
+        at += found.trailing_zeros() as usize;
+        let close = match bytes.get(at) {
+            Some(b',') => return at.min(end),
+            Some(b'<') => find_uri_end(bytes, at + 1),
+            _ => find_quote(bytes, at + 1),
+        };
+        // What is not closed by its very counterpart is rare, and left to the general reader.
+        let counterpart = if bytes.get(at) == Some(&b'<') {
+            b'>'
+        } else {
+            b'"'
+        };
+        match close.filter(|&close| bytes.get(close) == Some(&counterpart)) {
+            Some(close) => at = close + 1,
+            None => break,
+        }
+    }
+    if at >= end {
+        return end;
+    }
+    find_comma(bytes.get(..end).unwrap_or(bytes), at)
+}
+
 /// The start and end of `bytes[start..end]` without the linear whitespace around it.
 #[inline]
 #[must_use]
 pub fn trim(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
     let (mut start, mut end) = (start, end.min(bytes.len()));
+    let is_bare = |at: usize| bytes.get(at).is_some_and(|&byte| byte > b' ');
+    if start < end && is_bare(start) && is_bare(end - 1) {
+        return (start, end);
+    }
     while start < end && bytes.get(start).is_some_and(|&byte| is(byte, LWS)) {
         start += 1;
     }
@@ -295,45 +353,27 @@ pub fn decimal(digits: &[u8], max: u64) -> Option<u64> {
     (!digits.is_empty()).then_some(value)
 }
 
-/// Tells whether `bad` is zero for all of `bytes`, eight at a time; what is left over is padded with a letter.
+/// Tells whether `good` holds for all of `bytes`, sixteen at a time; what is left over is padded with a letter.
 #[inline]
-fn all_words(bytes: &[u8], bad: impl Fn(u64) -> u64) -> bool {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mut found = 0;
-    for word in words {
-        found |= bad(u64::from_le_bytes(*word));
+fn all_lanes(bytes: &[u8], good: impl Fn(Lanes) -> Lanes) -> bool {
+    let (windows, rest) = bytes.as_chunks::<{ lanes::LEN }>();
+    let mut all = 0xffff;
+    for window in windows {
+        all &= good(Lanes::of(window)).bits();
     }
     if !rest.is_empty() {
-        // The last eight bytes, of which some have been seen already, save the copy into a padded word.
+        // The last sixteen bytes, of which some have been seen already, save the copy into a padded window.
         let last = bytes.last_chunk().copied().unwrap_or_else(|| {
-            let mut padded = [b'a'; 8];
+            let mut padded = [b'a'; lanes::LEN];
             padded
                 .iter_mut()
                 .zip(rest)
                 .for_each(|(to, from)| *to = *from);
             padded
         });
-        found |= bad(u64::from_le_bytes(last));
+        all &= good(Lanes::of(&last)).bits();
     }
-    found == 0
-}
-
-/// The low bit of each byte of a word.
-const LOW: u64 = 0x0101_0101_0101_0101;
-/// The high bit of each byte of a word.
-const HIGH: u64 = LOW << 7;
-
-/// Not zero where a byte of `word` is `byte`; the lowest bit set is that of the first such byte.
-#[inline]
-const fn equal(word: u64, byte: u8) -> u64 {
-    let zeros = word ^ (LOW * byte as u64);
-    zeros.wrapping_sub(LOW) & !zeros & HIGH
-}
-
-/// Not zero where a byte of `word` is below `bound`, which is at most 128.
-#[inline]
-const fn below(word: u64, bound: u8) -> u64 {
-    word.wrapping_sub(LOW * bound as u64) & !word & HIGH
+    all == 0xffff
 }
 
 /// The class table, made at compile time.
@@ -386,8 +426,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_checked_eight_bytes_at_a_time_as_one_by_one() {
-        for len in 0..20 {
+    fn text_is_checked_sixteen_bytes_at_a_time_as_one_by_one() {
+        for len in 0..40 {
             for at in 0..len {
                 for byte in 0..=u8::MAX {
                     let mut text = vec![b'x'; len];

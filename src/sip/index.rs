@@ -5,7 +5,7 @@
 use super::address::AddressParts;
 use super::error::{NotSip, Rejection, RejectionCause};
 use super::method::Method;
-use super::name::HeaderName;
+use super::name::{HeaderName, WINDOW_LEN};
 use super::plain;
 use super::span::Span;
 use super::start_line::StartLine;
@@ -144,31 +144,30 @@ impl Index {
     /// Reads the field whose line is `bytes[start..end]`.
     #[inline]
     fn read_plain_header(&mut self, bytes: &[u8], start: usize, end: usize) -> bool {
-        let is_folded = matches!(bytes.get(start), Some(b' ' | b'\t'));
-        if is_folded || usize::from(self.count) == HEADERS_MAX {
-            return false;
-        }
-        let Some((name, name_end, colon)) = read_name(bytes, start) else {
+        let window = bytes.get(start..).and_then(|line| line.first_chunk());
+        let known = match window {
+            Some(window) => HeaderName::parse_field(window),
+            None => last_name(bytes, start),
+        };
+        let Some((name, name_len)) = known.or_else(|| plain_name(bytes, start, end)) else {
             return false;
         };
-        let is_plain = name_end == colon && colon < end;
-        let mut value_start = colon + 1;
-        value_start += usize::from(bytes.get(value_start) == Some(&b' '));
-        let mut value_end = end;
-        let is_space = |at: usize| matches!(bytes.get(at), Some(b' ' | b'\t'));
-        if is_space(value_start) || is_space(end - 1) {
-            (value_start, value_end) = scan::trim(bytes, colon + 1, end);
+        let name_end = start + name_len;
+        // One space before the value, and none behind it: as a rule.
+        let (mut value_start, mut value_end) = (name_end + 2, end);
+        let is_trimmed = matches!(bytes.get(name_end + 1..), Some([b' ', first, ..]) if *first > b' ')
+            && bytes.get(end - 1) != Some(&b' ');
+        if !is_trimmed {
+            (value_start, value_end) = scan::trim(bytes, name_end + 1, end);
         }
-        let (line, value) = (Span::new(start, end + 2), Span::new(value_start, value_end));
         self.push(Entry {
             name,
             next: NONE,
-            start: line.start,
-            name_end: Span::new(start, name_end).end,
-            value,
-            line_end: line.end,
-        });
-        is_plain
+            start: Span::within(start, start).start,
+            name_end: Span::within(name_end, name_end).end,
+            value: Span::within(value_start, value_end),
+            line_end: Span::within(end + 2, end + 2).end,
+        })
     }
 
     /// Reads the head of any message.
@@ -352,23 +351,40 @@ impl Index {
         }
     }
 
-    /// Adds a field and chains it to the one before it of the same name.
-    fn push(&mut self, entry: Entry) {
+    /// Adds a field and chains it to the one before it of the same name; false where there is no room.
+    #[inline]
+    fn push(&mut self, entry: Entry) -> bool {
         let place = self.count;
         let name = entry.name as usize;
-        let (Some(first), Some(last)) = (self.first.get_mut(name), self.last.get_mut(name)) else {
-            return;
+        let Some(free) = self.entries.get_mut(usize::from(place)) else {
+            return false;
         };
+        *free = entry;
+        self.count += 1;
+        let (first, last) = (&mut self.first[name], &mut self.last[name]);
         match self.entries.get_mut(usize::from(*last)) {
             Some(before) => before.next = place,
             None => *first = place,
         }
         *last = place;
-        if let Some(free) = self.entries.get_mut(usize::from(place)) {
-            *free = entry;
-            self.count += 1;
-        }
+        true
     }
+}
+
+/// Reads a known name, with its colon right behind it, of a line so near the end of all that no window fits.
+fn last_name(bytes: &[u8], start: usize) -> Option<(HeaderName, usize)> {
+    let mut window = [0; WINDOW_LEN];
+    let line = bytes.get(start..)?;
+    window.get_mut(..line.len())?.copy_from_slice(line);
+    HeaderName::parse_field(&window)
+}
+
+/// Reads a name that has nothing between it and its colon, of the line `bytes[start..end]`; gives its length.
+fn plain_name(bytes: &[u8], start: usize, end: usize) -> Option<(HeaderName, usize)> {
+    let name_end = scan::skip_within(bytes, start, end, scan::TOKEN);
+    let is_plain = name_end > start && name_end < end && bytes.get(name_end) == Some(&b':');
+    let name = HeaderName::parse(bytes.get(start..name_end)?);
+    is_plain.then_some((name, name_end - start))
 }
 
 /// Reads `name:` at `start`: the name, its end, and where the colon stands.

@@ -85,7 +85,9 @@ impl HeaderName {
         if let [letter] = *bytes {
             return Self::compact(letter);
         }
-        let Some((name, text)) = KNOWN.get(usize::from(SLOTS[slot(bytes)])) else {
+        let Some((name, text)) =
+            KNOWN.get(usize::from(SLOTS[slot(first_eight(bytes), bytes.len())]))
+        else {
             return Self::Other;
         };
         if text.as_bytes().eq_ignore_ascii_case(bytes) {
@@ -106,7 +108,8 @@ impl HeaderName {
             let name = Self::compact(window[0]);
             return (len == 1 && name != Self::Other).then_some((name, len));
         }
-        let key = KEYS.get(usize::from(SLOTS[slot(window.get(..len)?)]))?;
+        let first = window.first_chunk().copied().unwrap_or_default();
+        let key = KEYS.get(usize::from(SLOTS[slot(first, len)]))?;
         // What lies behind the name is no part of it: `fold` has ones there, and so has `letters`.
         let is_name = len == key.len && scan::is_folded(window, &key.fold, &key.letters);
         is_name.then_some((key.name, len))
@@ -195,17 +198,33 @@ const fn keys() -> [Key; KNOWN.len()] {
     table
 }
 
-/// The slot of a name in [`SLOTS`]: a perfect hash of its length and its first, middle and last letters, found by search.
+/// The slot of a name in [`SLOTS`]: a perfect hash of its length and its first eight letters, found by search. What lies behind the name
+/// in `first` does not matter.
 #[inline]
-const fn slot(name: &[u8]) -> usize {
-    let len = name.len();
-    if len == 0 {
-        return 0;
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the topmost eight bits are left"
+)]
+const fn slot(first: [u8; 8], len: usize) -> usize {
+    let word = u64::from_le_bytes(first) | 0x2020_2020_2020_2020;
+    // A name has at least two letters here, and from eight on all of the word counts.
+    let unused = 64_usize.saturating_sub(8 * len) as u32 & 63;
+    let letters = word & (u64::MAX >> unused);
+    (letters.wrapping_add(len as u64).wrapping_mul(HASH_FACTOR) >> 56) as usize
+}
+
+/// The factor under which no two known names have one slot.
+const HASH_FACTOR: u64 = 0x32e9_c069_82ce_49df;
+
+/// The first eight bytes, with zeros behind those that are fewer.
+const fn first_eight(name: &[u8]) -> [u8; 8] {
+    let mut first = [0; 8];
+    let mut place = 0;
+    while place < name.len() && place < first.len() {
+        first[place] = name[place];
+        place += 1;
     }
-    let first = (name[0] | 0x20) as usize;
-    let middle = (name[len / 2] | 0x20) as usize;
-    let last = (name[len - 1] | 0x20) as usize;
-    (len * 62 + first * 122 + middle * 147 + last * 99) & 0xff
+    first
 }
 
 /// The place in [`KNOWN`] of the one name that hashes to a slot, or `u8::MAX`.
@@ -220,10 +239,11 @@ const fn slots() -> [u8; 256] {
     let mut table = [u8::MAX; 256];
     let mut at = 0;
     while at < KNOWN.len() {
-        let slot = slot(KNOWN[at].1.as_bytes());
+        let name = KNOWN[at].1.as_bytes();
+        let slot = slot(first_eight(name), name.len());
         assert!(
             table[slot] == u8::MAX,
-            "two names hash to one slot: search new factors"
+            "two names hash to one slot: search another factor"
         );
         table[slot] = at as u8;
         at += 1;

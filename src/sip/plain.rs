@@ -5,7 +5,9 @@
 //! something. Offsets are those of the whole message, and so is what is looked at: a window may lie over the end of the field.
 
 use super::address::AddressParts;
+use super::host::Host;
 use super::method::Method;
+use super::params::Param;
 use super::span::Span;
 use super::start_line::StartLine;
 use super::via::ViaParts;
@@ -34,12 +36,12 @@ pub(super) fn request_line(bytes: &[u8], end: usize) -> Option<StartLine> {
     if !is_framed || !is_uri(bytes, uri_start, uri_end) {
         return None;
     }
-    let method_span = Span::new(0, method_end);
+    let method_span = Span::within(0, method_end);
     Some(StartLine {
         method: Method::parse(method_span.of(bytes)),
         method_span,
-        uri: Span::new(uri_start, uri_end),
-        version: Span::new(uri_end + 1, end),
+        uri: Span::within(uri_start, uri_end),
+        version: Span::within(uri_end + 1, end),
         ..StartLine::EMPTY
     })
 }
@@ -65,8 +67,8 @@ pub(super) fn status_line(bytes: &[u8], end: usize) -> Option<StartLine> {
     let status = scan::decimal(code, 699).filter(|&status| status >= 100)?;
     (end >= 12).then_some(StartLine {
         status: u16::try_from(status).ok()?,
-        version: Span::new(0, 7),
-        reason: Span::new(12, end),
+        version: Span::within(0, 7),
+        reason: Span::within(12, end),
         ..StartLine::EMPTY
     })
 }
@@ -94,8 +96,10 @@ pub(super) fn via(bytes: &[u8], start: usize, end: usize) -> Option<ViaParts> {
     }
     let host_start = start + 12;
     let host_end = scan::skip_within(bytes, host_start, end, scan::HOST);
-    let host = Span::new(host_start, host_end);
-    super::Host::parse(host.of(bytes)).ok()?;
+    let host = Span::within(host_start, host_end);
+    if !is_host(bytes, host_start, host_end) {
+        return None;
+    }
     let (sent_by_end, port) = if host_end < end && bytes.get(host_end) == Some(&b':') {
         let (port_end, port) = digits(bytes, host_end + 1, end)?;
         (port_end, Some(u16::try_from(port).ok()?))
@@ -103,14 +107,14 @@ pub(super) fn via(bytes: &[u8], start: usize, end: usize) -> Option<ViaParts> {
         (host_end, None)
     };
     let mut parts = ViaParts {
-        span: Span::new(start, end),
-        protocol: Span::new(start, start + 3),
-        version: Span::new(start + 4, start + 7),
-        transport: Span::new(start + 8, start + 11),
+        span: Span::within(start, end),
+        protocol: Span::within(start, start + 3),
+        version: Span::within(start + 4, start + 7),
+        transport: Span::within(start + 8, start + 11),
         host,
         port,
-        sent_by_end: Span::new(sent_by_end, sent_by_end).start,
-        params: Span::new(sent_by_end, end),
+        sent_by_end: Span::within(sent_by_end, sent_by_end).start,
+        params: Span::within(sent_by_end, end),
         ..ViaParts::EMPTY
     };
     let mut at = sent_by_end;
@@ -151,9 +155,9 @@ pub(super) fn address(bytes: &[u8], start: usize, end: usize) -> Option<AddressP
         }
     }
     Some(AddressParts {
-        display: Span::new(start, display_end),
-        uri: Span::new(open + 1, close),
-        params: Span::new(close + 1, end),
+        display: Span::within(start, display_end),
+        uri: Span::within(open + 1, close),
+        params: Span::within(close + 1, end),
         tag,
     })
 }
@@ -165,7 +169,7 @@ pub(super) fn cseq(bytes: &[u8], start: usize, end: usize) -> Option<(u32, Span)
     let method_start = number_end + 1;
     let method_end = scan::skip_within(bytes, method_start, end, scan::TOKEN);
     let is_whole = bytes.get(number_end) == Some(&b' ') && method_start < end && method_end == end;
-    is_whole.then(|| (number, Span::new(method_start, end)))
+    is_whole.then(|| (number, Span::within(method_start, end)))
 }
 
 impl PlainParam {
@@ -220,6 +224,19 @@ impl PlainParam {
         }
     }
 
+    /// The parameter as it is told to others.
+    #[inline]
+    pub(super) fn param<'a>(&self, source: &'a [u8]) -> Param<'a> {
+        let value_span = self.value_span();
+        Param {
+            name: Span::within(self.start + 1, self.name_end).of(source),
+            value: self.has_value().then(|| value_span.of(source)),
+            span: self.span(),
+            value_span,
+            is_plain: true,
+        }
+    }
+
     #[inline]
     const fn has_value(&self) -> bool {
         self.value_start > self.name_end
@@ -228,13 +245,13 @@ impl PlainParam {
     /// The value alone.
     #[inline]
     const fn value_span(&self) -> Span {
-        Span::new(self.value_start, self.end)
+        Span::within(self.value_start, self.end)
     }
 
     /// From the `;` to the end of the value.
     #[inline]
     const fn span(&self) -> Span {
-        Span::new(self.start, self.end)
+        Span::within(self.start, self.end)
     }
 }
 
@@ -273,6 +290,36 @@ fn display(bytes: &[u8], start: usize, end: usize) -> Option<(usize, usize)> {
     (name_end > start && open < end && bytes.get(open) == Some(&b'<')).then_some((name_end, open))
 }
 
+/// Whether a host of `scan::HOST`'s bytes is an IPv4 address or a name.
+#[inline]
+fn is_host(bytes: &[u8], start: usize, end: usize) -> bool {
+    let len = end - start;
+    match scan::dots_among_digits(bytes, start, len) {
+        Some(dots) => is_ipv4(bytes, start, dots | 1 << len),
+        None => Host::parse(Span::within(start, end).of(bytes)).is_ok(),
+    }
+}
+
+/// Whether four octets end where `ends` has its bits, as [`Host::parse`] wants them.
+#[inline]
+fn is_ipv4(bytes: &[u8], start: usize, ends: u32) -> bool {
+    let (mut at, mut left) = (start, ends);
+    while left != 0 {
+        let end = start + left.trailing_zeros() as usize;
+        left &= left - 1;
+        let is_octet = match bytes.get(at..end) {
+            Some([_] | [b'1'..=b'9', _] | [b'1', _, _]) => true,
+            Some([b'2', tens, ones]) => (*tens, *ones) <= (b'5', b'5'),
+            _ => false,
+        };
+        if !is_octet {
+            return false;
+        }
+        at = end + 1;
+    }
+    ends.count_ones() == 4
+}
+
 /// Whether a URI of SIP without `?` takes up `bytes[start..end]`, as far as its outward form tells.
 #[inline]
 fn is_uri(bytes: &[u8], start: usize, end: usize) -> bool {
@@ -293,18 +340,15 @@ fn has_scheme(bytes: &[u8], start: usize, end: usize) -> bool {
 /// Reads one to nine digits; gives where they end.
 #[inline]
 fn digits(bytes: &[u8], start: usize, end: usize) -> Option<(usize, u32)> {
-    let mut number = 0;
-    let mut at = start;
-    while at < end {
-        let digit = bytes.get(at)?.wrapping_sub(b'0');
+    let mut number = 0_u32;
+    let mut len = 0;
+    for byte in bytes.get(start..end)?.iter().take(10) {
+        let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
             break;
         }
-        number = number * 10 + u32::from(digit);
-        at += 1;
-        if at > start + 9 {
-            return None;
-        }
+        number = number.wrapping_mul(10).wrapping_add(u32::from(digit));
+        len += 1;
     }
-    (at > start).then_some((at, number))
+    matches!(len, 1..=9).then_some((start + len, number))
 }
