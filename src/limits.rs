@@ -223,6 +223,12 @@ pub const WORK_PARCELS: usize = 32;
 pub const CLUSTER_SLICE: usize = 128;
 /// Times in a second that one node is told of what it is behind with. More: it is not told, and counted.
 pub const CORRECTIONS_MAX: u32 = 200;
+/// Homes of contacts that are numbered: sockets of other nodes. A contact of one more is reached without its node, and taken over by nobody.
+pub const HOMES_MAX: usize = 512;
+/// A contact that registered elsewhere is kept and reached for so long past its end by our clock: it ends by that node's.
+pub const EXPIRY_GRACE: Duration = Duration::from_secs(10);
+/// A node that nobody has heard of counts as gone when we have run for so long.
+pub const HOMES_SETTLED: Duration = Duration::from_secs(30);
 /// KDMQ messages that wait between the workers and the cluster's thread. One more is dropped and counted; it comes again.
 pub const KDMQ_INLET_LEN: usize = 1_024;
 /// Of their buffers, those that hold a whole [`MESSAGE_LEN_MAX`]; the others hold [`SMALL_BUFFER_LEN`].

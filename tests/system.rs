@@ -12,6 +12,7 @@ mod system {
     mod capability;
     mod capture;
     mod cluster;
+    mod doctor;
     mod drain;
     mod ends;
     mod exactness;

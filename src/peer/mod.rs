@@ -337,7 +337,7 @@ impl Office {
             };
             let node = letter.label.node;
             if letter.label.is_undelivered {
-                self.cluster.on_undelivered(node, letter.bytes());
+                self.cluster.on_undelivered(now, node, letter.bytes());
             } else {
                 let exit = &mut self.exit;
                 self.cluster.on_message(now, node, letter.bytes(), exit);

@@ -19,6 +19,7 @@ mod flows;
 mod fork;
 mod forward;
 mod gruu;
+mod homes;
 mod identity;
 mod keepalive;
 mod lookup;

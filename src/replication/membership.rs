@@ -85,22 +85,25 @@ impl Cluster {
             return;
         };
         let before = std::mem::replace(&mut node.status, Status::Active);
-        // A node of our kind sends by itself what we missed of it.
-        let must_ask = match before {
-            Status::NotActive => true,
-            Status::Timeout | Status::Disabled => node.dialect == Dialect::Kamailio,
-            Status::Active => false,
-        };
-        if must_ask {
-            // What changes while it does not count us in comes neither with its answer nor by itself.
-            let patience = if node.lists_us {
-                Duration::from_micros(0)
-            } else {
-                UNLISTED_PATIENCE
-            };
-            node.sync_at = Some(now + patience);
+        match before {
+            Status::Active => return,
+            // What changed there a node of our kind sends by itself; not what others told it.
+            Status::Timeout | Status::Disabled if node.dialect == Dialect::Strowger => {
+                let heard = node.lost_at;
+                self.want_what_was_missed(now, place, heard);
+            }
+            Status::NotActive | Status::Timeout | Status::Disabled => {
+                // What changes while it does not count us in comes neither with its answer nor by itself.
+                let patience = if node.lists_us {
+                    Duration::from_micros(0)
+                } else {
+                    UNLISTED_PATIENCE
+                };
+                node.want(now + patience, 0);
+            }
         }
         self.count_nodes();
+        self.publish(now);
     }
 
     /// Notes whether a node counts us in: a Kamailio sends its changes to the nodes of its list alone, and does not send later what it
@@ -117,22 +120,24 @@ impl Cluster {
     }
 
     /// A node leaves: what it misses from now on is found again by its version.
-    fn dismiss(&mut self, place: usize) {
-        self.lose(place);
+    fn dismiss(&mut self, now: Instant, place: usize) {
+        self.lose(now, place);
         if let Some(node) = self.nodes.get_mut(place) {
             node.status = Status::Disabled;
             (node.sync_at, node.lists_us) = (None, false);
             node.next_ping = node.last_heard + self.settings.ping;
         }
+        self.publish(now);
     }
 
     /// A node is silent: what it misses from now on is found again by its version.
-    pub(super) fn lose(&mut self, place: usize) {
+    pub(super) fn lose(&mut self, now: Instant, place: usize) {
         let Some(node) = self.nodes.get_mut(place) else {
             return;
         };
-        if node.status == Status::Active {
-            node.status = Status::Timeout;
+        let was_there = node.status == Status::Active;
+        if was_there {
+            (node.status, node.lost_at) = (Status::Timeout, node.last_heard);
         }
         node.session.abandon();
         if node.status != Status::Disabled {
@@ -141,6 +146,10 @@ impl Cluster {
         }
         if let Some(walking) = node.walk.take() {
             node.session.fall_behind(walking.walk.since);
+        }
+        if was_there {
+            self.want_from_others(now, place);
+            self.publish(now);
         }
         self.count_nodes();
     }
@@ -179,7 +188,7 @@ impl Cluster {
             }
         }
         if leaves {
-            self.dismiss(place);
+            self.dismiss(now, place);
         } else if named > 0 {
             self.note_listed(now, place, is_listed);
         }

@@ -13,10 +13,13 @@ mod json;
 mod kdmq;
 mod membership;
 mod node;
+mod owners;
 mod parcel;
 mod roster;
 mod seal;
 mod session;
+#[cfg(test)]
+mod storms;
 #[cfg(test)]
 mod tests;
 
@@ -101,6 +104,9 @@ pub struct Cluster {
     number: u64,
     /// Whether we have told the others that we leave.
     is_leaving: bool,
+    started: Instant,
+    /// When the workers are to be told anew who is there.
+    next_publish: Instant,
     counters: Arc<Counters>,
     index: Box<Index>,
     /// A message of ours.
@@ -121,6 +127,8 @@ impl Cluster {
             nodes,
             number: 0,
             is_leaving: false,
+            started: now,
+            next_publish: now,
             counters,
             index: Box::new(Index::new()),
             message: Vec::with_capacity(MESSAGE_LEN_MAX),
@@ -161,7 +169,7 @@ impl Cluster {
     }
 
     /// A message of ours that no connection took to its node: it is not waited for.
-    pub fn on_undelivered(&mut self, to: NodeAddress, message: &[u8]) {
+    pub fn on_undelivered(&mut self, now: Instant, to: NodeAddress, message: &[u8]) {
         let mut index = std::mem::replace(&mut self.index, Box::new(Index::new()));
         let number = match parse(message, &mut index) {
             Parsed::Good(message) if message.is_request() => {
@@ -176,7 +184,7 @@ impl Cluster {
             .zip(node)
             .and_then(|(number, node)| node.session.fail(number));
         if let Some((place, kind)) = place.zip(kind) {
-            self.on_given_up(place, kind);
+            self.on_given_up(now, place, kind);
         }
     }
 
@@ -202,10 +210,12 @@ impl Cluster {
         for place in 0..self.nodes.len() {
             self.chase(now, place, out);
             self.ping(now, place, out);
-            self.ask_for_all(now, place, out);
+            self.inquire(now, place);
+            self.ask(now, place, out);
             self.begin_walk(now, place);
             self.pump(now, place, out);
         }
+        self.publish_in_time(now);
     }
 
     /// When [`Self::on_timeout`] should next be called.
@@ -218,7 +228,7 @@ impl Cluster {
             let others = sync.into_iter().chain(walk).chain([node.next_ping]);
             others.fold(deadline, Instant::min)
         });
-        deadlines.min()
+        deadlines.chain([self.next_publish]).min()
     }
 
     /// What is known of the nodes, ourselves first.
@@ -263,6 +273,7 @@ impl Cluster {
         let Some(place) = self.know(now, sender) else {
             return self.counters.increment(Counter::ClusterDropNodesFull);
         };
+        self.introduce(now, place, request);
         self.note_seal(place, seal);
         self.hear(now, place, kdmq::is_strowger(request));
         match channel {
@@ -308,6 +319,7 @@ impl Cluster {
             return self.counters.increment(counter);
         };
         self.counters.increment(Counter::ClusterReceivedAnswer);
+        self.introduce(now, place, answer);
         self.note_seal(place, seal);
         self.hear(now, place, kdmq::is_strowger(answer));
         if let Some(node) = self.nodes.get_mut(place) {
@@ -380,16 +392,21 @@ impl Cluster {
                         out.send(node.address, &flight.message);
                     }
                 }
-                Some(Overdue::GivenUp(kind)) => self.on_given_up(place, kind),
+                Some(Overdue::GivenUp(kind)) => self.on_given_up(now, place, kind),
                 None => return,
             }
         }
     }
 
-    fn on_given_up(&mut self, place: usize, kind: Kind) {
+    fn on_given_up(&mut self, now: Instant, place: usize, kind: Kind) {
         match kind {
-            Kind::Notification => self.lose(place),
+            Kind::Notification => self.lose(now, place),
             Kind::Contacts => self.counters.increment(Counter::ClusterGivenUp),
+            Kind::Inquiry => {
+                if let Some(node) = self.nodes.get_mut(place) {
+                    node.want_again(now);
+                }
+            }
             Kind::Sync => {}
         }
     }
@@ -403,14 +420,15 @@ impl Cluster {
         batch: &[Item],
         out: &mut impl Output,
     ) {
+        let identity = self.identity();
         let Some(node) = self.nodes.get_mut(place) else {
             return;
         };
         self.number += 1;
         let (number, epoch) = (self.number, self.settings.epoch);
+        let tag = identity.tag(number);
         let branch = format!("z9hG4bK{epoch:016x}.{number:x}");
         let call_id = format!("{number:x}-{epoch:016x}");
-        let tag = format!("{number:x}");
         let request = Request {
             channel,
             from: own(&self.settings, node.address.transport),
@@ -431,7 +449,7 @@ impl Cluster {
         self.counters.increment(match kind {
             Kind::Notification => Counter::ClusterSentNotification,
             Kind::Contacts => Counter::ClusterSentContacts,
-            Kind::Sync => Counter::ClusterSentSync,
+            Kind::Sync | Kind::Inquiry => Counter::ClusterSentSync,
         });
         self.counters
             .add(Counter::ClusterContactsSent, batch.len() as u64);
@@ -446,7 +464,7 @@ impl Cluster {
         status: (u16, &str),
         out: &mut impl Output,
     ) {
-        let tag = format!("{:x}", self.settings.epoch);
+        let tag = self.identity().tag(0);
         self.message.clear();
         let seals = (now, &self.settings.seals);
         kdmq::write_answer(seals, request, status, &tag, &self.body, &mut self.message);

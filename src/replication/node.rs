@@ -2,6 +2,7 @@
 
 use super::address::NodeAddress;
 use super::contact::Dialect;
+use super::owners::Identity;
 use super::parcel::Walk;
 use super::session::Session;
 use crate::limits::NODE_WINDOW_MAX;
@@ -37,8 +38,20 @@ pub(super) struct Node {
     pub(super) session: Session,
     pub(super) next_ping: Instant,
     pub(super) last_heard: Instant,
-    /// When it may be asked for everything; `None`: there is no need.
+    /// Who it says that it is, if it is of our kind.
+    pub(super) identity: Option<Identity>,
+    /// When it may be asked for what we miss; `None`: there is no need.
     pub(super) sync_at: Option<Instant>,
+    /// From which version on; 0: everything.
+    pub(super) sync_since: u64,
+    /// The same of what it was asked already.
+    pub(super) sync_asked: u64,
+    /// When it was last heard of before it was lost.
+    pub(super) lost_at: Instant,
+    /// Until when the others were asked what it told them while it was lost to us; `None`: it is not.
+    pub(super) missing_since: Option<Instant>,
+    /// When they are to be asked again.
+    pub(super) next_inquiry: Instant,
     /// The hash of the Call-ID of its last wish for everything: a retransmission is no second one.
     pub(super) last_sync: u64,
     /// What is walked through for it.
@@ -139,7 +152,13 @@ impl Node {
             session: Session::new(NODE_WINDOW_MAX),
             next_ping: now,
             last_heard: Instant::EPOCH,
+            identity: None,
             sync_at: None,
+            sync_since: 0,
+            sync_asked: 0,
+            lost_at: Instant::EPOCH,
+            missing_since: None,
+            next_inquiry: Instant::EPOCH,
             last_sync: 0,
             walk: None,
             walk_at: Instant::EPOCH,

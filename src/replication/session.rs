@@ -29,6 +29,8 @@ pub(super) enum Kind {
     Contacts,
     /// The wish for everything: Kamailio answers it late, and each time anew, so that it is sent once.
     Sync,
+    /// The wish for everything, or for what is newer, to a node of our kind: it knows its retransmission for the same.
+    Inquiry,
 }
 
 /// A message without an answer.

@@ -24,7 +24,7 @@ use crate::limits::{
     BATCH, FRAME_LEN, FRAMES_PER_QUEUE, MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX,
     SMALL_BUFFER_LEN, TCP_OUTBOX_LARGE_LEN, TCP_OUTBOX_LEN, UDP_ARENA_LEN, UDP_SLOT_LEN,
 };
-use crate::location::Location;
+use crate::location::{Homes, Location};
 use crate::net::tcp::{Tcp, TcpSettings};
 use crate::net::{self, Attachments, Got, ListenerReport, ListenerSpec, WorkerPorts};
 use crate::peer::{Inlet, Peer};
@@ -66,21 +66,18 @@ impl Assembly {
         let tcp_counters = Arc::new(Counters::new());
         let tcp = open_tcp(config, &budget, &listeners, &tcp_counters)?;
         let epoch = random()?;
-        let mut store = storage::open_store(config, &listeners, count)?;
-        let location = Arc::new(storage::location(
-            config,
-            secret,
-            &budget,
-            store.as_ref(),
-            epoch,
-        ));
+        let homes = Arc::new(Homes::new(storage::server_id(config)));
+        let mut store = storage::open_store(config, &listeners, count, &homes)?;
+        let held = Arc::clone(&homes);
+        let location = storage::location(config, secret, &budget, store.as_ref(), epoch, held);
         let shared = Shared {
             control: Arc::new(Control::new(mailboxes(count)?)),
-            location,
+            location: Arc::new(location),
             trays: (0..count).map(|_| Arc::default()).collect(),
             clock: Clock::start(),
         };
-        let mut peer = super::nodes::open(config, &listeners, (&opened, tcp.as_ref()), epoch)?;
+        let mut peer =
+            super::nodes::open(config, &listeners, (&opened, tcp.as_ref()), epoch, &homes)?;
         let mailboxes = shared.control.mailboxes();
         let (resolver, desks) = resolver(config, &specs, (mailboxes, &counters), peer.as_mut())?;
         let spoken = listeners::spoken(&listeners, tcp.is_some())?;
@@ -94,13 +91,9 @@ impl Assembly {
             registry: registry(&shared, &cores),
             reserved: reserved(&budget, &opened.reports, store.is_some(), tcp.is_some()),
         };
-        let state = state(
-            &measures,
-            &shared.location,
-            listeners::shown(&opened.reports, tcp.as_ref()),
-            opened.attachments,
-            beside,
-        );
+        let shown = listeners::shown(&opened.reports, tcp.as_ref());
+        let held = opened.attachments;
+        let state = state(&measures, &shared.location, shown, held, beside);
         let equipped = Equipment {
             heralds: heralds(config, &shared, peer.as_ref(), count).into_iter(),
             ports: opened.workers,

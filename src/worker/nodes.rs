@@ -8,7 +8,7 @@ use super::postman::CLUSTER;
 use crate::admin::ClusterGauge;
 use crate::config::{self, Config};
 use crate::datagram::Transport;
-use crate::location::Location;
+use crate::location::{Homes, Location};
 use crate::net::tcp::Tcp;
 use crate::net::{ListenerSpec, Opened};
 use crate::peer::{Door, NamedPeer, Peer};
@@ -20,6 +20,7 @@ pub(super) fn open(
     listeners: &[(ListenerSpec, bool)],
     (opened, tcp): (&Opened, Option<&Tcp>),
     epoch: u64,
+    homes: &Arc<Homes>,
 ) -> Result<Option<Peer>, ServeError> {
     let Some(cluster) = &config.cluster else {
         return Ok(None);
@@ -41,6 +42,9 @@ pub(super) fn open(
         workers: opened.workers.len(),
         epoch,
         reception: Reception {
+            server_id: cluster.server_id,
+            homes: Arc::clone(homes),
+            ip: cluster.listen.ip(),
             listeners: listeners.collect(),
             use_domain: config.registrar.use_domain,
             domains: config.sip.domains.clone(),
