@@ -4,6 +4,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::impostor::{Impostor, contact};
@@ -13,11 +14,16 @@ struct Bed {
     server: Node,
     peer: Impostor,
     folder: PathBuf,
+    /// One flood at a time, or they would be measured together.
+    _alone: MutexGuard<'static, ()>,
 }
+
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Bed {
     /// A server, DMQ at the SIP listener's own address (where a flood hurts most) or not, and one peer.
     fn start(third: u8, is_shared: bool, more: &str) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = std::env::temp_dir().join(format!("stg{}-hostile{third}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for temporary files");
         let sip = SocketAddr::from(([127, 0, third, 3], 5_060));
@@ -29,6 +35,7 @@ impl Bed {
             server,
             peer,
             folder,
+            _alone: alone,
         };
         bed.wait_for("it is active", || {
             bed.server.status_of(bed.peer.address) == "active"
@@ -192,7 +199,7 @@ fn assert_served(what: &str, alone: &Served, beside: &Served) {
 
 fn seconds() -> Duration {
     let wanted = std::env::var("STROWGER_FLOOD_SECONDS").ok();
-    Duration::from_secs(wanted.and_then(|wanted| wanted.parse().ok()).unwrap_or(3))
+    Duration::from_secs(wanted.and_then(|wanted| wanted.parse().ok()).unwrap_or(2))
 }
 
 /// What the server may grow by while it is flooded: its queues, once they have been full.

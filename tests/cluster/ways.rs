@@ -244,7 +244,7 @@ fn a_name_stands_for_all_its_addresses_and_is_looked_up_again() {
         status(0) == "active" && status(1) == "active"
     });
     assert_eq!(status(2), "");
-    // Another record takes the place of one: within a look, which comes every ten seconds.
+    // Another record takes the place of one: within a look, which comes every five seconds.
     dns.say(Some(vec![[127, 0, 94, 12], [127, 0, 94, 13]]));
     wait_for("the new address is a node, the old one none", || {
         status(2) == "active" && status(0).is_empty()
@@ -257,7 +257,7 @@ fn a_name_stands_for_all_its_addresses_and_is_looked_up_again() {
     );
     // The DNS falls silent, over a look: what it said last stands.
     dns.say(None);
-    std::thread::sleep(Duration::from_secs(12));
+    std::thread::sleep(Duration::from_secs(7));
     assert_eq!(
         (status(1), status(2)),
         ("active".to_owned(), "active".to_owned())
