@@ -329,12 +329,16 @@ fn is_uri(bytes: &[u8], start: usize, end: usize) -> bool {
 /// Whether `sip:` or `sips:` begins it, with something behind.
 #[inline]
 fn has_scheme(bytes: &[u8], start: usize, end: usize) -> bool {
-    let scheme = |len: usize| start + len < end;
-    match bytes.get(start..).and_then(|rest| rest.first_chunk::<5>()) {
-        Some([b's' | b'S', b'i' | b'I', b'p' | b'P', b':', _]) => scheme(4),
-        Some([b's' | b'S', b'i' | b'I', b'p' | b'P', b's' | b'S', b':']) => scheme(5),
-        _ => false,
+    // The colon is left as it is; the three letters are made lower case, which nothing but a letter becomes.
+    let first = bytes.get(start..).and_then(|rest| rest.first_chunk::<4>());
+    let folded = first.map(|first| u32::from_le_bytes(*first) | 0x0020_2020);
+    if folded == Some(u32::from_le_bytes(*b"sip:")) {
+        return start + 4 < end;
     }
+    let is_sips = bytes
+        .get(start..start + 5)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"sips:"));
+    is_sips && start + 5 < end
 }
 
 /// Reads one to nine digits; gives where they end.

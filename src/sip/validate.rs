@@ -10,20 +10,31 @@ use super::span::Span;
 use crate::scan;
 
 /// Fields that may stand once, in a request and in a response.
-const SINGLE: [HeaderName; 5] = [
+const SINGLE: u64 = bits(&[
     HeaderName::From,
     HeaderName::To,
     HeaderName::CallId,
     HeaderName::CSeq,
     HeaderName::ContentLength,
-];
+]);
 
 /// Fields that may stand once, and that matter to us in a request alone.
-const SINGLE_IN_REQUEST: [HeaderName; 3] = [
+const SINGLE_IN_REQUEST: u64 = bits(&[
     HeaderName::MaxForwards,
     HeaderName::Expires,
     HeaderName::ContentType,
-];
+]);
+
+/// The bits of names.
+const fn bits(names: &[HeaderName]) -> u64 {
+    let mut bits = 0;
+    let mut place = 0;
+    while place < names.len() {
+        bits |= 1 << names[place] as u64;
+        place += 1;
+    }
+    bits
+}
 
 impl Index {
     /// Checks the fields that matter and keeps what they say; notes the first that is wrong.
@@ -66,9 +77,13 @@ impl Index {
     }
 
     fn check_repetitions(&mut self) {
-        let are_single = |names: &[HeaderName]| !names.iter().any(|&name| self.is_repeated(name));
+        let single = if self.is_request() {
+            SINGLE | SINGLE_IN_REQUEST
+        } else {
+            SINGLE
+        };
         // RFC 3261 7.3.1: a field whose value is no list stands once. Which one of two counts, no two readers agree.
-        if !(are_single(&SINGLE) && (!self.is_request() || are_single(&SINGLE_IN_REQUEST))) {
+        if self.are_repeated(single) {
             self.note(RejectionCause::Repeated);
         }
     }
