@@ -121,11 +121,11 @@ fn check_listen(section: &Section<'_>, own: Option<&Found<SocketAddr>>) {
         "listen",
         "add listen = \"192.0.2.1:5062\", the address that DMQ is spoken at",
     );
-    if let Some(own) = own {
-        if own.value.ip().is_unspecified() {
-            let text = "is a wildcard; give the one address that the other nodes know this node by";
-            section.mistake(own.at, "listen", text);
-        }
+    if let Some(own) = own
+        && own.value.ip().is_unspecified()
+    {
+        let text = "is a wildcard; give the one address that the other nodes know this node by";
+        section.mistake(own.at, "listen", text);
     }
 }
 

@@ -136,7 +136,8 @@ impl Reception {
             let mut keys = Keys::new();
             reader.object(|key, reader| keys.read(key, reader))?;
             is_versioned &= keys.version.is_some();
-            match self.take(&keys, out)? {
+            // What a newer node may ask is no reason to leave out what we know.
+            match self.take(&keys, out).unwrap_or(Taken::Refused) {
                 Taken::Contact | Taken::Nothing => {}
                 Taken::Refused => refused += 1,
                 Taken::Sync => syncs = true,
@@ -199,7 +200,6 @@ impl Reception {
             return Ok(Taken::Refused);
         }
         let peer = std::str::from_utf8(&keys.received).ok().and_then(peer_of);
-        let expires_s = whole(keys.expires);
         let row = Row {
             contact: &keys.contact,
             path: &keys.path,
@@ -213,11 +213,7 @@ impl Reception {
             flow: self.flow(peer, own.flatten()),
             received: peer.is_some(),
             is_ours: own.is_some(),
-            expires: if expires_s == 0 || expires_s >= NEVER.unix_s() {
-                NEVER
-            } else {
-                Instant::from_micros(expires_s * 1_000_000)
-            },
+            expires: expiry(whole(keys.expires)),
             modified: Instant::from_micros(whole(keys.modified).min(NEVER.unix_s()) * 1_000_000),
             q: thousandths(keys.q),
             cseq: small(keys.cseq),
@@ -523,6 +519,15 @@ fn whole(number: f64) -> u64 {
 
 fn small(number: f64) -> u32 {
     u32::try_from(whole(number)).unwrap_or(u32::MAX)
+}
+
+/// When a contact ends that is told to end at a second; 0 is never, as Kamailio has it.
+fn expiry(second: u64) -> Instant {
+    if second == 0 || second >= NEVER.unix_s() {
+        NEVER
+    } else {
+        Instant::from_micros(second * 1_000_000)
+    }
 }
 
 fn thousandths(q: f64) -> Option<u16> {

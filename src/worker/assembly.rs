@@ -68,17 +68,11 @@ impl Assembly {
         let epoch = random()?;
         let homes = Arc::new(Homes::new(storage::server_id(config)));
         let mut store = storage::open_store(config, &listeners, count, &homes)?;
-        let location = Arc::new(storage::location(
-            config,
-            secret,
-            &budget,
-            store.as_ref(),
-            epoch,
-            Arc::clone(&homes),
-        ));
+        let held = Arc::clone(&homes);
+        let location = storage::location(config, secret, &budget, store.as_ref(), epoch, held);
         let shared = Shared {
             control: Arc::new(Control::new(mailboxes(count)?)),
-            location,
+            location: Arc::new(location),
             trays: (0..count).map(|_| Arc::default()).collect(),
             clock: Clock::start(),
         };
@@ -97,13 +91,9 @@ impl Assembly {
             registry: registry(&shared, &cores),
             reserved: reserved(&budget, &opened.reports, store.is_some(), tcp.is_some()),
         };
-        let state = state(
-            &measures,
-            &shared.location,
-            listeners::shown(&opened.reports, tcp.as_ref()),
-            opened.attachments,
-            beside,
-        );
+        let shown = listeners::shown(&opened.reports, tcp.as_ref());
+        let held = opened.attachments;
+        let state = state(&measures, &shared.location, shown, held, beside);
         let equipped = Equipment {
             heralds: heralds(config, &shared, peer.as_ref(), count).into_iter(),
             ports: opened.workers,
