@@ -27,7 +27,12 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
+        let is_refusing = std::mem::take(&mut self.is_refusing);
         let is_for_us = self.is_for_us(request);
+        let is_answered_here = matches!(request.method(), Method::Register | Method::Options);
+        if is_refusing && is_for_us && is_answered_here {
+            return self.refuse_overload(request, &datagram.flow, out);
+        }
         if is_for_us && request.method() == Method::Register {
             return self.on_register(now, request, &datagram.flow, bench, out);
         }
@@ -47,6 +52,10 @@ impl Proxy {
             let invite = self.server_key(request, b"INVITE");
             self.on_cancel(now, request, (&datagram.flow, invite), bench, out);
         } else {
+            let key = self.server_key(request, request.method_bytes());
+            if is_refusing && self.table.find_server(key).is_none() {
+                return self.refuse_overload(request, &datagram.flow, out);
+            }
             self.on_new_or_repeated(now, request, &datagram.flow, bench, out);
         }
     }
@@ -341,6 +350,12 @@ impl Proxy {
     fn refuse_draining(&self, request: &Message<'_>, source: &Flow, out: &mut impl Output) {
         self.counters.increment(Counter::RefusedDraining);
         let response = Response::new(503).with_headers(b"Retry-After: 10\r\n");
+        self.refuse(request, source, &response, out);
+    }
+
+    fn refuse_overload(&self, request: &Message<'_>, source: &Flow, out: &mut impl Output) {
+        self.counters.increment(Counter::RefusedOverload);
+        let response = Response::new(503).with_headers(b"Retry-After: 2\r\n");
         self.refuse(request, source, &response, out);
     }
 
