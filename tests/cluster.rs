@@ -4,8 +4,13 @@
 //! It needs Kamailio (Debian: kamailio); the server under test is the binary that cargo built, or the one that `STROWGER_BINARY` names.
 
 mod cluster {
+    mod hostile;
+    mod impostor;
     mod kamailio;
+    mod membership;
     mod node;
     mod phone;
     mod together;
+    mod traps;
+    mod ways;
 }

@@ -181,7 +181,7 @@ impl Shard {
             let Some(binding) = self.bindings.value_mut(index) else {
                 continue;
             };
-            if binding.expires > now {
+            if binding.ends() > now {
                 continue;
             }
             if binding.is_forgettable() {
@@ -214,9 +214,9 @@ impl Shard {
     pub(super) fn live_contacts(&self, now: Instant, aor: u32, targets: &mut Targets) {
         let mut next = self.head_of(Some(aor));
         while let Some(binding) = self.binding(next) {
-            next = binding.next;
+            let index = std::mem::replace(&mut next, binding.next);
             if binding.is_live(now) {
-                targets.push(binding);
+                targets.push(binding, self.home_of(index));
             }
         }
     }

@@ -14,18 +14,32 @@ pub(crate) struct Node {
     child: Child,
     folder: PathBuf,
     pub(crate) sip: SocketAddr,
+    pub(crate) dmq: SocketAddr,
 }
 
 impl Node {
     /// Starts one that serves SIP at `sip`, port 5062 of the same address being DMQ's, and waits until it serves.
     pub(crate) fn start(folder: &Path, sip: SocketAddr, peers: &[SocketAddr]) -> Self {
+        let peers: Vec<String> = peers.iter().map(SocketAddr::to_string).collect();
+        Self::start_with(folder, sip, SocketAddr::new(sip.ip(), 5_062), &peers, "")
+    }
+
+    /// The same with DMQ at `dmq`; `peers` are what stands behind `sip:`, and `more` is what else stands in `[cluster]`, and sections.
+    pub(crate) fn start_with(
+        folder: &Path,
+        sip: SocketAddr,
+        dmq: SocketAddr,
+        peers: &[String],
+        more: &str,
+    ) -> Self {
         let folder = folder.join(format!("strowger-{}", sip.ip()));
         std::fs::create_dir_all(&folder).expect("a folder of ours");
         let peers: Vec<String> = peers.iter().map(|peer| format!("\"sip:{peer}\"")).collect();
         let ip = sip.ip();
+        let number = ip.to_string().rsplit('.').next().expect("IPv4").to_owned();
         let text = format!(
             "[[listen]]\naddress = \"{sip}\"\nbackend = \"udp\"\n[workers]\ncount = 2\n[sip]\ndomains = [\"example.com\"]\n[store]\nurl = \"none\"\n\
-             [cluster]\nserver_id = 3\nlisten = \"{ip}:5062\"\npeers = [{}]\nnat_bflag = 6\n[admin]\nlisten = \"{ip}:8060\"\n",
+             [admin]\nlisten = \"{ip}:8060\"\n[cluster]\nserver_id = {number}\nlisten = \"{dmq}\"\npeers = [{}]\nnat_bflag = 6\n{more}",
             peers.join(", ")
         );
         std::fs::write(folder.join("strowger.toml"), text).expect("a file of ours");
@@ -33,6 +47,7 @@ impl Node {
             child: spawn(&folder),
             folder,
             sip,
+            dmq,
         };
         node.wait_until_serving();
         node
@@ -44,6 +59,46 @@ impl Node {
         self.child.wait().expect("our own child");
         self.child = spawn(&self.folder);
         self.wait_until_serving();
+    }
+
+    /// Ends it as an operator would, and waits for that.
+    pub(crate) fn stop(&mut self) {
+        let id = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        self.child.wait().expect("our own child");
+    }
+
+    /// Starts it anew.
+    pub(crate) fn resume(&mut self) {
+        self.child = spawn(&self.folder);
+        self.wait_until_serving();
+    }
+
+    /// Its resident memory in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+        1_024 * kib.unwrap_or(0)
+    }
+
+    /// One of its counters, by the name and the label in the metrics.
+    pub(crate) fn counter(&self, name: &str, label: &str) -> u64 {
+        let value = &self.ctl(&["stats.counters"])[name][label];
+        value.as_u64().unwrap_or(0)
+    }
+
+    /// The status of a node, by its address.
+    pub(crate) fn status_of(&self, node: SocketAddr) -> String {
+        let nodes = self.ctl(&["dmq.list_nodes"]);
+        let nodes = nodes.as_array().cloned().unwrap_or_default();
+        let is_it =
+            |shown: &&Value| shown["host"] == node.ip().to_string() && shown["port"] == node.port();
+        let found = nodes.iter().find(is_it);
+        found.map_or(String::new(), |found| {
+            found["status"].as_str().unwrap_or_default().to_owned()
+        })
     }
 
     /// Calls a method by the command line.
