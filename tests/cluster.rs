@@ -3,9 +3,16 @@
 //!
 //! It needs Kamailio (Debian: kamailio); the server under test is the binary that cargo built, or the one that `STROWGER_BINARY` names.
 
+#[path = "store/http.rs"]
+mod http;
+
 mod cluster {
+    use super::http;
+
     mod kamailio;
     mod node;
+    mod pair;
     mod phone;
+    mod sync;
     mod together;
 }

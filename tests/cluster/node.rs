@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::http;
 use super::kamailio::Contact;
 
 /// A server; dropped, it is killed.
@@ -19,13 +20,23 @@ pub(crate) struct Node {
 impl Node {
     /// Starts one that serves SIP at `sip`, port 5062 of the same address being DMQ's, and waits until it serves.
     pub(crate) fn start(folder: &Path, sip: SocketAddr, peers: &[SocketAddr]) -> Self {
+        Self::start_as(folder, sip, peers, "server_id = 3\n")
+    }
+
+    /// As above, with these further keys of `[cluster]`.
+    pub(crate) fn start_as(
+        folder: &Path,
+        sip: SocketAddr,
+        peers: &[SocketAddr],
+        keys: &str,
+    ) -> Self {
         let folder = folder.join(format!("strowger-{}", sip.ip()));
         std::fs::create_dir_all(&folder).expect("a folder of ours");
         let peers: Vec<String> = peers.iter().map(|peer| format!("\"sip:{peer}\"")).collect();
         let ip = sip.ip();
         let text = format!(
             "[[listen]]\naddress = \"{sip}\"\nbackend = \"udp\"\n[workers]\ncount = 2\n[sip]\ndomains = [\"example.com\"]\n[store]\nurl = \"none\"\n\
-             [cluster]\nserver_id = 3\nlisten = \"{ip}:5062\"\npeers = [{}]\nnat_bflag = 6\n[admin]\nlisten = \"{ip}:8060\"\n",
+             [cluster]\n{keys}listen = \"{ip}:5062\"\npeers = [{}]\nnat_bflag = 6\n[admin]\nlisten = \"{ip}:8060\"\n",
             peers.join(", ")
         );
         std::fs::write(folder.join("strowger.toml"), text).expect("a file of ours");
@@ -40,10 +51,79 @@ impl Node {
 
     /// Kills it as a power failure would, and starts it anew, with nothing in its memory.
     pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.come_back();
+    }
+
+    /// Kills it as a power failure would.
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("our own child");
+    }
+
+    /// Starts it again, with nothing in its memory.
+    pub(crate) fn come_back(&mut self) {
         self.child = spawn(&self.folder);
         self.wait_until_serving();
+    }
+
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its SIP address.
+    pub(crate) const fn sip(&self) -> SocketAddr {
+        self.sip
+    }
+
+    /// DMQ's address.
+    pub(crate) fn dmq(&self) -> SocketAddr {
+        SocketAddr::new(self.sip.ip(), 5_062)
+    }
+
+    /// The result of a method, asked for without a process of its own.
+    pub(crate) fn call(&self, method: &str) -> Value {
+        let admin = SocketAddr::new(self.sip.ip(), 8_060);
+        let request = format!(
+            "{{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"{method}\", \"params\": []}}"
+        );
+        let answer = http::post(admin, "/rpc", &request).unwrap_or_default();
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+        answer["result"].clone()
+    }
+
+    /// The value of one series of the metrics.
+    pub(crate) fn metric(&self, series: &str) -> u64 {
+        let admin = SocketAddr::new(self.sip.ip(), 8_060);
+        let page = http::get(admin, "/metrics").unwrap_or_default();
+        let value = page
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("no {series}\n{page}"));
+        value.parse().expect("a whole number")
+    }
+
+    /// Of its memory, in bytes: what `key` of proc_pid_status(5) says.
+    pub(crate) fn memory(&self, key: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        let kib =
+            line.and_then(|line| line.trim_matches(&[':', ' ', '\t'][..]).strip_suffix(" kB"));
+        kib.expect("a size").parse::<u64>().expect("a number") * 1_024
+    }
+
+    /// The time that its threads have run.
+    pub(crate) fn cpu(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
+        let spans = tasks.map(|task| {
+            let path = task.expect("a thread").path().join("schedstat");
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
+            Duration::from_nanos(nanos.unwrap_or(0))
+        });
+        spans.sum()
     }
 
     /// Calls a method by the command line.
@@ -66,7 +146,7 @@ impl Node {
 
     /// How many contacts it has.
     pub(crate) fn count(&self) -> usize {
-        let bindings = &self.ctl(&["stats.counters"])["bindings"];
+        let bindings = &self.call("stats.counters")["bindings"];
         usize::try_from(bindings.as_u64().unwrap_or(0)).expect("few")
     }
 
@@ -76,7 +156,7 @@ impl Node {
 
     fn wait_until_serving(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while self.ctl(&["core.uptime"])["state"] != "serving" {
+        while self.call("core.uptime")["state"] != "serving" {
             let ended = self.child.try_wait().expect("our own child");
             assert!(
                 ended.is_none() && Instant::now() < deadline,
@@ -141,7 +221,7 @@ fn spawn(folder: &Path) -> Child {
         .expect("our own binary")
 }
 
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let built = || env!("CARGO_BIN_EXE_strowger").into();
     std::env::var_os("STROWGER_BINARY").map_or_else(built, PathBuf::from)
 }
