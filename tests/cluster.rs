@@ -10,6 +10,7 @@ mod cluster {
     use super::http;
 
     mod kamailio;
+    mod live;
     mod node;
     mod pair;
     mod phone;

@@ -19,6 +19,7 @@ pub use self::desk::{Desk, Inlet};
 
 use self::desk::Bell;
 use crate::counters::{Counter, Counters};
+use crate::latency::Histogram;
 use crate::limits::{MESSAGE_LEN_MAX, PARCEL_LEN, UDP_SOCKET_BUFFER_LEN, WORK_PARCELS};
 use crate::replication::{Cluster, NodeReport, Output, Parcel, Settings, Status};
 use crate::time::{Duration, Instant};
@@ -58,6 +59,7 @@ pub struct Peer {
     bell: Arc<Bell>,
     nodes: Nodes,
     counters: Arc<Counters>,
+    lag: Arc<Histogram>,
 }
 
 /// The cluster's thread.
@@ -87,6 +89,7 @@ impl Peer {
             bell,
             nodes: Nodes::default(),
             counters: Arc::new(Counters::new()),
+            lag: Arc::new(Histogram::new()),
         })
     }
 
@@ -108,6 +111,12 @@ impl Peer {
         self.settings.server_id
     }
 
+    /// How long what changed here takes until another node acknowledges it.
+    #[must_use]
+    pub fn lag(&self) -> Arc<Histogram> {
+        Arc::clone(&self.lag)
+    }
+
     /// What is known of the nodes.
     #[must_use]
     pub fn nodes(&self) -> Nodes {
@@ -121,6 +130,7 @@ impl Peer {
     pub fn start(self, now: Now, wake: Wake) -> Result<PeerThread, PeerError> {
         let (bell, is_stopping) = (Arc::clone(&self.bell), Arc::new(AtomicBool::new(false)));
         let cluster = Cluster::new(now(), self.settings, Arc::clone(&self.counters));
+        let cluster = cluster.with_lag(self.lag);
         let spare = (0..WORK_PARCELS).map(|_| Parcel::new(PARCEL_LEN));
         let office = Office {
             cluster,

@@ -40,6 +40,9 @@ impl Cluster {
                 if let Some(walking) = goes_on {
                     walking.is_out = false;
                     walking.cursor = cursor;
+                    if walk.must_wait {
+                        walking.not_before = now + WALK_INTERVAL;
+                    }
                 }
                 self.end_share(now, walk);
                 parcel.clear();
@@ -189,7 +192,7 @@ impl Cluster {
                 continue;
             }
             node.corrections.1 += 1;
-            node.session.push(item(&delta, node.dialect));
+            node.session.push(item(&delta, node.dialect, false));
         }
     }
 
@@ -200,7 +203,7 @@ impl Cluster {
         for (dialect, items) in dialects.iter().zip(&mut written) {
             let is_spoken = |node: &Node| node.is_active() && node.dialect == *dialect;
             if self.nodes.iter().any(is_spoken) {
-                items.extend(deltas.iter().map(|delta| item(&delta, *dialect)));
+                items.extend(deltas.iter().map(|delta| item(&delta, *dialect, true)));
             }
         }
         let oldest = deltas.iter().map(|delta| delta.facts.version).min();
@@ -276,8 +279,10 @@ impl Cluster {
                 since,
                 worker: 0,
                 is_over: false,
+                must_wait: false,
             },
             cursor: None,
+            not_before: now,
             is_out: false,
             begun: now,
             sent: 0,
@@ -325,7 +330,7 @@ impl Cluster {
         }
         walking.sent += deltas.len() as u64;
         for delta in deltas.iter() {
-            node.session.push(item(&delta, dialect));
+            node.session.push(item(&delta, dialect, false));
         }
     }
 
@@ -350,13 +355,14 @@ impl Cluster {
     }
 }
 
-fn item(delta: &crate::location::Delta<'_>, dialect: Dialect) -> Item {
+fn item(delta: &crate::location::Delta<'_>, dialect: Dialect, is_live: bool) -> Item {
     let mut json = Vec::with_capacity(512);
     contact::write(delta, dialect, &mut json);
     Item {
         json: json.into(),
         name: name_hash(delta.row.ruid),
         version: delta.facts.version,
+        is_live,
     }
 }
 

@@ -6,7 +6,7 @@ use super::contact::Dialect;
 use super::kdmq::Channel;
 use super::node::{Node, Status};
 use super::session::Kind;
-use super::{Cluster, Output, roster};
+use super::{Cluster, Output, roster, start_and_number};
 use crate::counters::Counter;
 use crate::limits::{NODE_FORGET, NODES_MAX};
 use crate::sip::message::Message;
@@ -77,6 +77,23 @@ impl Cluster {
         } else {
             Dialect::Kamailio
         };
+    }
+
+    /// A node of our kind that was started anew has what its store had: what it had told some and not us is asked for.
+    pub(super) fn note_epoch(&mut self, now: Instant, place: usize, branch: &[u8]) {
+        let Some(node) = self.nodes.get_mut(place) else {
+            return;
+        };
+        if node.dialect != Dialect::Strowger {
+            return;
+        }
+        let Some((epoch, _)) = start_and_number(branch) else {
+            return;
+        };
+        let before = node.epoch.replace(epoch);
+        if before.is_some_and(|before| before != epoch) {
+            node.sync_at = Some(now);
+        }
     }
 
     /// A node answers, or speaks: it is sent what it missed, and asked for what we miss.

@@ -33,6 +33,7 @@ use self::kdmq::{Channel, Request};
 use self::node::Node;
 use self::session::{Item, Kind, Overdue};
 use crate::counters::{Counter, Counters};
+use crate::latency::Histogram;
 use crate::limits::{MESSAGE_LEN_MAX, NODES_MAX};
 use crate::sip::index::Index;
 use crate::sip::message::{Message, Parsed, parse};
@@ -89,6 +90,8 @@ pub struct Cluster {
     /// Messages and walks so far.
     number: u64,
     counters: Arc<Counters>,
+    /// How long what changed here took until another node acknowledged it.
+    lag: Arc<Histogram>,
     index: Box<Index>,
     /// A message of ours.
     message: Vec<u8>,
@@ -108,10 +111,18 @@ impl Cluster {
             nodes,
             number: 0,
             counters,
+            lag: Arc::new(Histogram::new()),
             index: Box::new(Index::new()),
             message: Vec::with_capacity(MESSAGE_LEN_MAX),
             body: Vec::with_capacity(MESSAGE_LEN_MAX),
         }
+    }
+
+    /// Records there how long what changed here takes until another node acknowledges it.
+    #[must_use]
+    pub fn with_lag(mut self, lag: Arc<Histogram>) -> Self {
+        self.lag = lag;
+        self
     }
 
     /// Our address.
@@ -177,9 +188,9 @@ impl Cluster {
         (own.status, own.dialect, own.last_heard) = (Status::Active, Dialect::Strowger, now);
         let own = NodeReport {
             is_local: true,
-            ..own.report()
+            ..own.report(now)
         };
-        let others = self.nodes.iter().map(Node::report);
+        let others = self.nodes.iter().map(|node| node.report(now));
         std::iter::once(own).chain(others).collect()
     }
 
@@ -217,6 +228,7 @@ impl Cluster {
             return self.counters.increment(Counter::ClusterDropNodesFull);
         };
         self.hear(now, place, kdmq::is_strowger(request));
+        self.note_epoch(now, place, request.top_via().branch().unwrap_or_default());
         match channel {
             Channel::Notification => self.on_notification(now, (from, place), request, out),
             Channel::Usrloc => self.on_contacts(now, (from, place), request, out),
@@ -245,7 +257,7 @@ impl Cluster {
                 landed.map(|landed| (place, landed))
             })
         });
-        let Some((place, (kind, contacts))) = landed else {
+        let Some((place, (kind, contacts, oldest_live))) = landed else {
             // The answer to a retransmission of what was answered already.
             let counter = if place.is_some() && number.is_some() {
                 Counter::ClusterAnswersRepeated
@@ -258,6 +270,9 @@ impl Cluster {
         self.hear(now, place, kdmq::is_strowger(answer));
         if let Some(node) = self.nodes.get_mut(place) {
             node.tally.acknowledged += contacts as u64;
+        }
+        if let Some(version) = oldest_live {
+            self.lag.record(now.since(Instant::from_micros(version)));
         }
         if kind == Kind::Notification && (200..300).contains(&answer.status()) {
             self.learn(now, answer.body());
@@ -348,10 +363,8 @@ impl Cluster {
 
     /// The number in a branch of ours.
     fn number_of(&self, branch: &[u8]) -> Option<u64> {
-        let text = std::str::from_utf8(branch).ok()?.strip_prefix("z9hG4bK")?;
-        let (epoch, number) = text.split_once('.')?;
-        let is_ours = u64::from_str_radix(epoch, 16).ok()? == self.settings.epoch;
-        u64::from_str_radix(number, 16).ok().filter(|_| is_ours)
+        let (epoch, number) = start_and_number(branch)?;
+        (epoch == self.settings.epoch).then_some(number)
     }
 
     fn is_allowed(&self, ip: IpAddr) -> bool {
@@ -366,6 +379,14 @@ impl Cluster {
     fn place_of(&self, address: SocketAddr) -> Option<usize> {
         self.nodes.iter().position(|node| node.address == address)
     }
+}
+
+/// What a branch of our kind is made of: what tells the node's start from every other, and the message's number.
+fn start_and_number(branch: &[u8]) -> Option<(u64, u64)> {
+    let text = std::str::from_utf8(branch).ok()?.strip_prefix("z9hG4bK")?;
+    let (epoch, number) = text.split_once('.')?;
+    let hex = |text| u64::from_str_radix(text, 16).ok();
+    hex(epoch).zip(hex(number))
 }
 
 /// The hash of a name, by which it is told from others on its way.

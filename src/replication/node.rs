@@ -32,6 +32,8 @@ pub(super) struct Node {
     pub(super) session: Session,
     pub(super) next_ping: Instant,
     pub(super) last_heard: Instant,
+    /// What tells this start of a node of our kind from every other.
+    pub(super) epoch: Option<u64>,
     /// When it may be asked for everything; `None`: there is no need.
     pub(super) sync_at: Option<Instant>,
     /// The hash of the Call-ID of its last wish for everything: a retransmission is no second one.
@@ -53,6 +55,8 @@ pub(super) struct Walking {
     pub(super) cursor: Option<SweepCursor>,
     /// Whether a worker has it.
     pub(super) is_out: bool,
+    /// No slice is asked for before.
+    pub(super) not_before: Instant,
     pub(super) begun: Instant,
     pub(super) sent: u64,
 }
@@ -93,6 +97,8 @@ pub struct NodeReport {
     pub walking: Option<u64>,
     /// Full and partial sends so far.
     pub walks: u64,
+    /// How old the oldest change is that it has not acknowledged.
+    pub lag: Duration,
     /// When it was last heard of; [`Instant::EPOCH`]: never.
     pub last_heard: Instant,
 }
@@ -114,7 +120,8 @@ impl Walking {
     pub(super) fn next_slice(&self, rate: Option<u32>) -> Instant {
         let micros = |rate: u32| self.sent.saturating_mul(1_000_000) / u64::from(rate.max(1));
         let span = rate.map_or(0, micros);
-        self.begun + Duration::from_micros(span)
+        self.not_before
+            .max(self.begun + Duration::from_micros(span))
     }
 }
 
@@ -129,6 +136,7 @@ impl Node {
             session: Session::new(NODE_WINDOW_MAX),
             next_ping: now,
             last_heard: Instant::EPOCH,
+            epoch: None,
             sync_at: None,
             last_sync: 0,
             walk: None,
@@ -146,7 +154,7 @@ impl Node {
     pub(super) fn walk_due(&self, rate: Option<u32>) -> Option<Instant> {
         match &self.walk {
             Some(walking) if !walking.is_out => {
-                let is_paced = rate.is_some();
+                let is_paced = rate.is_some() || walking.not_before > walking.begun;
                 is_paced.then(|| walking.next_slice(rate))
             }
             Some(_) => None,
@@ -154,7 +162,17 @@ impl Node {
         }
     }
 
-    pub(super) fn report(&self) -> NodeReport {
+    /// How old the oldest change is that the node has not acknowledged: nothing while it is sent everything, or has all.
+    fn lag(&self, now: Instant) -> Duration {
+        let since = self.walk.as_ref().map(|walking| walking.walk.since);
+        let since = since.filter(|since| *since > 0).into_iter();
+        let oldest = since.chain(self.session.oldest_live()).min();
+        oldest.map_or(Duration::from_micros(0), |oldest| {
+            now.since(Instant::from_micros(oldest))
+        })
+    }
+
+    pub(super) fn report(&self, now: Instant) -> NodeReport {
         NodeReport {
             address: self.address,
             is_local: false,
@@ -168,6 +186,7 @@ impl Node {
             is_behind: self.session.is_behind(),
             walking: self.walk.as_ref().map(|walking| walking.sent),
             walks: self.tally.walks,
+            lag: self.lag(now),
             last_heard: self.last_heard,
         }
     }

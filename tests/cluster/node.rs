@@ -20,24 +20,24 @@ pub(crate) struct Node {
 impl Node {
     /// Starts one that serves SIP at `sip`, port 5062 of the same address being DMQ's, and waits until it serves.
     pub(crate) fn start(folder: &Path, sip: SocketAddr, peers: &[SocketAddr]) -> Self {
-        Self::start_as(folder, sip, peers, "server_id = 3\n")
+        Self::start_as(folder, sip, peers, "server_id = 3\n", "none")
     }
 
-    /// As above, with these further keys of `[cluster]`.
+    /// As above, with these keys of `[cluster]`, none of which is no cluster, and this store.
     pub(crate) fn start_as(
         folder: &Path,
         sip: SocketAddr,
         peers: &[SocketAddr],
         keys: &str,
+        store: &str,
     ) -> Self {
         let folder = folder.join(format!("strowger-{}", sip.ip()));
         std::fs::create_dir_all(&folder).expect("a folder of ours");
-        let peers: Vec<String> = peers.iter().map(|peer| format!("\"sip:{peer}\"")).collect();
-        let ip = sip.ip();
+        let cluster = cluster_section(sip, peers, keys);
         let text = format!(
-            "[[listen]]\naddress = \"{sip}\"\nbackend = \"udp\"\n[workers]\ncount = 2\n[sip]\ndomains = [\"example.com\"]\n[store]\nurl = \"none\"\n\
-             [cluster]\n{keys}listen = \"{ip}:5062\"\npeers = [{}]\nnat_bflag = 6\n[admin]\nlisten = \"{ip}:8060\"\n",
-            peers.join(", ")
+            "[[listen]]\naddress = \"{sip}\"\nbackend = \"udp\"\n[workers]\ncount = 2\n[sip]\ndomains = [\"example.com\"]\n\
+             [store]\nurl = \"{store}\"\n{cluster}[admin]\nlisten = \"{}:8060\"\n",
+            sip.ip()
         );
         std::fs::write(folder.join("strowger.toml"), text).expect("a file of ours");
         let mut node = Self {
@@ -77,16 +77,16 @@ impl Node {
         self.sip
     }
 
-    /// DMQ's address.
-    pub(crate) fn dmq(&self) -> SocketAddr {
-        SocketAddr::new(self.sip.ip(), 5_062)
-    }
-
     /// The result of a method, asked for without a process of its own.
     pub(crate) fn call(&self, method: &str) -> Value {
+        self.call_with(method, "[]")
+    }
+
+    /// As above, with parameters.
+    pub(crate) fn call_with(&self, method: &str, params: &str) -> Value {
         let admin = SocketAddr::new(self.sip.ip(), 8_060);
         let request = format!(
-            "{{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"{method}\", \"params\": []}}"
+            "{{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"{method}\", \"params\": {params}}}"
         );
         let answer = http::post(admin, "/rpc", &request).unwrap_or_default();
         let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
@@ -112,6 +112,14 @@ impl Node {
         let kib =
             line.and_then(|line| line.trim_matches(&[':', ' ', '\t'][..]).strip_suffix(" kB"));
         kib.expect("a size").parse::<u64>().expect("a number") * 1_024
+    }
+
+    /// What the location takes, in bytes, by its own account.
+    pub(crate) fn bindings_bytes(&self) -> u64 {
+        let categories = &self.call("core.memory")["categories"];
+        let bytes = ["bindings", "texts", "interned", "indexes"];
+        let bytes = bytes.map(|category| categories[category].as_u64().expect("a number"));
+        bytes.iter().sum()
     }
 
     /// The time that its threads have run.
@@ -142,6 +150,12 @@ impl Node {
         let found = self.ctl(&["ul.lookup", aor]);
         let contacts = found["contacts"].as_array().cloned().unwrap_or_default();
         contacts.iter().map(named_as_kamailio_does).collect()
+    }
+
+    /// The CSeq of the first contact of an AoR.
+    pub(crate) fn cseq(&self, aor: &str) -> Option<u64> {
+        let found = self.call_with("ul.lookup", &format!("[\"{aor}\"]"));
+        found["contacts"][0]["cseq"].as_u64()
     }
 
     /// How many contacts it has.
@@ -180,6 +194,18 @@ impl Drop for Node {
             );
         }
     }
+}
+
+fn cluster_section(sip: SocketAddr, peers: &[SocketAddr], keys: &str) -> String {
+    if keys.is_empty() {
+        return String::new();
+    }
+    let peers: Vec<String> = peers.iter().map(|peer| format!("\"sip:{peer}\"")).collect();
+    format!(
+        "[cluster]\n{keys}listen = \"{}:5062\"\npeers = [{}]\nnat_bflag = 6\n",
+        sip.ip(),
+        peers.join(", ")
+    )
 }
 
 fn named_as_kamailio_does(contact: &Value) -> Contact {

@@ -20,21 +20,36 @@ pub(crate) struct Pair {
 pub(crate) struct Load(Option<Child>);
 
 impl Pair {
-    /// Starts both on addresses of loopback that no other test has; `keys` are further ones of `[cluster]`.
-    pub(crate) fn start(third: u8, keys: &str) -> Self {
+    /// Starts both on addresses of loopback that no other test has; `keys` are further ones of `[cluster]`. The sender keeps what it has
+    /// in a file where `store` is `"sqlite"`, else nowhere.
+    pub(crate) fn start(third: u8, keys: &str, store: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("stg{}-cluster{third}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for temporary files");
         let address = |last| SocketAddr::from(([127, 0, third, last], 5_060));
         let dmq = |last| SocketAddr::from(([127, 0, third, last], 5_062));
         let sender_keys = format!("server_id = 1\n{keys}");
-        let sender = Node::start_as(&folder, address(1), &[dmq(2)], &sender_keys);
+        let url = match store {
+            "sqlite" => format!("sqlite:{}", folder.join("location.db").display()),
+            other => other.to_owned(),
+        };
+        let sender = Node::start_as(&folder, address(1), &[dmq(2)], &sender_keys, &url);
         let receiver_keys = format!("server_id = 2\n{keys}");
-        let receiver = Node::start_as(&folder, address(2), &[dmq(1)], &receiver_keys);
+        let receiver = Node::start_as(&folder, address(2), &[dmq(1)], &receiver_keys, "none");
         Self {
             sender,
             receiver,
             folder,
         }
+    }
+
+    /// Starts a node without a cluster beside both.
+    pub(crate) fn start_alone(&self) -> Node {
+        let SocketAddr::V4(sip) = self.sender.sip() else {
+            unreachable!("the sender's is 127.0.X.1")
+        };
+        let [.., third, _] = sip.ip().octets();
+        let address = SocketAddr::from(([127, 0, third, 3], 5_060));
+        Node::start_as(&self.folder, address, &[], "", "none")
     }
 
     /// Registers so many phones at the sender.
@@ -43,11 +58,49 @@ impl Pair {
         let further = ["--count", &count, "--phones", &count, "--time", "600"];
         let result = Load::start(self.sender.sip(), FILL_RATE, &further).finish();
         assert_eq!(
-            result["kinds"][0]["succeeded"].as_u64(),
+            result["kinds"][0]["successes"].as_u64(),
             Some(contacts),
             "{result:#}"
         );
         assert_eq!(self.sender.count() as u64, contacts);
+        wait_for("the store has all", Duration::from_secs(60), || {
+            self.sender.metric("strowger_store_backlog") == 0
+        });
+    }
+
+    /// Waits until the sender knows that the receiver is gone.
+    #[track_caller]
+    pub(crate) fn wait_until_lost(&self) {
+        wait_for("it is lost", Duration::from_secs(20), || {
+            self.sender.call("cluster.status")["active"] == 0
+        });
+    }
+
+    /// Waits until the receiver has half of so many contacts.
+    #[track_caller]
+    pub(crate) fn wait_until_half(&self, contacts: u64) {
+        wait_for("half is there", Duration::from_secs(60), || {
+            self.receiver.count() as u64 >= contacts / 2
+        });
+        assert!(
+            (self.receiver.count() as u64) < contacts,
+            "it is over too soon"
+        );
+    }
+
+    /// Waits until both have so many contacts, and nothing is on its way; says how long the first was.
+    #[track_caller]
+    pub(crate) fn wait_until_both_have(&self, contacts: u64) -> Duration {
+        let start = Instant::now();
+        wait_for("both have all", Duration::from_secs(180), || {
+            let counts = [self.sender.count(), self.receiver.count()];
+            counts.map(|count| count as u64) == [contacts; 2]
+        });
+        let took = start.elapsed();
+        wait_for("nothing is on its way", Duration::from_secs(20), || {
+            self.sender.call("cluster.status")["synced"] == true
+        });
+        took
     }
 }
 
@@ -121,4 +174,4 @@ pub(crate) fn asked(variable: &str, usual: u64) -> u64 {
 }
 
 /// Registrations a second of the phones that a node is filled with.
-const FILL_RATE: u32 = 40_000;
+const FILL_RATE: u32 = 60_000;

@@ -18,6 +18,11 @@ impl Phone {
         Self { socket, count: 0 }
     }
 
+    /// The CSeq of the last REGISTER.
+    pub(crate) const fn cseq(&self) -> u64 {
+        self.count as u64
+    }
+
     /// Registers `contact` (a Contact's value with its parameters) and asserts that the answer is 200.
     #[track_caller]
     pub(crate) fn register(&mut self, at: SocketAddr, user: &str, contact: &str, more: &str) {
