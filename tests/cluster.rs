@@ -9,6 +9,7 @@ mod http;
 mod cluster {
     use super::http;
 
+    mod crowd;
     mod kamailio;
     mod live;
     mod node;

@@ -267,6 +267,12 @@ impl Shard {
             .bury(&aor, contact, (version, settings.server_id), true);
     }
 
+    /// What nodes tell each other of a binding, where there are others.
+    pub(super) fn facts_told(&self, index: u32, binding: Held<'_>) -> Option<Facts> {
+        let settings = self.replica.settings();
+        settings.map(|_| self.facts_of(index, binding))
+    }
+
     /// What nodes tell each other of a binding. One that came from the store has the version of its last save.
     pub(super) fn facts_of(&self, index: u32, binding: Held<'_>) -> Facts {
         let kept = self.replica.facts.get(index as usize);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::http;
-use super::kamailio::Contact;
+use super::kamailio::{Contact, Dump, ends, unix_s};
 
 /// A server; dropped, it is killed.
 pub(crate) struct Node {
@@ -147,9 +147,28 @@ impl Node {
 
     /// The contacts of an AoR, with Kamailio's names of the fields.
     pub(crate) fn contacts(&self, aor: &str) -> Vec<Contact> {
-        let found = self.ctl(&["ul.lookup", aor]);
-        let contacts = found["contacts"].as_array().cloned().unwrap_or_default();
-        contacts.iter().map(named_as_kamailio_does).collect()
+        let before = unix_s();
+        let found = self.call_with("ul.lookup", &format!("[\"{aor}\"]"));
+        named_as_kamailio_does(&found["contacts"], (before, unix_s()))
+    }
+
+    /// All contacts.
+    pub(crate) fn dump(&self) -> Dump {
+        let (mut dump, mut cursor) = (Dump::new(), String::new());
+        loop {
+            let before = unix_s();
+            let page = self.call_with("ul.dump", &format!("{{{cursor}\"limit\": 1000}}"));
+            let asked = (before, unix_s());
+            let aors = page["aors"].as_array().expect("a page");
+            dump.extend(aors.iter().map(|aor| {
+                let name = aor["aor"].as_str().expect("an AoR").to_owned();
+                (name, named_as_kamailio_does(&aor["contacts"], asked))
+            }));
+            match page["next"].as_str() {
+                Some(next) => cursor = format!("\"cursor\": \"{next}\", "),
+                None => return dump,
+            }
+        }
     }
 
     /// The CSeq of the first contact of an AoR.
@@ -208,32 +227,31 @@ fn cluster_section(sip: SocketAddr, peers: &[SocketAddr], keys: &str) -> String 
     )
 }
 
-fn named_as_kamailio_does(contact: &Value) -> Contact {
-    let text = |key: &str| match &contact[key] {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
-            other.to_string()
-        }
-    };
-    let number = |key: &str| contact[key].as_u64().unwrap_or(0).to_string();
-    let q = contact["q"]
-        .as_f64()
-        .map_or("-1".to_owned(), |q| format!("{q:.6}"));
-    let fields = [
-        ("Address", text("address")),
-        ("Q", q),
-        ("Call-ID", text("callid")),
-        ("CSeq", number("cseq")),
-        ("User-Agent", text("user_agent")),
-        ("Received", text("received")),
-        ("Path", text("path")),
-        ("Ruid", text("ruid")),
-        ("Instance", text("instance")),
-        ("Reg-Id", number("reg_id")),
-        ("Expires", number("expires")),
-    ];
-    fields.map(|(key, value)| (key.to_owned(), value)).into()
+fn named_as_kamailio_does(contacts: &Value, asked: (i64, i64)) -> Vec<Contact> {
+    let contacts = contacts.as_array().map(Vec::as_slice).unwrap_or_default();
+    let named = contacts.iter().map(|contact| {
+        let q = contact["q"].as_f64().unwrap_or(-1.0);
+        let expires = ends(asked, contact["expires"].as_i64().expect("seconds"));
+        NAMES
+            .iter()
+            .map(|(key, own)| {
+                let text = match &contact[*own] {
+                    Value::Null if *own == "reg_id" => "0".to_owned(),
+                    Value::Null => String::new(),
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                ((*key).to_owned(), text)
+            })
+            .chain([
+                ("Q".to_owned(), format!("{q:.3}")),
+                ("Expires".to_owned(), expires),
+            ])
+            .collect()
+    });
+    let mut named: Vec<Contact> = named.collect();
+    named.sort_by(|some, other| some["Address"].cmp(&other["Address"]));
+    named
 }
 
 fn spawn(folder: &Path) -> Child {
@@ -251,3 +269,20 @@ pub(crate) fn binary() -> PathBuf {
     let built = || env!("CARGO_BIN_EXE_strowger").into();
     std::env::var_os("STROWGER_BINARY").map_or_else(built, PathBuf::from)
 }
+
+/// Kamailio's names of what is shown, and ours.
+const NAMES: &[(&str, &str)] = &[
+    ("Address", "address"),
+    ("Call-ID", "callid"),
+    ("CSeq", "cseq"),
+    ("User-Agent", "user_agent"),
+    ("Received", "received"),
+    ("Path", "path"),
+    ("Flags", "flags"),
+    ("CFlags", "cflags"),
+    ("Methods", "methods"),
+    ("Ruid", "ruid"),
+    ("Instance", "instance"),
+    ("Reg-Id", "reg_id"),
+    ("Server-Id", "server_id"),
+];

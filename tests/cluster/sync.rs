@@ -75,7 +75,9 @@ fn q999_ms(pair: &Pair, user: &str, seconds: u64) -> [f64; 2] {
     loads.map(|load| {
         let result = load.finish();
         let kind = &result["kinds"][0];
-        println!("{user}: {}", kind["latency_ms"]);
+        for key in ["latency_ms", "from_sending_ms", "lateness_ms"] {
+            println!("{user} {key}: {}", kind[key]);
+        }
         assert_eq!(kind["success_percent"], 100.0, "{result:#}");
         kind["latency_ms"]["q99.9"].as_f64().expect("a number")
     })
