@@ -9,6 +9,7 @@ mod http;
 mod cluster {
     use super::http;
 
+    mod behind;
     mod crowd;
     mod kamailio;
     mod live;

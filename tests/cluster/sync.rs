@@ -75,7 +75,7 @@ fn q999_ms(pair: &Pair, user: &str, seconds: u64) -> [f64; 2] {
     loads.map(|load| {
         let result = load.finish();
         let kind = &result["kinds"][0];
-        for key in ["latency_ms", "from_sending_ms", "lateness_ms"] {
+        for key in ["latency_ms", "latency_from_sending_ms", "lateness_ms"] {
             println!("{user} {key}: {}", kind[key]);
         }
         assert_eq!(kind["success_percent"], 100.0, "{result:#}");

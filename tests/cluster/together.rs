@@ -115,7 +115,7 @@ fn is_one_moment(some: &str, other: &str) -> bool {
 
 /// Asserts that two nodes tell the same of all contacts.
 #[track_caller]
-fn assert_alike(what: &str, some: &Dump, others: &Dump) {
+pub(crate) fn assert_alike(what: &str, some: &Dump, others: &Dump) {
     let nothing = Vec::new();
     let differing = some.keys().chain(others.keys()).find(|aor| {
         let [some, others] = [some, others].map(|dump| dump.get(*aor).unwrap_or(&nothing));
