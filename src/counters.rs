@@ -351,6 +351,8 @@ counters! {
         ClusterDropNodesFull "reason" "nodes_full",
         ClusterDropBusy "reason" "busy",
         ClusterDropInletFull "reason" "inlet_full",
+        ClusterDropBadSeal "reason" "bad_seal",
+        ClusterDropUnsealed "reason" "unsealed",
         ClusterDropUnsendable "reason" "unsendable",
     }
     counter "cluster_contacts_sent" "contacts sent to other nodes" {

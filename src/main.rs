@@ -43,14 +43,16 @@ enum Command {
     /// Nothing is opened and no file is made. Memory, frames and descriptors are for the declared limits; memory is
     /// taken lazily. Warnings are about what is allowed and should be known.
     Check(ConfigFile),
-    /// Tell whether this host is ready for AF_XDP, device by device, and the database for bindings, and what mends it where not
+    /// Tell whether this host is ready for AF_XDP and tuned for it, and the database for bindings; what it costs where not, and what mends it
     ///
-    /// Looks at the kernel, privileges, limits, and each device's driver, queues, MTU and XDP support. Changes nothing.
-    /// With --config also at the database that [store] names: whether it answers, what a commit is worth there, the tables' versions, and how
-    /// many of their row numbers are used. Exits 0 where every device looked at can serve by AF_XDP as this user and the store can
-    /// be used, 1 otherwise.
+    /// Looks at the kernel and its settings, privileges, limits, memory, the isolation and power saving of the workers' processors, and at each
+    /// device's driver, queues, rings, spread of flows, coalescing, interrupts, MTU and XDP support. Changes nothing. What cannot be seen is
+    /// marked "?", never good. With --config also at the database that [store] names, and the workers' processors are those of the file.
+    ///
+    /// Exits 0 where every device looked at can serve by AF_XDP as this user and the store can be used, 1 otherwise; with --strict 1 also
+    /// where anything is to be better; with --fix-script 0 where the script was printed.
     Doctor {
-        /// Look at the store of this configuration, too
+        /// The configuration: its workers' processors, and its store
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
         /// Look at this device alone, rather than at each that is up and not loopback
@@ -59,6 +61,15 @@ enum Command {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+        /// Print a shell script that mends what can be mended, with --dry-run and --undo
+        #[arg(long, conflicts_with = "json")]
+        fix_script: bool,
+        /// Exit with 1 also where something is to be better
+        #[arg(long)]
+        strict: bool,
+        /// Read proc, sys and etc under this folder, a copy of another host's; what only its kernel could tell is then unknown
+        #[arg(long, value_name = "FOLDER")]
+        root: Option<PathBuf>,
     },
     /// Load a SIP server: attempts at a given rate, whatever becomes of them, and how long each took from when it was due
     ///
@@ -113,7 +124,18 @@ fn main() -> ExitCode {
             config,
             interface,
             json,
-        } => examine(config.as_deref(), interface.as_deref(), json),
+            fix_script,
+            strict,
+            root,
+        } => {
+            let form = match (json, fix_script) {
+                (true, _) => Form::Json,
+                (_, true) => Form::Script,
+                _ => Form::Text,
+            };
+            let root = root.map_or_else(doctor::Root::host, |path| doctor::Root::at(&path));
+            examine(&root, config.as_deref(), interface.as_deref(), form, strict)
+        }
         Command::Load { arguments } => generate(&arguments),
         Command::Ctl {
             config,
@@ -172,21 +194,37 @@ fn check(path: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn examine(path: Option<&Path>, interface: Option<&str>, json: bool) -> ExitCode {
+/// How the doctor's findings are printed.
+enum Form {
+    Text,
+    Json,
+    Script,
+}
+
+fn examine(
+    root: &doctor::Root,
+    path: Option<&Path>,
+    interface: Option<&str>,
+    form: Form,
+    is_strict: bool,
+) -> ExitCode {
     let config = match path.map(Config::load).transpose() {
         Ok(config) => config,
         Err(mistakes) => return fail(USAGE, mistakes),
     };
-    let mut report = doctor::examine(interface);
+    let mut report = doctor::examine(root, interface, config.as_ref());
     if let Some(config) = &config {
         report = report.with_store(config);
     }
-    if json {
-        print(&format!("{}\n", report.to_json()));
-    } else {
-        print(&report.to_string());
+    match form {
+        Form::Text => print(&report.to_string()),
+        Form::Json => print(&format!("{}\n", report.to_json())),
+        Form::Script => {
+            print(&report.fix_script());
+            return ExitCode::SUCCESS;
+        }
     }
-    if report.is_ready() {
+    if report.is_ready() && (!is_strict || report.is_tuned()) {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(FAILURE)
@@ -289,6 +327,7 @@ fn prepare(path: &Path) -> Result<Prepared, Mistakes> {
     }
     let mut config = Config::load(path)?;
     let ephemeral = read_shared_secrets(&mut config);
+    let nodes = read_nodes_secrets(&mut config);
     let budget = Budget::compute(&config, &Host::read());
     let secret = Secret::check(&config.sip.secret_file);
     let token_file = config
@@ -296,21 +335,23 @@ fn prepare(path: &Path) -> Result<Prepared, Mistakes> {
         .as_ref()
         .and_then(|admin| admin.token_file.as_deref());
     let token = token_file.map(Token::load).transpose();
-    let list = match (budget, secret, token, ephemeral) {
-        (Ok(budget), Ok(has_secret), Ok(_), Ok(())) => {
+    let list = match (budget, secret, token, ephemeral, nodes) {
+        (Ok(budget), Ok(has_secret), Ok(_), Ok(()), Ok(())) => {
             return Ok(Prepared {
                 config,
                 budget,
                 has_secret,
             });
         }
-        (budget, secret, token, ephemeral) => {
+        (budget, secret, token, ephemeral, nodes) => {
             let about_token = |error| format!("[admin] token_file: {error}");
             let about_ephemeral = |error| format!("[auth] ephemeral_secret_file: {error}");
+            let about_nodes = |error| format!("[cluster] secret_file: {error}");
             let texts = [
                 secret.err().map(about_secret),
                 token.err().map(about_token),
                 ephemeral.err().map(about_ephemeral),
+                nodes.err().map(about_nodes),
             ];
             let named = texts
                 .into_iter()
@@ -334,6 +375,18 @@ fn read_shared_secrets(config: &mut Config) -> Result<(), SharedSecretError> {
     let auth = config.auth.as_mut();
     if let Some(ephemeral) = auth.and_then(|auth| auth.ephemeral.as_mut()) {
         ephemeral.secrets = SharedSecrets::load(&ephemeral.secret_file)?;
+    }
+    Ok(())
+}
+
+/// Reads the secrets of a cluster, where it has such.
+fn read_nodes_secrets(config: &mut Config) -> Result<(), SharedSecretError> {
+    let cluster = config.cluster.as_mut();
+    let Some(cluster) = cluster else {
+        return Ok(());
+    };
+    if let Some(file) = &cluster.secret_file {
+        cluster.secrets = SharedSecrets::load(file)?;
     }
     Ok(())
 }

@@ -11,11 +11,16 @@ mod cluster {
 
     mod behind;
     mod crowd;
+    mod hostile;
+    mod impostor;
     mod kamailio;
     mod live;
+    mod membership;
     mod node;
     mod pair;
     mod phone;
     mod sync;
     mod together;
+    mod traps;
+    mod ways;
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 mod commands {
     mod ctl;
+    mod doctor;
 }
 
 /// A folder of one test, removed with it.

@@ -1,22 +1,36 @@
 //! The kernel: is it new enough, and was it built with what AF_XDP takes.
 
-use std::path::Path;
-
 use super::finding::Finding;
+use super::mend::Mend;
+use super::root::Root;
+
+/// The first two numbers of a release.
+pub(super) type Version = (u32, u32);
 
 /// Looks at the running kernel.
-pub(super) fn examine() -> Vec<Finding> {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let release = read("/proc/sys/kernel/osrelease");
+pub(super) fn examine(root: &Root) -> Vec<Finding> {
+    let Some(release) = root.read(RELEASE) else {
+        let text = format!("{RELEASE} cannot be read");
+        return vec![Finding::unknown("kernel", text)];
+    };
     vec![
-        version(release.trim()),
-        xdp_sockets(&read("/proc/net/protocols")),
+        version(&release),
+        features(&release),
+        match root.read("/proc/net/protocols") {
+            Some(protocols) => xdp_sockets(&protocols),
+            None => Finding::unknown("af_xdp", "/proc/net/protocols cannot be read".to_owned()),
+        },
         bpf(
-            Path::new("/proc/sys/kernel/unprivileged_bpf_disabled").exists(),
-            release.trim(),
+            root.has("/proc/sys/kernel/unprivileged_bpf_disabled"),
+            &release,
         ),
-        jit(read("/proc/sys/net/core/bpf_jit_enable").trim()),
+        jit(root.read("/proc/sys/net/core/bpf_jit_enable").as_deref()),
     ]
+}
+
+/// The kernel's version, where it can be read.
+pub(super) fn release(root: &Root) -> Option<Version> {
+    parse_release(&root.read(RELEASE)?)
 }
 
 fn version(release: &str) -> Finding {
@@ -43,9 +57,31 @@ fn version(release: &str) -> Finding {
 }
 
 /// The first two numbers of a release such as `6.12.9-amd64`.
-pub(super) fn parse_release(release: &str) -> Option<(u32, u32)> {
+fn parse_release(release: &str) -> Option<Version> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// What newer kernels have and we make use of.
+fn features(release: &str) -> Finding {
+    let subject = "features";
+    let Some(version) = parse_release(release) else {
+        return Finding::unknown(subject, format!("{release:?} is no version that we know"));
+    };
+    let list = |is_there: bool| {
+        let of = FEATURES
+            .iter()
+            .filter(|(since, _)| (version >= *since) == is_there);
+        let told = of.map(|((major, minor), what)| format!("{what} ({major}.{minor})"));
+        told.collect::<Vec<_>>().join(", ")
+    };
+    if version >= FEATURES[FEATURES.len() - 1].0 {
+        return Finding::ok(subject, list(true));
+    }
+    let (major, minor) = FEATURES[FEATURES.len() - 1].0;
+    let cure = format!("boot kernel {major}.{minor} or later");
+    Finding::warn(subject, format!("without {}", list(false)), cure)
+        .costing("each is done without: a worker waits for others' slices, busy_poll has no effect, a driver is judged by its name")
 }
 
 fn xdp_sockets(protocols: &str) -> Finding {
@@ -87,28 +123,40 @@ fn bpf(is_there: bool, release: &str) -> Finding {
     }
 }
 
-fn jit(enabled: &str) -> Finding {
+fn jit(enabled: Option<&str>) -> Finding {
     let subject = "bpf jit";
     match enabled {
-        "1" | "2" => Finding::ok(subject, "programs are compiled".to_owned()),
-        // Absent: CONFIG_BPF_JIT_ALWAYS_ON hides nothing, but a namespace does.
-        "" => Finding::ok(subject, "not shown in this network namespace".to_owned()),
-        _ => Finding::warn(
+        Some("1" | "2") => Finding::ok(subject, "programs are compiled".to_owned()),
+        // A kernel that always compiles has the file all the same; a network namespace hides it.
+        None => Finding::unknown(subject, "not shown in this network namespace".to_owned()),
+        Some(_) => Finding::amiss(
             subject,
-            "programs are interpreted, several times slower".to_owned(),
-            "sysctl -w net.core.bpf_jit_enable=1".to_owned(),
+            "programs are interpreted".to_owned(),
+            "the XDP program is several times slower",
+            vec![Mend::Setting(
+                "net.core.bpf_jit_enable".to_owned(),
+                "1".to_owned(),
+            )],
         ),
     }
 }
 
+const RELEASE: &str = "/proc/sys/kernel/osrelease";
+/// Since when the kernel has what we use where it is there, in that order.
+const FEATURES: [(Version, &str); 3] = [
+    ((5, 11), "polling by the worker (busy_poll)"),
+    ((6, 3), "drivers that say what they can do"),
+    ((6, 12), "short slices for the workers"),
+];
 /// What Strowger is tested on.
-const TESTED_MIN: (u32, u32) = (6, 1);
+const TESTED_MIN: Version = (6, 1);
 /// Since when an XDP program can be attached by a BPF link, which goes with its process.
-const LINK_MIN: (u32, u32) = (5, 9);
+const LINK_MIN: Version = (5, 9);
 
 #[cfg(test)]
 mod tests {
     use super::super::finding::Level;
+    use super::super::tree::Tree;
     use super::*;
 
     #[test]
@@ -130,6 +178,30 @@ mod tests {
         assert_eq!(
             xdp_sockets("protocol  size sockets\nUDP        896      0\n").level,
             Level::Fail
+        );
+    }
+
+    #[test]
+    fn what_an_older_kernel_lacks_is_named() {
+        assert_eq!(features("6.12.1").level, Level::Ok);
+        let finding = features("6.1.0");
+        assert_eq!(
+            finding.text,
+            "without drivers that say what they can do (6.3), short slices for the workers (6.12)"
+        );
+        assert_eq!(features("six").level, Level::Unknown);
+    }
+
+    #[test]
+    fn files_that_are_not_there_are_unknown() {
+        assert!(
+            examine(&Tree::new().root())
+                .iter()
+                .all(|finding| finding.level == Level::Unknown)
+        );
+        assert_eq!(
+            (jit(None).level, jit(Some("0")).level),
+            (Level::Unknown, Level::Warn)
         );
     }
 }

@@ -1,19 +1,29 @@
-//! Limits and settings that AF_XDP and the kernel's sockets meet: pinned memory, huge pages, receive buffers, descriptors.
+//! Limits and memory that AF_XDP and the kernel's sockets meet: pinned memory, huge pages, descriptors.
 
 use super::finding::Finding;
+use super::mend::Mend;
+use super::root::Root;
+use super::workers::Workers;
 use crate::config::host::{hard_limit, meminfo, soft_limit};
 use crate::limits::{FRAME_LEN, FRAMES_PER_QUEUE};
 
-/// Looks at the limits of this process and the settings of the host.
-pub(super) fn examine(may_lock_memory: bool) -> Vec<Finding> {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let (limits, memory) = (read("/proc/self/limits"), read("/proc/meminfo"));
-    let mut findings = vec![
-        memlock(soft_limit(&limits, "Max locked memory"), may_lock_memory),
-        huge_pages(&memory),
-        descriptors(hard_limit(&limits, "Max open files")),
-    ];
-    findings.extend(receive_buffer(read("/proc/sys/net/core/rmem_max").trim()));
+/// Looks at the limits of this process and the memory of the host.
+pub(super) fn examine(root: &Root, may_lock_memory: bool, workers: &Workers) -> Vec<Finding> {
+    let mut findings = match root.read("/proc/self/limits") {
+        Some(limits) => vec![
+            memlock(soft_limit(&limits, "Max locked memory"), may_lock_memory),
+            descriptors(hard_limit(&limits, "Max open files")),
+        ],
+        None => vec![
+            Finding::unknown("memlock", "/proc/self/limits cannot be read".to_owned()),
+            Finding::unknown("descriptors", "/proc/self/limits cannot be read".to_owned()),
+        ],
+    };
+    findings.push(match root.read("/proc/meminfo") {
+        Some(memory) => huge_pages(&memory, workers.cpus.len()),
+        None => Finding::unknown("hugepages", "/proc/meminfo cannot be read".to_owned()),
+    });
+    findings.extend(transparent_huge_pages(root));
     findings
 }
 
@@ -23,7 +33,8 @@ fn memlock(limit: Option<u64>, may_lock_memory: bool) -> Finding {
         _ if may_lock_memory => {
             Finding::ok(subject, "CAP_IPC_LOCK lifts RLIMIT_MEMLOCK".to_owned())
         }
-        None | Some(u64::MAX) => Finding::ok(subject, "RLIMIT_MEMLOCK is unlimited".to_owned()),
+        None => Finding::unknown(subject, "RLIMIT_MEMLOCK is not shown".to_owned()),
+        Some(u64::MAX) => Finding::ok(subject, "RLIMIT_MEMLOCK is unlimited".to_owned()),
         // Two queues and their rings: less does not carry even a small host.
         Some(limit) if limit >= 2 * UMEM_LEN + (8 << 20) => {
             let text = format!(
@@ -46,26 +57,59 @@ fn memlock(limit: Option<u64>, may_lock_memory: bool) -> Finding {
     }
 }
 
-fn huge_pages(memory: &str) -> Finding {
+fn huge_pages(memory: &str, workers: usize) -> Finding {
     let subject = "hugepages";
-    let size = meminfo(memory, "Hugepagesize").unwrap_or(0);
-    let free = meminfo(memory, "HugePages_Free").unwrap_or(0);
-    let wanted = UMEM_LEN.checked_div(size).unwrap_or(0);
-    if size > 0 && free >= wanted.max(1) {
-        Finding::ok(
-            subject,
-            format!("{free} of {} KiB are free, {wanted} a queue", size >> 10),
-        )
-    } else {
-        let text =
-            format!("{free} are free; packet memory will lie in small pages, which costs a little");
-        let cure = format!(
-            "sysctl -w vm.nr_hugepages={} ({} a queue)",
-            2 * wanted.max(8),
-            wanted.max(8)
-        );
-        Finding::warn(subject, text, cure)
+    let Some(size) = meminfo(memory, "Hugepagesize").filter(|size| *size > 0) else {
+        return Finding::unknown(subject, "this kernel has none".to_owned());
+    };
+    let field = |name| meminfo(memory, name).unwrap_or(0);
+    let (total, free) = (field("HugePages_Total"), field("HugePages_Free"));
+    let a_queue = UMEM_LEN.div_ceil(size);
+    let wanted = a_queue * u64::try_from(workers.max(1)).unwrap_or(1);
+    let text = format!(
+        "{free} of {} KiB are free, {wanted} are wanted ({a_queue} a queue)",
+        size >> 10
+    );
+    if free >= wanted {
+        return Finding::ok(subject, text);
     }
+    // A server that runs has its own of those that are not free.
+    let aim = total + (wanted - free);
+    Finding::amiss(
+        subject,
+        text,
+        "packet memory lies in small pages: a few percent of the processor for TLB misses",
+        vec![Mend::Setting("vm.nr_hugepages".to_owned(), aim.to_string())],
+    )
+}
+
+/// The kernel should not collect pages into huge ones behind our back, nor make anybody wait for one.
+fn transparent_huge_pages(root: &Root) -> Vec<Finding> {
+    let subject = "thp";
+    let judge = |file: &str, what: &str, cost: &'static str| {
+        let path = format!("/sys/kernel/mm/transparent_hugepage/{file}");
+        let Some(text) = root.read(&path) else {
+            return Finding::unknown(subject, format!("{path} cannot be read"));
+        };
+        let word = text.split(['[', ']']).nth(1).unwrap_or("").to_owned();
+        if word == "always" {
+            let mend = Mend::File(path, "madvise".to_owned());
+            return Finding::amiss(subject, format!("{what}: always"), cost, vec![mend]);
+        }
+        Finding::ok(subject, format!("{what}: {word}"))
+    };
+    vec![
+        judge(
+            "enabled",
+            "transparent huge pages",
+            "memory grows by whole 2 MiB, and a thread is held while its pages are collected",
+        ),
+        judge(
+            "defrag",
+            "their making",
+            "whoever touches new memory waits, for milliseconds, until 2 MiB are free in one piece",
+        ),
+    ]
 }
 
 fn descriptors(limit: Option<u64>) -> Finding {
@@ -77,37 +121,19 @@ fn descriptors(limit: Option<u64>) -> Finding {
             "ulimit -Hn 65536, or LimitNOFILE=65536 of the unit".to_owned(),
         ),
         Some(limit) => Finding::ok(subject, format!("RLIMIT_NOFILE is {limit}")),
-        None => Finding::ok(subject, "RLIMIT_NOFILE is not shown".to_owned()),
+        None => Finding::unknown(subject, "RLIMIT_NOFILE is not shown".to_owned()),
     }
-}
-
-/// The kernel's sockets take fragments, and everything where AF_XDP does not serve. The setting is the host's, and
-/// not shown in other network namespaces.
-fn receive_buffer(rmem_max: &str) -> Option<Finding> {
-    let bytes: u64 = rmem_max.parse().ok()?;
-    let subject = "rmem_max";
-    Some(if bytes >= RECEIVE_BUFFER_MIN {
-        Finding::ok(subject, format!("{bytes} bytes"))
-    } else {
-        let text = format!("{bytes} bytes hold few datagrams where the kernel's sockets serve");
-        Finding::warn(
-            subject,
-            text,
-            format!("sysctl -w net.core.rmem_max={RECEIVE_BUFFER_MIN}"),
-        )
-    })
 }
 
 /// What a queue pins.
 const UMEM_LEN: u64 = (FRAME_LEN * FRAMES_PER_QUEUE) as u64;
 /// Below it, TCP connections run short before memory does.
 const DESCRIPTORS_MIN: u64 = 16_384;
-/// A tenth of a second of 50,000 messages a second, as the kernel counts them (about 2 KiB each with overhead).
-const RECEIVE_BUFFER_MIN: u64 = 8 << 20;
 
 #[cfg(test)]
 mod tests {
     use super::super::finding::Level;
+    use super::super::tree::Tree;
     use super::*;
 
     #[test]
@@ -116,26 +142,38 @@ mod tests {
         assert_eq!(memlock(Some(8 << 20), true).level, Level::Ok);
         assert_eq!(memlock(Some(u64::MAX), false).level, Level::Ok);
         assert_eq!(memlock(Some(64 << 20), false).level, Level::Ok);
+        assert_eq!(memlock(None, false).level, Level::Unknown);
     }
 
     #[test]
-    fn huge_pages_are_counted_against_a_queue() {
-        let memory = |free: u64| format!("HugePages_Free:  {free}\nHugepagesize:    2048 kB\n");
-        assert_eq!(huge_pages(&memory(8)).level, Level::Ok);
-        let finding = huge_pages(&memory(7));
+    fn huge_pages_are_counted_against_the_workers_queues() {
+        let memory = |total: u64, free: u64| {
+            format!("HugePages_Total: {total}\nHugePages_Free:  {free}\nHugepagesize:    2048 kB\n")
+        };
+        assert_eq!(huge_pages(&memory(16, 16), 2).level, Level::Ok);
+        let finding = huge_pages(&memory(20, 7), 2);
         assert_eq!(finding.level, Level::Warn);
         assert_eq!(
             finding.cure.as_deref(),
-            Some("sysctl -w vm.nr_hugepages=16 (8 a queue)")
+            Some("sysctl -w vm.nr_hugepages=29")
         );
+        assert_eq!(huge_pages("MemTotal: 1 kB\n", 2).level, Level::Unknown);
     }
 
     #[test]
-    fn settings_that_are_not_shown_are_not_judged() {
-        assert!(receive_buffer("").is_none());
-        assert_eq!(
-            receive_buffer("212992").map(|finding| finding.level),
-            Some(Level::Warn)
-        );
+    fn huge_pages_that_come_by_themselves_are_amiss() {
+        let tree = |word: &str| {
+            let folder = "sys/kernel/mm/transparent_hugepage";
+            Tree::new()
+                .with(&format!("{folder}/enabled"), word)
+                .with(&format!("{folder}/defrag"), word)
+        };
+        let levels = |tree: Tree| {
+            let findings = transparent_huge_pages(&tree.root());
+            [findings[0].level, findings[1].level]
+        };
+        assert_eq!(levels(tree("[always] madvise never\n")), [Level::Warn; 2]);
+        assert_eq!(levels(tree("always [madvise] never\n")), [Level::Ok; 2]);
+        assert_eq!(levels(Tree::new()), [Level::Unknown; 2]);
     }
 }

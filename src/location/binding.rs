@@ -12,7 +12,7 @@ use super::rows::Row;
 use super::ruid::Ruid;
 use super::slab::NIL;
 use super::texts::{NAME_LEN_MAX, Part, Texts, TextsOf};
-use crate::limits::{BINDING_TEXT_LEN_MAX, TOMBSTONE};
+use crate::limits::{BINDING_TEXT_LEN_MAX, EXPIRY_GRACE, TOMBSTONE};
 use crate::time::Instant;
 
 /// Whether the store has a row of this binding.
@@ -204,7 +204,16 @@ impl Binding {
 
     /// Whether the contact is to be reached.
     pub(super) fn is_live(&self, now: Instant) -> bool {
-        !self.removed && self.expires > now
+        !self.removed && self.ends() > now
+    }
+
+    /// When it is over here: of a contact of another server's, which ends by that one's clock, somewhat later than it should.
+    pub(super) fn ends(&self) -> Instant {
+        if self.is_foreign() && !self.removed {
+            self.expires + EXPIRY_GRACE
+        } else {
+            self.expires
+        }
     }
 
     /// Whether it was removed so lately that a duplicate of an earlier request may still arrive.

@@ -181,7 +181,7 @@ impl Shard {
             let Some(binding) = self.bindings.value_mut(index) else {
                 continue;
             };
-            if binding.expires > now {
+            if binding.ends() > now {
                 continue;
             }
             if binding.is_forgettable() {
@@ -202,11 +202,11 @@ impl Shard {
         let Some(aor) = self.find(key) else {
             return Lookup::Unknown;
         };
-        for (_, binding) in self
+        for (index, binding) in self
             .bindings_of(Some(aor))
             .filter(|(_, binding)| binding.is_live(now))
         {
-            targets.push(binding);
+            targets.push(binding, self.home_of(index));
         }
         if targets.is_empty() {
             Lookup::NoContacts

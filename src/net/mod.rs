@@ -10,7 +10,7 @@ mod attachments;
 mod conveyor;
 mod device;
 mod error;
-mod ethtool;
+pub(crate) mod ethtool;
 mod listener;
 mod neighbor;
 mod netlink;

@@ -19,6 +19,7 @@ mod flows;
 mod fork;
 mod forward;
 mod gruu;
+mod homes;
 mod identity;
 mod keepalive;
 mod lookup;
@@ -44,7 +45,7 @@ use std::sync::Arc;
 pub use self::challenge::AuthSettings;
 pub use self::keepalive::{Keepalive, KeepaliveSettings};
 pub use self::output::{
-    MailboxFull, Output, Question, QuestionId, ResolverFull, SendError, StoreFull,
+    MailboxFull, NotForCluster, Output, Question, QuestionId, ResolverFull, SendError, StoreFull,
     SubscriberQuestion,
 };
 pub use self::settings::{Edge, Keys, Listener, PathRule, Settings, Trunk};
@@ -70,7 +71,7 @@ use crate::location::{Location, Secrets, Targets};
 use crate::sip::edit::Edits;
 use crate::sip::error::NotSip;
 use crate::sip::index::Index;
-use crate::sip::message::{Parsed, parse};
+use crate::sip::message::{Message, Parsed, parse};
 use crate::sip::method::Method;
 use crate::time::Instant;
 use crate::transaction::id::BranchCodec;
@@ -257,6 +258,12 @@ impl Proxy {
             self.count_parsed(&parsed);
         }
         let method = match parsed {
+            // Before steering and Max-Forwards, which means something else in it.
+            Parsed::Good(message)
+                if is_of_nodes(&message) && self.give_to_cluster(datagram, out) =>
+            {
+                Some(Method::Kdmq)
+            }
             Parsed::Good(request) if request.is_request() => {
                 self.on_request(now, &request, datagram, bench, out);
                 Some(request.method())
@@ -399,6 +406,19 @@ impl Proxy {
         }
     }
 
+    /// Leaves a message of other nodes for the cluster; false where it is not the cluster's.
+    fn give_to_cluster(&self, datagram: &Datagram<'_>, out: &mut impl Output) -> bool {
+        match out.give_to_cluster(datagram) {
+            Ok(()) => {}
+            Err(NotForCluster::Elsewhere) => return false,
+            Err(NotForCluster::NotAllowed) => {
+                self.counters.increment(Counter::ClusterDropNotAllowed);
+            }
+            Err(NotForCluster::Full) => self.counters.increment(Counter::ClusterDropInletFull),
+        }
+        true
+    }
+
     fn count_parsed(&self, parsed: &Parsed<'_>) {
         self.counters.increment(match parsed {
             Parsed::Good(request) if request.is_request() => Counter::ParsedRequest,
@@ -412,5 +432,14 @@ impl Proxy {
         if let Some(counter) = counter {
             self.counters.increment(counter);
         }
+    }
+}
+
+/// Whether a message is KDMQ: a request, or the answer to one.
+fn is_of_nodes(message: &Message<'_>) -> bool {
+    if message.is_request() {
+        message.method() == Method::Kdmq
+    } else {
+        message.cseq().method == b"KDMQ"
     }
 }

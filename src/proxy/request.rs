@@ -120,13 +120,14 @@ impl Proxy {
         None
     }
 
-    /// Whether the sender of a request must prove who it is: it speaks for one of our users, outside of any dialog that we know.
+    /// Whether the sender of a request must prove who it is: it speaks for one of our users, outside of any dialog that we know, and no node
+    /// of the cluster has let its call in.
     fn must_prove(&self, request: &Message<'_>, source: &Flow) -> bool {
         let is_ours = || {
             let from = request.from().uri();
             from.is_ok_and(|from| self.identity.is_ours(&from))
         };
-        self.authenticator.is_some() && is_ours() && !self.is_in_dialog(request, source)
+        self.authenticator.is_some() && is_ours() && !self.is_vouched_for(request, source)
     }
 
     /// An INVITE that waits for the slow path hears of it at once, so that it does not come again.

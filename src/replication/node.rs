@@ -1,8 +1,8 @@
 //! Another node: how far it is known, and what is on its way to it.
 
-use std::net::SocketAddr;
-
+use super::address::NodeAddress;
 use super::contact::Dialect;
+use super::owners::Identity;
 use super::parcel::Walk;
 use super::session::Session;
 use crate::limits::NODE_WINDOW_MAX;
@@ -13,9 +13,11 @@ use crate::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// It has never answered.
-    Pending,
+    NotActive,
     /// It answers.
     Active,
+    /// It said that it leaves.
+    Disabled,
     /// It answered once, and does so no more.
     Timeout,
 }
@@ -23,19 +25,33 @@ pub enum Status {
 /// A node.
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) address: SocketAddr,
+    pub(super) address: NodeAddress,
     /// Whether the configuration names it: then it is never forgotten.
     pub(super) is_seed: bool,
     pub(super) learned_at: Instant,
     pub(super) status: Status,
+    /// Whether its lists of active nodes name us: a Kamailio sends its changes to those alone.
+    pub(super) lists_us: bool,
+    /// Whether it has spoken with a good seal.
+    pub(super) seals: bool,
     pub(super) dialect: Dialect,
     pub(super) session: Session,
     pub(super) next_ping: Instant,
     pub(super) last_heard: Instant,
-    /// What tells this start of a node of our kind from every other.
-    pub(super) epoch: Option<u64>,
-    /// When it may be asked for everything; `None`: there is no need.
+    /// Who it says that it is, if it is of our kind.
+    pub(super) identity: Option<Identity>,
+    /// When it may be asked for what we miss; `None`: there is no need.
     pub(super) sync_at: Option<Instant>,
+    /// From which version on; 0: everything.
+    pub(super) sync_since: u64,
+    /// The same of what it was asked already.
+    pub(super) sync_asked: u64,
+    /// When it was last heard of before it was lost.
+    pub(super) lost_at: Instant,
+    /// Until when the others were asked what it told them while it was lost to us; `None`: it is not.
+    pub(super) missing_since: Option<Instant>,
+    /// When they are to be asked again.
+    pub(super) next_inquiry: Instant,
     /// The hash of the Call-ID of its last wish for everything: a retransmission is no second one.
     pub(super) last_sync: u64,
     /// What is walked through for it.
@@ -74,13 +90,15 @@ pub(super) struct NodeTally {
 #[derive(Clone, Debug)]
 pub struct NodeReport {
     /// Its address.
-    pub address: SocketAddr,
+    pub address: NodeAddress,
     /// Whether it is ourselves.
     pub is_local: bool,
     /// How far it is known.
     pub status: Status,
     /// Whether it is of our kind.
     pub dialect: Dialect,
+    /// Whether it has shown that it shares our secret.
+    pub seals: bool,
     /// Contacts sent to it, those of unanswered messages too.
     pub sent: u64,
     /// Contacts that it has acknowledged.
@@ -108,8 +126,9 @@ impl Status {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Pending => "pending",
+            Self::NotActive => "not_active",
             Self::Active => "active",
+            Self::Disabled => "disabled",
             Self::Timeout => "timeout",
         }
     }
@@ -126,18 +145,25 @@ impl Walking {
 }
 
 impl Node {
-    pub(super) fn new(now: Instant, address: SocketAddr, is_seed: bool) -> Self {
+    pub(super) fn new(now: Instant, address: NodeAddress, is_seed: bool) -> Self {
         Self {
             address,
             is_seed,
             learned_at: now,
-            status: Status::Pending,
+            status: Status::NotActive,
+            lists_us: false,
+            seals: false,
             dialect: Dialect::Kamailio,
             session: Session::new(NODE_WINDOW_MAX),
             next_ping: now,
             last_heard: Instant::EPOCH,
-            epoch: None,
+            identity: None,
             sync_at: None,
+            sync_since: 0,
+            sync_asked: 0,
+            lost_at: Instant::EPOCH,
+            missing_since: None,
+            next_inquiry: Instant::EPOCH,
             last_sync: 0,
             walk: None,
             walk_at: Instant::EPOCH,
@@ -178,6 +204,7 @@ impl Node {
             is_local: false,
             status: self.status,
             dialect: self.dialect,
+            seals: self.seals,
             sent: self.tally.sent,
             acknowledged: self.tally.acknowledged,
             received: self.tally.received,

@@ -31,6 +31,8 @@ pub(super) enum Kind {
     Contacts,
     /// The wish for everything: Kamailio answers it late, and each time anew, so that it is sent once.
     Sync,
+    /// The wish for everything, or for what is newer, to a node of our kind: it knows its retransmission for the same.
+    Inquiry,
 }
 
 /// A message without an answer.
@@ -168,9 +170,11 @@ impl Session {
         now: Instant,
         number: u64,
         kind: Kind,
-        message: &[u8],
+        (message, is_reliable): (&[u8], bool),
         batch: &[Item],
     ) {
+        // A stream loses nothing while it stands, and says so when it falls.
+        let interval = if is_reliable { KDMQ_GIVE_UP } else { T1 };
         for item in batch {
             *self.flying.entry(item.name).or_default() += 1;
         }
@@ -191,8 +195,8 @@ impl Session {
                 .map(|item| item.version)
                 .min(),
             first_sent: now,
-            due: now + T1,
-            interval: T1,
+            due: now + interval,
+            interval,
             is_late: false,
         });
     }
@@ -236,16 +240,23 @@ impl Session {
             flight.due = flight.first_sent + KDMQ_SYNC_TIME;
             return self.overdue(now);
         }
-        let flight = self.flights.swap_remove(place);
-        self.release(&flight);
-        if kind == Kind::Contacts {
-            self.fall_behind(flight.oldest);
-        }
-        Some(Overdue::GivenUp(kind))
+        self.give_up(place).map(Overdue::GivenUp)
+    }
+
+    /// Gives a message up that did not get away; says what it was.
+    pub(super) fn fail(&mut self, number: u64) -> Option<Kind> {
+        let mut flights = self.flights.iter();
+        let place = flights.position(|flight| flight.number == number)?;
+        self.give_up(place)
     }
 
     pub(super) fn flight(&self, place: usize) -> Option<&Flight> {
         self.flights.get(place)
+    }
+
+    /// Whether the answer to a message is still to come.
+    pub(super) fn waits_for(&self, number: u64) -> bool {
+        self.flights.iter().any(|flight| flight.number == number)
     }
 
     /// Whether such a message is unanswered.
@@ -278,6 +289,18 @@ impl Session {
 
     pub(super) const fn window(&self) -> u32 {
         self.window / 1_000
+    }
+
+    fn give_up(&mut self, place: usize) -> Option<Kind> {
+        if place >= self.flights.len() {
+            return None;
+        }
+        let flight = self.flights.swap_remove(place);
+        self.release(&flight);
+        if flight.kind == Kind::Contacts {
+            self.fall_behind(flight.oldest);
+        }
+        Some(flight.kind)
     }
 
     /// Whether a message of contacts may be sent.
@@ -326,7 +349,7 @@ mod tests {
     fn send(session: &mut Session, now: Instant, number: u64) -> Vec<(u64, u64)> {
         let batch = session.next_batch(3, 10_000);
         if !batch.is_empty() {
-            session.launch(now, number, Kind::Contacts, &[0; 300], &batch);
+            session.launch(now, number, Kind::Contacts, (&[0; 300], false), &batch);
         }
         batch.iter().map(|item| (item.name, item.version)).collect()
     }

@@ -26,6 +26,7 @@ pub mod message;
 pub mod method;
 pub mod name;
 pub mod params;
+mod plain;
 pub mod reply;
 pub mod span;
 mod start_line;

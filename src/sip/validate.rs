@@ -5,6 +5,7 @@ use super::cseq;
 use super::error::RejectionCause;
 use super::index::Index;
 use super::name::HeaderName;
+use super::plain;
 use super::span::Span;
 use crate::scan;
 
@@ -49,6 +50,10 @@ impl Index {
             self.note(RejectionCause::Via);
             return false;
         };
+        if let Some(via) = plain::via(bytes, usize::from(value.start), usize::from(value.end)) {
+            self.via = via;
+            return true;
+        }
         let text = bytes.get(..usize::from(value.end)).unwrap_or_default();
         let top = Span::new(
             usize::from(value.start),

@@ -125,6 +125,7 @@ impl Worker {
                 desk,
                 subscribers: None,
                 rows: None,
+                inlet: None,
             },
             is_busy_polling: ports.busy_poll,
             mailbox: Arc::clone(mailboxes.get(number)?),
@@ -166,6 +167,12 @@ impl Worker {
     /// Shares the location's changes with other nodes, too.
     pub(super) fn with_herald(mut self, herald: Option<Herald>) -> Self {
         self.herald = herald;
+        self
+    }
+
+    /// Leaves KDMQ for the cluster there.
+    pub(super) fn with_inlet(mut self, inlet: Option<Arc<peer::Inlet>>) -> Self {
+        self.outlets.inlet = inlet;
         self
     }
 

@@ -33,11 +33,11 @@ fn a_kamailio_that_cannot_keep_up_is_repaired_from_bounded_memory() {
     wait_for("Kamailio has all", Duration::from_secs(60), is_synced);
 
     // It stands still while all are refreshed, more than once.
-    let before = node.memory("VmRSS");
+    let before = node.memory_of("VmRSS");
     kamailio.signal("-STOP");
     let result = refresh("4").finish();
     let told = node.call("dmq.list_nodes")[1].clone();
-    let grown = node.memory("VmHWM").saturating_sub(before);
+    let grown = node.memory_of("VmHWM").saturating_sub(before);
     println!(
         "beside a Kamailio that stands still {} refreshes, q99.9 {} ms; {} contacts wait for it, behind: {}, lag {} ms; the process grew by {grown} bytes",
         result["successes"],

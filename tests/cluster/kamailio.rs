@@ -27,6 +27,18 @@ pub(crate) type Dump = BTreeMap<String, Vec<Contact>>;
 impl Kamailio {
     /// Starts one at `sip`, which first speaks to `peers`.
     pub(crate) fn start(folder: &Path, sip: SocketAddr, peers: &[SocketAddr]) -> Self {
+        let peers: Vec<String> = peers.iter().map(SocketAddr::to_string).collect();
+        Self::start_with(folder, sip, "", &peers)
+    }
+
+    /// Starts one at `sip` that is spoken to over TCP by the other nodes; phones come by UDP.
+    pub(crate) fn start_over_tcp(folder: &Path, sip: SocketAddr, peers: &[SocketAddr]) -> Self {
+        let peer = |peer: &SocketAddr| format!("{peer};transport=tcp");
+        let peers: Vec<String> = peers.iter().map(peer).collect();
+        Self::start_with(folder, sip, ";transport=tcp", &peers)
+    }
+
+    fn start_with(folder: &Path, sip: SocketAddr, transport: &str, peers: &[String]) -> Self {
         let folder = folder.join(format!("kamailio-{}", sip.ip()));
         std::fs::create_dir_all(&folder).expect("a folder of ours");
         let modules = "/usr/lib/x86_64-linux-gnu/kamailio/modules/";
@@ -56,13 +68,13 @@ impl Kamailio {
             .map(|peer| format!("modparam(\"dmq\",\"notification_address\",\"sip:{peer}\")\n"))
             .collect();
         let text = format!(
-            "#!KAMAILIO\ndebug=1\nlog_stderror=yes\nfork=yes\nchildren=1\nauto_aliases=no\ndns=no\nrev_dns=no\ndisable_tcp=yes\n\
+            "#!KAMAILIO\ndebug=1\nlog_stderror=yes\nfork=yes\nchildren=1\nauto_aliases=no\ndns=no\nrev_dns=no\n{tcp}\n\
              listen=udp:{sip}\nmpath=\"{modules}\"\n{loaded}{peers}\
              modparam(\"ctl\",\"binrpc\",\"unix:{ctl}\")\nmodparam(\"jsonrpcs\",\"transport\",4)\nmodparam(\"jsonrpcs\",\"dgram_socket\",\"{rpc}\")\n\
              modparam(\"usrloc\",\"db_mode\",0)\nmodparam(\"usrloc\",\"nat_bflag\",6)\n\
              modparam(\"registrar\",\"use_path\",1)\nmodparam(\"registrar\",\"path_mode\",0)\n\
              modparam(\"nathelper|registrar\",\"received_avp\",\"$avp(rcv)\")\n\
-             modparam(\"dmq\",\"server_address\",\"sip:{sip}\")\nmodparam(\"dmq\",\"num_workers\",2)\nmodparam(\"dmq\",\"ping_interval\",5)\n\
+             modparam(\"dmq\",\"server_address\",\"sip:{sip}{transport}\")\nmodparam(\"dmq\",\"num_workers\",2)\nmodparam(\"dmq\",\"ping_interval\",5)\n\
              modparam(\"dmq_usrloc\",\"enable\",1)\nmodparam(\"dmq_usrloc\",\"sync\",1)\nmodparam(\"dmq_usrloc\",\"replicate_socket_info\",0)\n\
              modparam(\"dmq_usrloc\",\"batch_msg_contacts\",50)\nmodparam(\"dmq_usrloc\",\"batch_size\",500)\n\
              modparam(\"dmq_usrloc\",\"batch_usleep\",1000)\n\
@@ -71,6 +83,11 @@ impl Kamailio {
              sl_send_reply(\"404\",\"Not Found\");\n}}\n",
             ctl = folder.join("ctl").display(),
             rpc = folder.join("rpc").display(),
+            tcp = if transport.is_empty() {
+                "disable_tcp=yes".to_owned()
+            } else {
+                format!("tcp_children=1\nlisten=tcp:{sip}")
+            },
         );
         std::fs::write(folder.join("kamailio.cfg"), text).expect("a file of ours");
         let mut kamailio = Self {
@@ -86,6 +103,17 @@ impl Kamailio {
     pub(crate) fn restart(&mut self) {
         self.kill();
         self.come_back();
+    }
+
+    /// Ends it as an operator would.
+    pub(crate) fn stop(&mut self) {
+        self.end("-TERM");
+    }
+
+    /// How many nodes it counts as active, itself among them.
+    pub(crate) fn active(&self) -> usize {
+        let nodes = self.rpc(&["dmq.list_nodes"]).unwrap_or_default();
+        nodes.matches("status: active").count()
     }
 
     /// Calls a method; nothing where it fails.

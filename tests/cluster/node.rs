@@ -15,28 +15,46 @@ pub(crate) struct Node {
     child: Child,
     folder: PathBuf,
     pub(crate) sip: SocketAddr,
+    pub(crate) dmq: SocketAddr,
 }
 
 impl Node {
     /// Starts one that serves SIP at `sip`, port 5062 of the same address being DMQ's, and waits until it serves.
     pub(crate) fn start(folder: &Path, sip: SocketAddr, peers: &[SocketAddr]) -> Self {
-        Self::start_as(folder, sip, peers, "server_id = 3\n", "none")
+        let peers: Vec<String> = peers.iter().map(SocketAddr::to_string).collect();
+        Self::start_with(folder, sip, SocketAddr::new(sip.ip(), 5_062), &peers, "")
     }
 
-    /// As above, with these keys of `[cluster]`, none of which is no cluster, and this store.
-    pub(crate) fn start_as(
+    /// The same with DMQ at `dmq`; `peers` are what stands behind `sip:`, and `more` is what else stands in `[cluster]`, and sections.
+    pub(crate) fn start_with(
         folder: &Path,
         sip: SocketAddr,
-        peers: &[SocketAddr],
-        keys: &str,
+        dmq: SocketAddr,
+        peers: &[String],
+        more: &str,
+    ) -> Self {
+        let peers: Vec<String> = peers.iter().map(|peer| format!("\"sip:{peer}\"")).collect();
+        let ip = sip.ip().to_string();
+        let number = ip.rsplit('.').next().expect("IPv4");
+        let cluster = format!(
+            "[cluster]\nserver_id = {number}\nlisten = \"{dmq}\"\npeers = [{}]\nnat_bflag = 6\n{more}",
+            peers.join(", ")
+        );
+        Self::start_as(folder, (sip, dmq), "none", &cluster)
+    }
+
+    /// The same with this store, and all of `[cluster]`.
+    pub(crate) fn start_as(
+        folder: &Path,
+        (sip, dmq): (SocketAddr, SocketAddr),
         store: &str,
+        cluster: &str,
     ) -> Self {
         let folder = folder.join(format!("strowger-{}", sip.ip()));
         std::fs::create_dir_all(&folder).expect("a folder of ours");
-        let cluster = cluster_section(sip, peers, keys);
         let text = format!(
             "[[listen]]\naddress = \"{sip}\"\nbackend = \"udp\"\n[workers]\ncount = 2\n[sip]\ndomains = [\"example.com\"]\n\
-             [store]\nurl = \"{store}\"\n{cluster}[admin]\nlisten = \"{}:8060\"\n",
+             [store]\nurl = \"{store}\"\n[admin]\nlisten = \"{}:8060\"\n{cluster}",
             sip.ip()
         );
         std::fs::write(folder.join("strowger.toml"), text).expect("a file of ours");
@@ -44,6 +62,7 @@ impl Node {
             child: spawn(&folder),
             folder,
             sip,
+            dmq,
         };
         node.wait_until_serving();
         node
@@ -52,19 +71,13 @@ impl Node {
     /// Kills it as a power failure would, and starts it anew, with nothing in its memory.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        self.come_back();
+        self.resume();
     }
 
     /// Kills it as a power failure would.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("our own child");
-    }
-
-    /// Starts it again, with nothing in its memory.
-    pub(crate) fn come_back(&mut self) {
-        self.child = spawn(&self.folder);
-        self.wait_until_serving();
     }
 
     /// The number of its process.
@@ -105,7 +118,7 @@ impl Node {
     }
 
     /// Of its memory, in bytes: what `key` of proc_pid_status(5) says.
-    pub(crate) fn memory(&self, key: &str) -> u64 {
+    pub(crate) fn memory_of(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix(key));
@@ -132,6 +145,42 @@ impl Node {
             Duration::from_nanos(nanos.unwrap_or(0))
         });
         spans.sum()
+    }
+
+    /// Ends it as an operator would, and waits for that.
+    pub(crate) fn stop(&mut self) {
+        let id = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        self.child.wait().expect("our own child");
+    }
+
+    /// Starts it anew.
+    pub(crate) fn resume(&mut self) {
+        self.child = spawn(&self.folder);
+        self.wait_until_serving();
+    }
+
+    /// Its resident memory in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        usize::try_from(self.memory_of("VmRSS")).expect("64 bits")
+    }
+
+    /// One of its counters, by the name and the label in the metrics.
+    pub(crate) fn counter(&self, name: &str, label: &str) -> u64 {
+        let value = &self.ctl(&["stats.counters"])[name][label];
+        value.as_u64().unwrap_or(0)
+    }
+
+    /// The status of a node, by its address.
+    pub(crate) fn status_of(&self, node: SocketAddr) -> String {
+        let nodes = self.ctl(&["dmq.list_nodes"]);
+        let nodes = nodes.as_array().cloned().unwrap_or_default();
+        let is_it =
+            |shown: &&Value| shown["host"] == node.ip().to_string() && shown["port"] == node.port();
+        let found = nodes.iter().find(is_it);
+        found.map_or(String::new(), |found| {
+            found["status"].as_str().unwrap_or_default().to_owned()
+        })
     }
 
     /// Calls a method by the command line.
@@ -213,18 +262,6 @@ impl Drop for Node {
             );
         }
     }
-}
-
-fn cluster_section(sip: SocketAddr, peers: &[SocketAddr], keys: &str) -> String {
-    if keys.is_empty() {
-        return String::new();
-    }
-    let peers: Vec<String> = peers.iter().map(|peer| format!("\"sip:{peer}\"")).collect();
-    format!(
-        "[cluster]\n{keys}listen = \"{}:5062\"\npeers = [{}]\nnat_bflag = 6\n",
-        sip.ip(),
-        peers.join(", ")
-    )
 }
 
 fn named_as_kamailio_does(contacts: &Value, asked: (i64, i64)) -> Vec<Contact> {

@@ -14,6 +14,7 @@ pub(crate) struct Pair {
     pub(crate) sender: Node,
     pub(crate) receiver: Node,
     folder: PathBuf,
+    third: u8,
 }
 
 /// `strowger load`, under way; dropped, it is killed.
@@ -25,31 +26,24 @@ impl Pair {
     pub(crate) fn start(third: u8, keys: &str, store: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("stg{}-cluster{third}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for temporary files");
-        let address = |last| SocketAddr::from(([127, 0, third, last], 5_060));
-        let dmq = |last| SocketAddr::from(([127, 0, third, last], 5_062));
-        let sender_keys = format!("server_id = 1\n{keys}");
         let url = match store {
             "sqlite" => format!("sqlite:{}", folder.join("location.db").display()),
             other => other.to_owned(),
         };
-        let sender = Node::start_as(&folder, address(1), &[dmq(2)], &sender_keys, &url);
-        let receiver_keys = format!("server_id = 2\n{keys}");
-        let receiver = Node::start_as(&folder, address(2), &[dmq(1)], &receiver_keys, "none");
+        let sender = Node::start_as(&folder, addresses(third, 1), &url, &section(third, 1, keys));
+        let cluster = section(third, 2, keys);
+        let receiver = Node::start_as(&folder, addresses(third, 2), "none", &cluster);
         Self {
             sender,
             receiver,
             folder,
+            third,
         }
     }
 
     /// Starts a node without a cluster beside both.
     pub(crate) fn start_alone(&self) -> Node {
-        let SocketAddr::V4(sip) = self.sender.sip() else {
-            unreachable!("the sender's is 127.0.X.1")
-        };
-        let [.., third, _] = sip.ip().octets();
-        let address = SocketAddr::from(([127, 0, third, 3], 5_060));
-        Node::start_as(&self.folder, address, &[], "", "none")
+        Node::start_as(&self.folder, addresses(self.third, 3), "none", "")
     }
 
     /// Registers so many phones at the sender.
@@ -147,6 +141,18 @@ impl Drop for Load {
             let _ = child.wait();
         }
     }
+}
+
+/// A node's address for SIP and for DMQ.
+fn addresses(third: u8, last: u8) -> (SocketAddr, SocketAddr) {
+    let address = |port| SocketAddr::from(([127, 0, third, last], port));
+    (address(5_060), address(5_062))
+}
+
+/// The section of node 1 or 2, whose peer is the other.
+fn section(third: u8, number: u8, keys: &str) -> String {
+    let (own, peer) = (addresses(third, number).1, addresses(third, 3 - number).1);
+    format!("[cluster]\nserver_id = {number}\nlisten = \"{own}\"\npeers = [\"sip:{peer}\"]\n{keys}")
 }
 
 /// Waits until `wanted` holds; says how long that was.

@@ -16,10 +16,10 @@ fn an_empty_node_is_sent_everything_at_the_speed_of_both_in_bounded_memory() {
     pair.receiver.kill();
     pair.wait_until_lost();
     pair.fill(contacts);
-    let (sender_before, cpu_before) = (pair.sender.memory("VmRSS"), pair.sender.cpu());
-    pair.receiver.come_back();
+    let (sender_before, cpu_before) = (pair.sender.memory_of("VmRSS"), pair.sender.cpu());
+    pair.receiver.resume();
     let (receiver_before, took) = (
-        pair.receiver.memory("VmRSS"),
+        pair.receiver.memory_of("VmRSS"),
         pair.wait_until_both_have(contacts),
     );
     let rate = contacts as f64 / took.as_secs_f64();
@@ -29,10 +29,11 @@ fn an_empty_node_is_sent_everything_at_the_speed_of_both_in_bounded_memory() {
         "{contacts} contacts in {took:?}: {rate:.0} a second; processor time of one: {:.2} us at the sender, {:.2} us at the receiver",
         each[0], each[1]
     );
-    let sender_grown = pair.sender.memory("VmHWM").saturating_sub(sender_before);
+    let sender_grown = pair.sender.memory_of("VmHWM").saturating_sub(sender_before);
     // The bindings themselves are what the location says that it takes.
     let bindings = pair.receiver.bindings_bytes();
-    let receiver_grown = (pair.receiver.memory("VmHWM") - receiver_before).saturating_sub(bindings);
+    let receiver_grown =
+        (pair.receiver.memory_of("VmHWM") - receiver_before).saturating_sub(bindings);
     println!(
         "grown beside the bindings ({bindings} bytes): the sender by {sender_grown}, the receiver by {receiver_grown}"
     );
@@ -52,7 +53,7 @@ fn a_sync_goes_on_when_the_receiver_or_the_sender_has_died_half_way() {
     let mut pair = Pair::start(94, &format!("sync_rate = {rate}\n"), "sqlite");
     pair.receiver.kill();
     pair.fill(contacts);
-    pair.receiver.come_back();
+    pair.receiver.resume();
     pair.wait_until_half(contacts);
     pair.receiver.restart();
     pair.wait_until_half(contacts);

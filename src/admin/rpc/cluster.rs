@@ -49,13 +49,14 @@ fn shown(node: &NodeReport) -> Value {
     };
     json!({
         "host": node.address.ip().to_string(),
-        "port": node.address.port(),
-        "proto": "udp",
+        "port": node.address.socket.port(),
+        "proto": node.address.transport.as_str().to_ascii_lowercase(),
         "resolved_ip": node.address.ip().to_string(),
         "status": node.status.as_str(),
         "last_notification": node.last_heard.unix_s(),
         "local": u8::from(node.is_local),
         "kind": kind,
+        "sealed": node.seals,
         "sent": node.sent,
         "acknowledged": node.acknowledged,
         "received": node.received,
