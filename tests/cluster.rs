@@ -22,5 +22,6 @@ mod cluster {
     mod sync;
     mod together;
     mod traps;
+    mod turn;
     mod ways;
 }

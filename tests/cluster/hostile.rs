@@ -4,26 +4,23 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::impostor::{Impostor, contact};
 use super::node::Node;
+use super::turn::{Alone, alone};
 
 struct Bed {
     server: Node,
     peer: Impostor,
     folder: PathBuf,
-    /// One flood at a time, or they would be measured together.
-    _alone: MutexGuard<'static, ()>,
+    _alone: Alone,
 }
-
-static ALONE: Mutex<()> = Mutex::new(());
 
 impl Bed {
     /// A server, DMQ at the SIP listener's own address (where a flood hurts most) or not, and one peer.
     fn start(third: u8, is_shared: bool, more: &str) -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
         let folder = std::env::temp_dir().join(format!("stg{}-hostile{third}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for temporary files");
         let sip = SocketAddr::from(([127, 0, third, 3], 5_060));

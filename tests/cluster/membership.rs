@@ -8,14 +8,15 @@ use super::impostor::{Impostor, contact};
 use super::kamailio::Kamailio;
 use super::node::Node;
 use super::phone::Phone;
+use super::turn::{Beside, beside};
 
-struct Folder(PathBuf);
+struct Folder(PathBuf, Beside);
 
 impl Folder {
     fn new(third: u8) -> Self {
         let folder = std::env::temp_dir().join(format!("stg{}-members{third}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for temporary files");
-        Self(folder)
+        Self(folder, beside())
     }
 }
 

@@ -10,16 +10,19 @@ use serde_json::Value;
 use super::impostor::{Got, Impostor, contact};
 use super::node::Node;
 use super::phone::Phone;
+use super::turn::{Beside, beside};
 
 struct Bed {
     server: Node,
     peer: Impostor,
     dmq: SocketAddr,
     folder: PathBuf,
+    _turn: Beside,
 }
 
 impl Bed {
     fn start(third: u8, more: &str) -> Self {
+        let turn = beside();
         let folder = std::env::temp_dir().join(format!("stg{}-traps{third}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for temporary files");
         let address = |last, port| SocketAddr::from(([127, 0, third, last], port));
@@ -32,6 +35,7 @@ impl Bed {
             peer,
             dmq,
             folder,
+            _turn: turn,
         };
         bed.wait_for("it is active", || {
             bed.server.status_of(bed.peer.address) == "active"
@@ -73,7 +77,7 @@ impl Drop for Bed {
 
 #[test]
 fn nothing_that_kamailio_cannot_stand_is_sent_on_any_path() {
-    let mut bed = Bed::start(95, "ping_s = 1\n");
+    let mut bed = Bed::start(131, "ping_s = 1\n");
     let (sip, mut phone) = (bed.server.sip, Phone::new());
     let register = |phone: &mut Phone, user: &str, seconds: u32| {
         let contact = format!("<sip:{user}@10.1.2.3:5060>;expires={seconds}");
@@ -278,7 +282,7 @@ fn assert_syncs_are_sent_once(got: &[Got]) {
 
 #[test]
 fn nothing_that_kamailio_cannot_stand_does_us_harm() {
-    let bed = Bed::start(96, "allow = [\"127.0.96.0/24\"]\n");
+    let bed = Bed::start(132, "allow = [\"127.0.132.0/24\"]\n");
     let (to, peer) = (bed.dmq, &bed.peer);
     let good = peer.list(&[to]);
     let held = |user: &str| bed.server.contacts(user).len();
@@ -313,7 +317,7 @@ fn nothing_that_kamailio_cannot_stand_does_us_harm() {
     let newer = contact(
         1,
         "newer",
-        ",\"xavps\":{\"a\":[{\"b\":1}]},\"sock\":\"udp:127.0.96.3:5060\",\"sockname\":\"x\"",
+        ",\"xavps\":{\"a\":[{\"b\":1}]},\"sock\":\"udp:127.0.132.3:5060\",\"sockname\":\"x\"",
     );
     assert_eq!(peer.ask(to, "usrloc", &newer), Some(200));
     bed.wait_for("the contact with more keys", || held("newer") == 1);
