@@ -10,19 +10,25 @@ use super::node::Node;
 use super::phone::Phone;
 use super::turn::{Beside, beside};
 
-struct Folder(PathBuf, Beside);
+struct Folder {
+    path: PathBuf,
+    _turn: Beside,
+}
 
 impl Folder {
     fn new(third: u8) -> Self {
         let folder = std::env::temp_dir().join(format!("stg{}-members{third}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for temporary files");
-        Self(folder, beside())
+        Self {
+            path: folder,
+            _turn: beside(),
+        }
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.path);
     }
 }
 
@@ -47,7 +53,7 @@ fn a_node_is_not_active_then_active_disabled_or_in_timeout() {
     let peers = [peer.address.to_string()];
     let dmq = address(107, 3, 5_062);
     let server = Node::start_with(
-        &folder.0,
+        &folder.path,
         address(107, 3, 5_060),
         dmq,
         &peers,
@@ -79,9 +85,9 @@ fn a_node_is_not_active_then_active_disabled_or_in_timeout() {
 fn who_leaves_tells_kamailio_which_hears_of_everything_when_it_comes_back() {
     let folder = Folder::new(108);
     let (sip, dmq) = (address(108, 3, 5_060), address(108, 3, 5_062));
-    let kamailio = Kamailio::start(&folder.0, address(108, 1, 5_060), &[dmq]);
+    let kamailio = Kamailio::start(&folder.path, address(108, 1, 5_060), &[dmq]);
     let peers = [kamailio.sip.to_string()];
-    let mut server = Node::start_with(&folder.0, sip, dmq, &peers, "");
+    let mut server = Node::start_with(&folder.path, sip, dmq, &peers, "");
     wait_for("both know each other", || {
         kamailio.active() == 2 && server.ctl(&["cluster.status"])["active"] == 1
     });
@@ -118,7 +124,7 @@ fn a_node_that_leaves_us_out_of_its_list_is_asked_again_when_it_counts_us_in() {
     let peers = [peer.address.to_string()];
     let dmq = address(109, 3, 5_062);
     let server = Node::start_with(
-        &folder.0,
+        &folder.path,
         address(109, 3, 5_060),
         dmq,
         &peers,
@@ -146,7 +152,7 @@ fn a_node_that_leaves_us_out_of_its_list_is_asked_again_when_it_counts_us_in() {
 /// A file of secrets.
 fn secrets(folder: &Folder, name: &str, text: &str) -> String {
     use std::os::unix::fs::PermissionsExt;
-    let path = folder.0.join(name);
+    let path = folder.path.join(name);
     std::fs::write(&path, text).expect("a file of ours");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
     format!("secret_file = \"{}\"\n", path.display())
@@ -162,7 +168,7 @@ fn a_secret_is_rolled_out_node_by_node_and_then_required() {
         ];
         let more = format!("ping_s = 1\n{more}");
         let own = address(110, last, 5_062);
-        Node::start_with(&folder.0, address(110, last, 5_060), own, &peers, &more)
+        Node::start_with(&folder.path, address(110, last, 5_060), own, &peers, &more)
     };
     let kamailio = Impostor::start(address(110, 9, 5_060));
     let mut phone = Phone::new();

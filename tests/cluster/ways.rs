@@ -12,19 +12,25 @@ use super::node::Node;
 use super::phone::Phone;
 use super::turn::{Beside, beside};
 
-struct Folder(PathBuf, Beside);
+struct Folder {
+    path: PathBuf,
+    _turn: Beside,
+}
 
 impl Folder {
     fn new(third: u8) -> Self {
         let folder = std::env::temp_dir().join(format!("stg{}-ways{third}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for temporary files");
-        Self(folder, beside())
+        Self {
+            path: folder,
+            _turn: beside(),
+        }
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.path);
     }
 }
 
@@ -83,10 +89,10 @@ fn register_everywhere(a: &Kamailio, b: &Kamailio, c: &Node) {
 fn dmq_is_spoken_at_the_listeners_own_address_as_kamailio_does() {
     let folder = Folder::new(133);
     let (a, b, c) = (address(133, 1), address(133, 2), address(133, 3));
-    let a = Kamailio::start(&folder.0, a, &[b, c]);
-    let b = Kamailio::start(&folder.0, b, &[a.sip, c]);
+    let a = Kamailio::start(&folder.path, a, &[b, c]);
+    let b = Kamailio::start(&folder.path, b, &[a.sip, c]);
     let peers = [a.sip.to_string(), b.sip.to_string()];
-    let mut c = Node::start_with(&folder.0, c, c, &peers, "");
+    let mut c = Node::start_with(&folder.path, c, c, &peers, "");
     let all_know = |c: &Node| {
         wait_for("all know each other", || {
             c.ctl(&["cluster.status"])["active"] == 2 && a.active() == 3 && b.active() == 3
@@ -108,10 +114,10 @@ fn dmq_is_spoken_over_tcp_with_kamailio_both_ways() {
     let folder = Folder::new(134);
     let (a, b, c) = (address(134, 1), address(134, 2), address(134, 3));
     let dmq = SocketAddr::new(c.ip(), 5_062);
-    let a = Kamailio::start_over_tcp(&folder.0, a, &[b, dmq]);
-    let mut b = Kamailio::start_over_tcp(&folder.0, b, &[a.sip, dmq]);
+    let a = Kamailio::start_over_tcp(&folder.path, a, &[b, dmq]);
+    let mut b = Kamailio::start_over_tcp(&folder.path, b, &[a.sip, dmq]);
     let peers = [a.sip, b.sip].map(|peer| format!("{peer};transport=tcp"));
-    let mut c = Node::start_with(&folder.0, c, dmq, &peers, "ping_s = 1\n");
+    let mut c = Node::start_with(&folder.path, c, dmq, &peers, "ping_s = 1\n");
     let all_know = |a: &Kamailio, b: &Kamailio, c: &Node| {
         wait_for("all know each other", || {
             c.ctl(&["cluster.status"])["active"] == 2 && a.active() == 3 && b.active() == 3
@@ -142,9 +148,9 @@ fn dmq_is_spoken_over_tcp_with_kamailio_both_ways() {
 fn dmq_over_tcp_at_the_listeners_own_address() {
     let folder = Folder::new(135);
     let (a, c) = (address(135, 1), address(135, 3));
-    let a = Kamailio::start_over_tcp(&folder.0, a, &[c]);
+    let a = Kamailio::start_over_tcp(&folder.path, a, &[c]);
     let peers = [format!("{};transport=tcp", a.sip)];
-    let c = Node::start_with(&folder.0, c, c, &peers, "");
+    let c = Node::start_with(&folder.path, c, c, &peers, "");
     wait_for("both know each other", || {
         c.ctl(&["cluster.status"])["active"] == 1 && a.active() == 2
     });
@@ -234,7 +240,7 @@ fn a_name_stands_for_all_its_addresses_and_is_looked_up_again() {
     let peers = ["nodes.example.com:5060".to_owned()];
     let own = address(136, 3);
     let server = Node::start_with(
-        &folder.0,
+        &folder.path,
         own,
         SocketAddr::new(own.ip(), 5_062),
         &peers,
