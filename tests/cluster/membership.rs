@@ -158,18 +158,32 @@ fn secrets(folder: &Folder, name: &str, text: &str) -> String {
     format!("secret_file = \"{}\"\n", path.display())
 }
 
+/// A node that knows another one and a Kamailio.
+fn secretive(folder: &Folder, (last, peer): (u8, u8), more: &str) -> Node {
+    let own = address(110, last, 5_062);
+    let peers = [address(110, peer, 5_062), address(110, 9, 5_060)];
+    let peers = peers.map(|peer| peer.to_string());
+    let more = format!("ping_s = 1\n{more}");
+    Node::start_with(&folder.path, address(110, last, 5_060), own, &peers, &more)
+}
+
+fn active(node: &Node) -> Option<u64> {
+    node.ctl(&["cluster.status"])["active"].as_u64()
+}
+
+/// Whether a node knows that another shares its secret.
+fn sealed(node: &Node, of: &Node) -> bool {
+    let nodes = node.ctl(&["dmq.list_nodes"]);
+    let nodes = nodes.as_array().cloned().unwrap_or_default();
+    let host = of.dmq.ip().to_string();
+    let mut nodes = nodes.iter();
+    nodes.any(|node| node["host"] == host && node["sealed"] == true)
+}
+
 #[test]
 fn a_secret_is_rolled_out_node_by_node_and_then_required() {
     let folder = Folder::new(110);
-    let node = |last: u8, peer: u8, more: &str| {
-        let peers = [
-            address(110, peer, 5_062).to_string(),
-            address(110, 9, 5_060).to_string(),
-        ];
-        let more = format!("ping_s = 1\n{more}");
-        let own = address(110, last, 5_062);
-        Node::start_with(&folder.path, address(110, last, 5_060), own, &peers, &more)
-    };
+    let node = |last, peer, more: &str| secretive(&folder, (last, peer), more);
     let kamailio = Impostor::start(address(110, 9, 5_060));
     let mut phone = Phone::new();
     let mut register = |at: &Node, user: &str| {
@@ -183,7 +197,6 @@ fn a_secret_is_rolled_out_node_by_node_and_then_required() {
     let first = secrets(&folder, "first", "the first secret\n");
     // One has it, the other not yet, and Kamailio never.
     let (a, mut b) = (node(1, 2, &first), node(2, 1, ""));
-    let active = |node: &Node| node.ctl(&["cluster.status"])["active"].as_u64();
     wait_for("all are there", || {
         active(&a) == Some(2) && active(&b) == Some(2)
     });
@@ -194,14 +207,6 @@ fn a_secret_is_rolled_out_node_by_node_and_then_required() {
     b.stop();
     drop(b);
     b = node(2, 1, &first);
-    let sealed = |node: &Node, of: &Node| {
-        let nodes = node.ctl(&["dmq.list_nodes"]);
-        let nodes = nodes.as_array().cloned().unwrap_or_default();
-        let host = of.dmq.ip().to_string();
-        nodes
-            .iter()
-            .any(|node| node["host"] == host && node["sealed"] == true)
-    };
     wait_for("each has shown it", || sealed(&a, &b) && sealed(&b, &a));
     register(&b, "three");
     wait_for("it is told", || a.contacts("three").len() == 1);
