@@ -8,6 +8,7 @@ mod cluster {
     mod impostor;
     mod kamailio;
     mod membership;
+    mod nat;
     mod node;
     mod phone;
     mod together;
