@@ -37,7 +37,7 @@ pub struct Index {
     pub(super) max_forwards: Option<u8>,
     pub(super) expires_s: Option<u32>,
     /// The first thing found wrong.
-    wrong: Option<RejectionCause>,
+    pub(super) wrong: Option<RejectionCause>,
 }
 
 /// One header field.
@@ -116,7 +116,7 @@ impl Index {
 
     /// Reads the head of a message whose lines are as nearly all are: ended by CRLF, not folded, no whitespace before a colon. False
     /// where they are not; what has been read then counts for nothing.
-    fn read_plain(&mut self, bytes: &[u8]) -> bool {
+    pub(super) fn read_plain(&mut self, bytes: &[u8]) -> bool {
         let mut ends = LineEnds::new(bytes);
         let Some(end) = ends.next_end() else {
             return false;
@@ -171,7 +171,7 @@ impl Index {
     }
 
     /// Reads the head of any message.
-    fn read_any(&mut self, bytes: &[u8]) -> Result<(), NotSip> {
+    pub(super) fn read_any(&mut self, bytes: &[u8]) -> Result<(), NotSip> {
         self.clear();
         let line_end = scan::find_line_break(bytes, 0).unwrap_or(bytes.len());
         let (line, wrong) = StartLine::parse(bytes.get(..line_end).unwrap_or_default())?;
@@ -239,7 +239,7 @@ impl Index {
     }
 
     /// Forgets the message before.
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.first = [NONE; HeaderName::COUNT];
         self.last = [NONE; HeaderName::COUNT];
         self.count = 0;

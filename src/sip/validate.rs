@@ -2,7 +2,7 @@
 
 use super::address::AddressParts;
 use super::cseq;
-use super::error::RejectionCause;
+use super::error::{RejectionCause, SipError};
 use super::index::Index;
 use super::name::HeaderName;
 use super::plain;
@@ -74,10 +74,7 @@ impl Index {
     }
 
     fn check_from(&mut self, bytes: &[u8]) {
-        match self
-            .first(HeaderName::From)
-            .map(|from| AddressParts::parse(bytes, from.value))
-        {
+        match self.read_address(bytes, HeaderName::From) {
             None => self.note(RejectionCause::MissingFrom),
             Some(Err(_)) => self.note(RejectionCause::From),
             Some(Ok(parts)) => self.from = parts,
@@ -85,14 +82,23 @@ impl Index {
     }
 
     fn check_to(&mut self, bytes: &[u8]) {
-        match self
-            .first(HeaderName::To)
-            .map(|to| AddressParts::parse(bytes, to.value))
-        {
+        match self.read_address(bytes, HeaderName::To) {
             None => self.note(RejectionCause::MissingTo),
             Some(Err(_)) => self.note(RejectionCause::To),
             Some(Ok(parts)) => self.to = parts,
         }
+    }
+
+    /// Reads the address of the first field called `name`.
+    #[inline]
+    fn read_address(
+        &self,
+        bytes: &[u8],
+        name: HeaderName,
+    ) -> Option<Result<AddressParts, SipError>> {
+        let value = self.first(name)?.value;
+        let plain = plain::address(bytes, usize::from(value.start), usize::from(value.end));
+        Some(plain.map_or_else(|| AddressParts::parse(bytes, value), Ok))
     }
 
     fn check_call_id(&mut self, bytes: &[u8]) {
