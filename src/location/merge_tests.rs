@@ -141,7 +141,7 @@ fn equal_versions_are_told_apart_by_the_node_and_then_by_the_content() {
     }
     let ends = [[low, high], [high, low]].map(|order| {
         let location = location(1, 65_536);
-        order.map(|row| merge(&location, START, row, (version, 2)));
+        let _ = order.map(|row| merge(&location, START, row, (version, 2)));
         state(&location, START).0
     });
     assert_eq!(ends[0], ends[1]);
@@ -152,7 +152,7 @@ fn equal_versions_are_told_apart_by_the_node_and_then_by_the_content() {
     };
     for order in [[low, removal], [removal, low]] {
         let location = location(1, 65_536);
-        order.map(|row| merge(&location, START, row, (version, 2)));
+        let _ = order.map(|row| merge(&location, START, row, (version, 2)));
         assert_eq!(location.bindings(), 1);
     }
 }
