@@ -16,6 +16,7 @@ mod cluster {
     mod kamailio;
     mod live;
     mod membership;
+    mod nat;
     mod node;
     mod pair;
     mod phone;
