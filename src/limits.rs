@@ -220,7 +220,7 @@ pub const FRESH_PARCELS: usize = 2;
 /// Parcels for walks and for what comes, all nodes together. None left: a message is not answered, and comes again.
 pub const WORK_PARCELS: usize = 32;
 /// Places of the location that one slice of a walk looks at, and changes that one slice lets in.
-pub const CLUSTER_SLICE: usize = 128;
+pub const CLUSTER_SLICE: usize = 64;
 /// Times in a second that one node is told of what it is behind with. More: it is not told, and counted.
 pub const CORRECTIONS_MAX: u32 = 200;
 /// Homes of contacts that are numbered: sockets of other nodes. A contact of one more is reached without its node, and taken over by nobody.
