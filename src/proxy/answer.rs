@@ -41,6 +41,7 @@ impl Tags {
     #[must_use]
     pub(super) fn is_ours(&self, ack: &Message<'_>) -> bool {
         ack.to_tag()
+            .filter(|tag| tag.len() == TAG_LEN && tag.starts_with(PREFIX))
             .is_some_and(|tag| self.keys.iter().any(|key| tag_under(key, ack) == tag))
     }
 }

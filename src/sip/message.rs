@@ -287,6 +287,11 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// Whether no line of the head is folded, and each ends with CRLF: then no value has a CR or an LF.
+    pub(super) const fn is_plain(&self) -> bool {
+        self.index.is_plain
+    }
+
     /// The index, for the walks.
     pub(super) const fn index(&self) -> &'a Index {
         self.index

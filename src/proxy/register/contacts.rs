@@ -22,6 +22,8 @@ pub(super) enum Asked {
     RemoveAll,
     /// So many changes.
     Changes(usize),
+    /// More changes than there was room for: they are to be read again, with room for all.
+    Many,
 }
 
 /// How a REGISTER came.
@@ -39,7 +41,7 @@ impl Registrar {
         message: &Message<'m>,
         source: &Flow,
         has_path: bool,
-        changes: &mut [Change<'m>; REGISTER_CONTACTS_MAX],
+        changes: &mut [Change<'m>],
     ) -> Result<Asked, Cause> {
         let is_direct = !has_path && message.values(HeaderName::Via).nth(1).is_none();
         let origin = Origin {
@@ -55,6 +57,9 @@ impl Registrar {
                 Contact::Star if has_star => return Err(Cause::BadStar),
                 Contact::Star => has_star = true,
                 Contact::Address(contact) => {
+                    if count == changes.len() && count < REGISTER_CONTACTS_MAX {
+                        return Ok(Asked::Many);
+                    }
                     let change = changes.get_mut(count).ok_or(Cause::ManyContactValues)?;
                     *change = self.change(message, &contact, &origin)?;
                     count += 1;
