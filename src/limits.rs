@@ -250,6 +250,16 @@ pub const LEAVE_TIME: Duration = Duration::from_millis(500);
 /// How deep a node's JSON may be nested. Deeper: answered 400.
 pub const JSON_DEPTH_MAX: usize = 16;
 
+// --- overload (proxy/overload.rs) --------------------------------------------------------------------------------
+
+/// How long a worker's queue must hold more than a batch each time it is looked at before new work is turned away.
+pub const OVERLOAD_AFTER: Duration = Duration::from_millis(100);
+/// How often the share of new work that is let in is changed.
+pub const OVERLOAD_WINDOW: Duration = Duration::from_millis(10);
+/// Of so many that are let in, one that is not is answered 503. The others are not answered and counted as dropped: their senders
+/// ask again.
+pub const OVERLOAD_REFUSALS: u32 = 4;
+
 // --- workers (worker/) -------------------------------------------------------------------------------------------
 
 /// Workers of one process.
@@ -415,7 +425,7 @@ pub const CTL_TIME: Duration = Duration::from_secs(30);
 /// Attempts under way at one time. One more: not made, counted, and the result says that the generator was the limit.
 pub const LOAD_OPERATIONS_MAX: usize = 1_000_000;
 /// Sessions that the called phones have at one time. One more is answered 503 and counted.
-pub const LOAD_SESSIONS_MAX: usize = 1_000_000;
+pub const LOAD_SESSIONS_MAX: usize = 4_000_000;
 /// Phones of a load. More: refused before anything is sent.
 pub const LOAD_PHONES_MAX: u32 = 4_000_000;
 /// Attempts a second. More: refused before anything is sent.

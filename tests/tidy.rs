@@ -46,6 +46,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/net/xdp/socket.rs",
     "src/net/xdp/tx.rs",
     "src/net/xdp/umem.rs",
+    "src/scan/lanes.rs",
 ];
 
 /// Lines that a file may have before its tests.

@@ -285,6 +285,12 @@ impl Shard {
             .bury(&aor, contact, (version, settings.server_id), true);
     }
 
+    /// What nodes tell each other of a binding, where there are others.
+    pub(super) fn facts_told(&self, index: u32, binding: Held<'_>) -> Option<Facts> {
+        let settings = self.replica.settings();
+        settings.map(|_| self.facts_of(index, binding))
+    }
+
     /// Where a contact is at home; none where that is here, or nobody knows.
     pub(super) fn home_of(&self, index: u32) -> HomeId {
         let binding = self.bindings.value(index);

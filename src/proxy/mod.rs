@@ -25,6 +25,7 @@ mod keepalive;
 mod lookup;
 mod next_hop;
 mod output;
+mod overload;
 mod parked;
 pub mod register;
 mod relay;
@@ -58,6 +59,7 @@ use self::gruu::GruuCodec;
 use self::identity::Identity;
 use self::keepalive::Keeper;
 use self::lookup::WaitingAcks;
+use self::overload::{Admission, Overload};
 use self::register::{RegisterScratch, Registrar};
 use self::relay::{Leg, Relay};
 use self::steer::Steering;
@@ -105,6 +107,9 @@ pub struct Proxy {
     store_said: Option<Result<(), StoreSilent>>,
     counters: Arc<Counters>,
     is_draining: bool,
+    overload: Overload,
+    /// Whether the datagram at hand is to be answered 503, if it is new work.
+    is_refusing: bool,
     /// Taken out while a message is at work, so that the message may borrow its index.
     scratch: Option<Box<Scratch>>,
 }
@@ -234,6 +239,8 @@ impl Proxy {
             location,
             counters,
             is_draining: false,
+            overload: Overload::new(),
+            is_refusing: false,
             scratch: Some(Box::new(Scratch {
                 index: Index::new(),
                 bench,
@@ -248,6 +255,14 @@ impl Proxy {
         datagram: &Datagram<'_>,
         out: &mut impl Output,
     ) -> Option<Method> {
+        if !datagram.handed_off && !datagram.flow.transport.is_reliable() {
+            let admission = self.overload.admit(datagram.bytes);
+            if admission == Admission::Dropped {
+                self.counters.increment(Counter::DropOverload);
+                return None;
+            }
+            self.is_refusing = admission == Admission::Refused;
+        }
         let mut scratch = self.scratch.take()?;
         let Scratch { index, bench } = &mut *scratch;
         let mut parsed = parse(datagram.bytes, index);
@@ -288,6 +303,11 @@ impl Proxy {
         };
         self.scratch = Some(scratch);
         method
+    }
+
+    /// Takes notice of whether more waits than was taken in the last batch: in overload new work is turned away.
+    pub fn observe_backlog(&mut self, now: Instant, is_full: bool) {
+        self.overload.observe(now, is_full);
     }
 
     /// Acts on the timers that are due, at most [`FIRED_MAX`] of them; the rest are due at the next call.

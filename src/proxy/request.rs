@@ -28,11 +28,17 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        if request.method() == Method::Register && self.is_for_us(request) {
-            return self.on_register(now, request, &datagram.flow, bench, out);
-        }
-        if request.method() == Method::Options && self.is_for_us(request) {
-            return self.on_options(request, &datagram.flow, bench, out);
+        let is_refusing = std::mem::take(&mut self.is_refusing);
+        let is_answered_here = matches!(request.method(), Method::Register | Method::Options);
+        if is_answered_here && self.is_for_us(request) {
+            let flow = &datagram.flow;
+            if is_refusing {
+                return self.refuse_overload(request, flow, out);
+            }
+            if request.method() == Method::Register {
+                return self.on_register(now, request, flow, bench, out);
+            }
+            return self.on_options(request, flow, bench, out);
         }
         let owner = self.steering.owner(request.call_id());
         if owner != self.settings.worker && !datagram.handed_off {
@@ -47,6 +53,10 @@ impl Proxy {
             let invite = self.server_key(request, b"INVITE");
             self.on_cancel(now, request, (&datagram.flow, invite), bench, out);
         } else {
+            let key = self.server_key(request, request.method_bytes());
+            if is_refusing && self.table.find_server(key).is_none() {
+                return self.refuse_overload(request, &datagram.flow, out);
+            }
             self.on_new_or_repeated(now, request, &datagram.flow, bench, out);
         }
     }
@@ -350,6 +360,12 @@ impl Proxy {
     fn refuse_draining(&self, request: &Message<'_>, source: &Flow, out: &mut impl Output) {
         self.counters.increment(Counter::RefusedDraining);
         let response = Response::new(503).with_headers(b"Retry-After: 10\r\n");
+        self.refuse(request, source, &response, out);
+    }
+
+    fn refuse_overload(&self, request: &Message<'_>, source: &Flow, out: &mut impl Output) {
+        self.counters.increment(Counter::RefusedOverload);
+        let response = Response::new(503).with_headers(b"Retry-After: 2\r\n");
         self.refuse(request, source, &response, out);
     }
 

@@ -635,6 +635,7 @@ mod tests {
         let delta = deltas.delta(0).expect("one");
         let facts = Facts {
             version: 1_795_333_252_123_456,
+            home: HomeId::NONE,
             ..delta.facts
         };
         let mut json = Vec::new();

@@ -135,29 +135,24 @@ pub fn dots_among_digits(bytes: &[u8], from: usize, len: usize) -> Option<u32> {
 #[inline]
 #[must_use]
 pub fn find_in_window(window: &[u8; 32], byte: u8) -> Option<usize> {
-    let found = bits_of(window, |lanes| lanes.equal(byte));
+    let (halves, _) = window.as_chunks::<16>();
+    let mut found = Lanes::of(&halves[0]).equal(byte).bits();
+    if found == 0 {
+        found = Lanes::of(&halves[1]).equal(byte).bits() << 16;
+    }
     (found != 0).then_some(found.trailing_zeros() as usize)
 }
 
-/// Whether a window is `letters` once the bits of `fold` have been set in it.
+/// Whether the first `len` bytes of a window, and whatever `letters` has behind them, are `letters` once the bits of `fold` have been set.
 #[inline]
 #[must_use]
-pub fn is_folded(window: &[u8; 32], fold: &[u8; 32], letters: &[u8; 32]) -> bool {
+pub fn is_folded(window: &[u8; 32], len: usize, fold: &[u8; 32], letters: &[u8; 32]) -> bool {
     let half = |bytes: &[u8; 32], place: usize| Lanes::of(&bytes.as_chunks::<16>().0[place]);
     let same = |place| {
-        half(window, place)
-            .or(half(fold, place))
-            .same(half(letters, place))
-            .bits()
+        let folded = half(window, place).or(half(fold, place));
+        folded.same(half(letters, place)).bits() == 0xffff
     };
-    same(0) & same(1) == 0xffff
-}
-
-/// What is said of each byte of a window of 32, in bits.
-#[inline]
-fn bits_of(window: &[u8; 32], say: impl Fn(Lanes) -> Lanes) -> u32 {
-    let (halves, _) = window.as_chunks::<16>();
-    say(Lanes::of(&halves[0])).bits() | say(Lanes::of(&halves[1])).bits() << 16
+    same(0) && (len <= 16 || same(1))
 }
 
 /// The sixteen bytes at `at`.
@@ -339,6 +334,17 @@ pub fn trim(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
 #[must_use]
 pub fn decimal(digits: &[u8], max: u64) -> Option<u64> {
     let mut value: u64 = 0;
+    // So many digits never overflow.
+    if digits.len() <= 18 {
+        for digit in digits {
+            let digit = digit.wrapping_sub(b'0');
+            if digit > 9 {
+                return None;
+            }
+            value = value * 10 + u64::from(digit);
+        }
+        return (!digits.is_empty() && value <= max).then_some(value);
+    }
     for &digit in digits {
         if !digit.is_ascii_digit() {
             return None;
@@ -350,7 +356,7 @@ pub fn decimal(digits: &[u8], max: u64) -> Option<u64> {
             return None;
         }
     }
-    (!digits.is_empty()).then_some(value)
+    Some(value)
 }
 
 /// Tells whether `good` holds for all of `bytes`, sixteen at a time; what is left over is padded with a letter.

@@ -20,6 +20,8 @@ pub struct Index {
     first: [u8; HeaderName::COUNT],
     /// The last field of each name, for the chain.
     last: [u8; HeaderName::COUNT],
+    /// A bit for each name that more than one field has.
+    repeated: u64,
     entries: [Entry; HEADERS_MAX],
     count: u8,
     pub(super) start_line: StartLine,
@@ -39,7 +41,7 @@ pub struct Index {
     /// Whether no line of the head is folded, and each ends with CRLF.
     pub(super) is_plain: bool,
     /// The first thing found wrong.
-    wrong: Option<RejectionCause>,
+    pub(super) wrong: Option<RejectionCause>,
 }
 
 /// One header field.
@@ -64,6 +66,8 @@ pub(super) enum Outcome {
     NotSip(NotSip),
 }
 
+const _: () = assert!(HeaderName::COUNT <= 64, "the names have a bit each");
+
 /// No field.
 pub(super) const NONE: u8 = u8::MAX;
 
@@ -83,6 +87,7 @@ impl Index {
         Self {
             first: [NONE; HeaderName::COUNT],
             last: [NONE; HeaderName::COUNT],
+            repeated: 0,
             entries: [EMPTY_ENTRY; HEADERS_MAX],
             count: 0,
             start_line: StartLine::EMPTY,
@@ -120,7 +125,7 @@ impl Index {
 
     /// Reads the head of a message whose lines are as nearly all are: ended by CRLF, not folded, no whitespace before a colon. False
     /// where they are not; what has been read then counts for nothing.
-    fn read_plain(&mut self, bytes: &[u8]) -> bool {
+    pub(super) fn read_plain(&mut self, bytes: &[u8]) -> bool {
         let mut ends = LineEnds::new(bytes);
         let Some(end) = ends.next_end() else {
             return false;
@@ -175,7 +180,7 @@ impl Index {
     }
 
     /// Reads the head of any message.
-    fn read_any(&mut self, bytes: &[u8]) -> Result<(), NotSip> {
+    pub(super) fn read_any(&mut self, bytes: &[u8]) -> Result<(), NotSip> {
         self.clear();
         let line_end = scan::find_line_break(bytes, 0).unwrap_or(bytes.len());
         let (line, wrong) = StartLine::parse(bytes.get(..line_end).unwrap_or_default())?;
@@ -238,14 +243,21 @@ impl Index {
 
     /// Whether more than one field is called `name`.
     #[inline]
-    pub(super) fn is_repeated(&self, name: HeaderName) -> bool {
-        self.first.get(name as usize) != self.last.get(name as usize)
+    pub(super) const fn is_repeated(&self, name: HeaderName) -> bool {
+        self.repeated & 1 << name as usize != 0
+    }
+
+    /// Whether more than one field has one of the names in `bits`.
+    #[inline]
+    pub(super) const fn are_repeated(&self, bits: u64) -> bool {
+        self.repeated & bits != 0
     }
 
     /// Forgets the message before.
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.first = [NONE; HeaderName::COUNT];
         self.last = [NONE; HeaderName::COUNT];
+        self.repeated = 0;
         self.count = 0;
         self.via = ViaParts::EMPTY;
         self.from = AddressParts::EMPTY;
@@ -367,7 +379,10 @@ impl Index {
         self.count += 1;
         let (first, last) = (&mut self.first[name], &mut self.last[name]);
         match self.entries.get_mut(usize::from(*last)) {
-            Some(before) => before.next = place,
+            Some(before) => {
+                before.next = place;
+                self.repeated |= 1 << name;
+            }
             None => *first = place,
         }
         *last = place;

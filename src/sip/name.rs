@@ -111,7 +111,7 @@ impl HeaderName {
         let first = window.first_chunk().copied().unwrap_or_default();
         let key = KEYS.get(usize::from(SLOTS[slot(first, len)]))?;
         // What lies behind the name is no part of it: `fold` has ones there, and so has `letters`.
-        let is_name = len == key.len && scan::is_folded(window, &key.fold, &key.letters);
+        let is_name = len == key.len && scan::is_folded(window, len, &key.fold, &key.letters);
         is_name.then_some((key.name, len))
     }
 

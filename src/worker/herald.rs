@@ -136,6 +136,11 @@ impl Herald {
         let Errand::Walk(walk, cursor) = &mut parcel.errand else {
             return None;
         };
+        // A row that came in behind the walk would never be sent.
+        walk.must_wait = self.location.is_loading();
+        if walk.must_wait {
+            return None;
+        }
         let place = cursor.get_or_insert_with(|| self.share.clone());
         let budget = u32::try_from(CLUSTER_SLICE).unwrap_or(u32::MAX);
         walk.is_over = self

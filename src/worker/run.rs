@@ -281,7 +281,7 @@ impl Worker {
             clock,
             ..
         } = self;
-        let mut worked = false;
+        let (mut worked, mut is_full) = (false, false);
         for receiver in receivers {
             let received_by = match receiver.backend() {
                 Backend::AfXdp => Counter::ReceivedAfXdp,
@@ -296,8 +296,11 @@ impl Worker {
                     latency.record(measured(method), clock.now().since(datagram.received_at));
                 }
             };
-            worked |= receiver.receive(now, &mut each) > 0;
+            let taken = receiver.receive(now, &mut each);
+            worked |= taken > 0;
+            is_full |= taken >= BATCH;
         }
+        proxy.observe_backlog(now, is_full);
         worked
     }
 
