@@ -11,7 +11,7 @@ use crate::datagram::Transport;
 use crate::limits::MAX_FORWARDS_DEFAULT;
 use crate::sip::auth::Credentials;
 use crate::sip::edit::{EditError, Edits};
-use crate::sip::message::Message;
+use crate::sip::message::{Header, Message};
 use crate::sip::name::HeaderName;
 use crate::sip::params::Param;
 use crate::sip::span::Span;
@@ -139,9 +139,15 @@ pub(super) fn respond(
     transport: Transport,
 ) -> Result<(), EditError> {
     edits.clear();
-    let top = response.values(HeaderName::Via).next();
-    let top = top.ok_or(EditError::OutOfMessage)?;
-    edits.remove(response.removal_span(&top))?;
+    let field = response.header(HeaderName::Via);
+    let is_alone = |field: &Header<'_>| field.value_span == response.top_via().span();
+    if let Some(field) = field.filter(is_alone) {
+        edits.remove(field.line_span)?;
+    } else {
+        let top = response.values(HeaderName::Via).next();
+        let top = top.ok_or(EditError::OutOfMessage)?;
+        edits.remove(response.removal_span(&top))?;
+    }
     content_length(edits, response, transport)
 }
 

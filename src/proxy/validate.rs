@@ -129,11 +129,7 @@ impl Proxy {
         if is_ours(&top) {
             return true;
         }
-        let mut fields = request.headers(HeaderName::Via);
-        let is_alone = fields
-            .next()
-            .is_none_or(|first| first.value_span.end == top.span().end);
-        if is_alone && fields.next().is_none() {
+        if request.has_one_via() {
             return false;
         }
         let mut further = request.values(HeaderName::Via).skip(1);

@@ -190,6 +190,20 @@ impl<'a> Reply<'a> {
         if via.needs_received(source) {
             via.put_stamp(source, out);
         }
+        if let Some(spans) = via.stamp_spans() {
+            let mut at = via.sent_by_end();
+            for span in spans.into_iter().flatten() {
+                out.put(request.text(Span {
+                    start: at,
+                    end: span.start,
+                }));
+                at = span.end;
+            }
+            return out.put(request.text(Span {
+                start: at,
+                end: via.span().end,
+            }));
+        }
         // The parameters of an answerable request's Via may be malformed: they are told apart by name alone.
         let behind = Span {
             start: via.sent_by_end(),

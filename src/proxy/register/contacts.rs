@@ -11,7 +11,7 @@ use crate::datagram::{Flow, Transport};
 use crate::limits::{BINDING_TEXT_LEN_MAX, CONTACT_LEN_MAX, REGISTER_CONTACTS_MAX};
 use crate::location::Change;
 use crate::scan;
-use crate::sip::{Contact, ContactAddress, HeaderName, Message, Scheme, Uri, Via};
+use crate::sip::{Contact, ContactAddress, Message, Scheme, Uri, Via};
 use crate::time::Duration;
 
 /// What the Contacts of a REGISTER ask.
@@ -43,7 +43,7 @@ impl Registrar {
         has_path: bool,
         changes: &mut [Change<'m>],
     ) -> Result<Asked, Cause> {
-        let is_direct = !has_path && message.values(HeaderName::Via).nth(1).is_none();
+        let is_direct = !has_path && message.has_one_via();
         let origin = Origin {
             source,
             is_direct,
