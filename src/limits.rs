@@ -266,6 +266,8 @@ pub const OVERLOAD_REFUSALS: u32 = 4;
 pub const WORKERS_MAX: usize = 64;
 /// `[[listen]]` entries.
 pub const LISTENERS_MAX: usize = 16;
+/// Turns of a busy worker after which the kernel's sockets beside AF_XDP are looked at, whether they had something or not.
+pub const KERNEL_SOCKET_TURNS: u32 = 8;
 /// Datagrams taken from one port before the next is served.
 pub const BATCH: usize = 64;
 /// Datagrams that wait in a worker's mailbox. Full: a datagram is dropped and counted (its sender retransmits).

@@ -38,6 +38,8 @@ pub struct Index {
     pub(super) cseq_method: Span,
     pub(super) max_forwards: Option<u8>,
     pub(super) expires_s: Option<u32>,
+    /// Whether no line of the head is folded, and each ends with CRLF.
+    pub(super) is_plain: bool,
     /// The first thing found wrong.
     pub(super) wrong: Option<RejectionCause>,
 }
@@ -100,6 +102,7 @@ impl Index {
             cseq_method: Span::EMPTY,
             max_forwards: None,
             expires_s: None,
+            is_plain: false,
             wrong: None,
         }
     }
@@ -110,7 +113,8 @@ impl Index {
             return Outcome::NotSip(NotSip::TooLong);
         }
         self.clear();
-        if !self.read_plain(bytes)
+        self.is_plain = self.read_plain(bytes);
+        if !self.is_plain
             && let Err(cause) = self.read_any(bytes)
         {
             return Outcome::NotSip(cause);

@@ -115,6 +115,7 @@ pub(super) fn via(bytes: &[u8], start: usize, end: usize) -> Option<ViaParts> {
         port,
         sent_by_end: Span::within(sent_by_end, sent_by_end).start,
         params: Span::within(sent_by_end, end),
+        is_plain: true,
         ..ViaParts::EMPTY
     };
     let mut at = sent_by_end;
