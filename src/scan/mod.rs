@@ -104,19 +104,21 @@ pub fn find_uri_end(bytes: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// The offset at or after `from` of the first `"` or `\`; none where fewer than sixteen bytes are left to look at.
+/// The offset at or after `from`, and at most `end`, of the first `"` or `\\`; none where fewer than sixteen bytes are left to look at.
 #[inline]
 #[must_use]
-pub fn find_quote(bytes: &[u8], from: usize) -> Option<usize> {
+pub fn find_quote(bytes: &[u8], from: usize, end: usize) -> Option<usize> {
     let mut at = from;
-    loop {
+    while at < end {
         let window = window(bytes, at)?;
         let found = window.equal(b'"').or(window.equal(b'\\')).bits();
         if found != 0 {
-            return Some(at + found.trailing_zeros() as usize);
+            at += found.trailing_zeros() as usize;
+            break;
         }
         at += lanes::LEN;
     }
+    Some(at.min(end))
 }
 
 /// Where dots stand among the first `len` bytes at `from`, in bits, where all others are digits; none where one is not, and where no window
@@ -285,7 +287,7 @@ pub fn find_comma_within(bytes: &[u8], from: usize, end: usize) -> usize {
         let close = match bytes.get(at) {
             Some(b',') => return at.min(end),
             Some(b'<') => find_uri_end(bytes, at + 1),
-            _ => find_quote(bytes, at + 1),
+            _ => find_quote(bytes, at + 1, end),
         };
         // What is not closed by its very counterpart is rare, and left to the general reader.
         let counterpart = if bytes.get(at) == Some(&b'<') {
