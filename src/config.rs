@@ -152,7 +152,7 @@ impl Config {
         let store = store::read(&mut root, folder);
         let auth = auth::read(&mut root, &sip, &store, folder);
         let limits = limits::read(&mut root);
-        let cluster = cluster::read(&mut root, &listen);
+        let cluster = cluster::read(&mut root, &listen, folder);
         let mut admin = admin::read(&mut root, &listen);
         root.finish();
 

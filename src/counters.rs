@@ -69,6 +69,7 @@ counters! {
         DropStrayAck "reason" "stray_ack",
         DropUnroutableAck "reason" "unroutable_ack",
         DropMailboxFull "reason" "mailbox_full",
+        DropOverload "reason" "overload",
         DropTransmitFull "reason" "transmit_full",
         DropTooLarge "reason" "too_large",
         DropUnsendable "reason" "unsendable",
@@ -161,6 +162,7 @@ counters! {
         RefusedForeign "cause" "not_a_relay",
         RefusedToken "cause" "bad_dialog_token",
         RefusedDraining "cause" "draining",
+        RefusedOverload "cause" "overload",
         RefusedTransactions "cause" "transactions_full",
         RefusedBindings "cause" "bindings_full",
         RefusedContacts "cause" "too_many_contacts",
@@ -351,6 +353,8 @@ counters! {
         ClusterDropNodesFull "reason" "nodes_full",
         ClusterDropBusy "reason" "busy",
         ClusterDropInletFull "reason" "inlet_full",
+        ClusterDropBadSeal "reason" "bad_seal",
+        ClusterDropUnsealed "reason" "unsealed",
         ClusterDropUnsendable "reason" "unsendable",
     }
     counter "cluster_contacts_sent" "contacts sent to other nodes" {

@@ -223,10 +223,42 @@ pub const WORK_PARCELS: usize = 32;
 pub const CLUSTER_SLICE: usize = 128;
 /// Times in a second that one node is told of what it is behind with. More: it is not told, and counted.
 pub const CORRECTIONS_MAX: u32 = 200;
+/// Homes of contacts that are numbered: sockets of other nodes. A contact of one more is reached without its node, and taken over by nobody.
+pub const HOMES_MAX: usize = 512;
+/// A contact that registered elsewhere is kept and reached for so long past its end by our clock: it ends by that node's.
+pub const EXPIRY_GRACE: Duration = Duration::from_secs(10);
+/// A node that nobody has heard of counts as gone when we have run for so long.
+pub const HOMES_SETTLED: Duration = Duration::from_secs(30);
 /// KDMQ messages that wait between the workers and the cluster's thread. One more is dropped and counted; it comes again.
 pub const KDMQ_INLET_LEN: usize = 1_024;
+/// Of their buffers, those that hold a whole [`MESSAGE_LEN_MAX`]; the others hold [`SMALL_BUFFER_LEN`].
+pub const KDMQ_INLET_LARGE_LEN: usize = 128;
+/// Of these, those of one node. More: as above.
+pub const KDMQ_INLET_SHARE: u32 = 384;
+/// Connections of nodes, where DMQ has an address of its own. Reached: the oldest that has said nothing gives way.
+pub const KDMQ_CONNECTIONS_MAX: usize = 4 * NODES_MAX;
+/// Of these, those that one address may have opened. More: closed.
+pub const KDMQ_CONNECTIONS_PER_NODE: usize = 8;
+/// How long a node's connection may be silent. Longer: closed; the next message opens another.
+pub const KDMQ_CONNECTION_IDLE: Duration = Duration::from_secs(600);
+/// How old a sealed message may be, or how far ahead by its sender's clock. More: it is refused and counted.
+pub const KDMQ_SEAL_TIME: Duration = Duration::from_secs(30);
+/// How often the names of nodes are looked up; the DNS is asked when its word has grown old.
+pub const NODE_NAMES_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the others are waited for when we leave.
+pub const LEAVE_TIME: Duration = Duration::from_millis(500);
 /// How deep a node's JSON may be nested. Deeper: answered 400.
 pub const JSON_DEPTH_MAX: usize = 16;
+
+// --- overload (proxy/overload.rs) --------------------------------------------------------------------------------
+
+/// How long a worker's queue must hold more than a batch each time it is looked at before new work is turned away.
+pub const OVERLOAD_AFTER: Duration = Duration::from_millis(100);
+/// How often the share of new work that is let in is changed.
+pub const OVERLOAD_WINDOW: Duration = Duration::from_millis(10);
+/// Of so many that are let in, one that is not is answered 503. The others are not answered and counted as dropped: their senders
+/// ask again.
+pub const OVERLOAD_REFUSALS: u32 = 4;
 
 // --- workers (worker/) -------------------------------------------------------------------------------------------
 
@@ -393,7 +425,7 @@ pub const CTL_TIME: Duration = Duration::from_secs(30);
 /// Attempts under way at one time. One more: not made, counted, and the result says that the generator was the limit.
 pub const LOAD_OPERATIONS_MAX: usize = 1_000_000;
 /// Sessions that the called phones have at one time. One more is answered 503 and counted.
-pub const LOAD_SESSIONS_MAX: usize = 1_000_000;
+pub const LOAD_SESSIONS_MAX: usize = 4_000_000;
 /// Phones of a load. More: refused before anything is sent.
 pub const LOAD_PHONES_MAX: u32 = 4_000_000;
 /// Attempts a second. More: refused before anything is sent.

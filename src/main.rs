@@ -355,6 +355,7 @@ fn prepare(path: &Path) -> Result<Prepared, Mistakes> {
     }
     let mut config = Config::load(path)?;
     let ephemeral = read_shared_secrets(&mut config);
+    let nodes = read_nodes_secrets(&mut config);
     let budget = Budget::compute(&config, &Host::read());
     let secret = Secret::check(&config.sip.secret_file);
     let token_file = config
@@ -362,21 +363,23 @@ fn prepare(path: &Path) -> Result<Prepared, Mistakes> {
         .as_ref()
         .and_then(|admin| admin.token_file.as_deref());
     let token = token_file.map(Token::load).transpose();
-    let list = match (budget, secret, token, ephemeral) {
-        (Ok(budget), Ok(has_secret), Ok(_), Ok(())) => {
+    let list = match (budget, secret, token, ephemeral, nodes) {
+        (Ok(budget), Ok(has_secret), Ok(_), Ok(()), Ok(())) => {
             return Ok(Prepared {
                 config,
                 budget,
                 has_secret,
             });
         }
-        (budget, secret, token, ephemeral) => {
+        (budget, secret, token, ephemeral, nodes) => {
             let about_token = |error| format!("[admin] token_file: {error}");
             let about_ephemeral = |error| format!("[auth] ephemeral_secret_file: {error}");
+            let about_nodes = |error| format!("[cluster] secret_file: {error}");
             let texts = [
                 secret.err().map(about_secret),
                 token.err().map(about_token),
                 ephemeral.err().map(about_ephemeral),
+                nodes.err().map(about_nodes),
             ];
             let named = texts
                 .into_iter()
@@ -400,6 +403,18 @@ fn read_shared_secrets(config: &mut Config) -> Result<(), SharedSecretError> {
     let auth = config.auth.as_mut();
     if let Some(ephemeral) = auth.and_then(|auth| auth.ephemeral.as_mut()) {
         ephemeral.secrets = SharedSecrets::load(&ephemeral.secret_file)?;
+    }
+    Ok(())
+}
+
+/// Reads the secrets of a cluster, where it has such.
+fn read_nodes_secrets(config: &mut Config) -> Result<(), SharedSecretError> {
+    let cluster = config.cluster.as_mut();
+    let Some(cluster) = cluster else {
+        return Ok(());
+    };
+    if let Some(file) = &cluster.secret_file {
+        cluster.secrets = SharedSecrets::load(file)?;
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ pub enum SharedSecretError {
         error: io::Error,
     },
     /// The file is open to others.
-    #[error("{}: is open to others (mode {mode:04o}), and whoever reads it can be any user; chmod 600 {}", path.display(), path.display())]
+    #[error("{}: is open to others (mode {mode:04o}), and whoever reads it can pass for those who share it; chmod 600 {}", path.display(), path.display())]
     Open {
         /// The file.
         path: PathBuf,

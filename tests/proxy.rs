@@ -13,6 +13,7 @@ mod proxy {
     mod failures;
     mod forks;
     mod gruus;
+    mod homes;
     mod keepalive;
     mod loading;
     mod names;

@@ -11,6 +11,7 @@ mod system {
     mod calls;
     mod capability;
     mod capture;
+    mod cluster;
     mod doctor;
     mod drain;
     mod ends;

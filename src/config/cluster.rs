@@ -1,6 +1,7 @@
 //! `[cluster]`: other nodes that share the location, by Kamailio's DMQ.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
@@ -9,6 +10,7 @@ use super::listen::Listen;
 use super::section::{Found, Section};
 use crate::datagram::Transport;
 use crate::limits::{KDMQ_BODY_LEN_MAX, KDMQ_CONTACTS_MAX};
+use crate::shared_secret::SharedSecrets;
 use crate::time::Duration;
 
 /// This node's part in a cluster.
@@ -16,12 +18,18 @@ use crate::time::Duration;
 pub struct Cluster {
     /// Our number, which no other node has.
     pub server_id: u16,
-    /// DMQ's own address.
+    /// DMQ's address: its own, or a listener's.
     pub listen: SocketAddr,
     /// The nodes that are spoken to first; a name stands for all its addresses.
     pub peers: Vec<NextHop>,
     /// Who is listened to beside the peers.
     pub allow: Vec<IpNet>,
+    /// The file with the cluster's secrets, resolved against the folder of the configuration.
+    pub secret_file: Option<PathBuf>,
+    /// What stands in it, once it has been read.
+    pub secrets: SharedSecrets,
+    /// Who may speak without a seal; none: who has never spoken with one.
+    pub unsealed: Option<Vec<IpNet>>,
     /// How far the nodes' clocks may differ.
     pub skew: Duration,
     /// How often each node is shown that we are there.
@@ -41,12 +49,14 @@ pub struct Cluster {
 }
 
 /// Reads `[cluster]`.
-pub(super) fn read(root: &mut Section<'_>, listen: &[Listen]) -> Option<Cluster> {
+pub(super) fn read(root: &mut Section<'_>, listen: &[Listen], folder: &Path) -> Option<Cluster> {
     let mut section = root.section("cluster");
     let server_id = section.number("server_id", 1..=u64::from(u16::MAX));
     let own = section.parsed("listen", address::listen_address);
     let peers = section.parsed_list("peers", address::next_hop);
     let allow = section.parsed_list("allow", address::network);
+    let secret_file = section.text("secret_file");
+    let unsealed = section.parsed_list("unsealed", address::network);
     let skew_s = section.number("skew_s", 0..=60);
     let ping_s = section.number("ping_s", 1..=300);
     let coalesce_ms = section.number("coalesce_ms", 1..=1_000);
@@ -58,8 +68,11 @@ pub(super) fn read(root: &mut Section<'_>, listen: &[Listen]) -> Option<Cluster>
     if !section.is_present() {
         return None;
     }
-    check_listen(&section, own.as_ref(), listen);
+    check_listen(&section, own.as_ref());
     if let Some(peers) = &peers {
+        if let Some(own) = &own {
+            check_tcp(&section, (own.value, &peers.value), listen);
+        }
         for peer in &peers.value {
             check_peer(
                 &section,
@@ -68,6 +81,10 @@ pub(super) fn read(root: &mut Section<'_>, listen: &[Listen]) -> Option<Cluster>
                 own.as_ref().map(|own| own.value),
             );
         }
+    }
+    if let Some(unsealed) = unsealed.as_ref().filter(|_| secret_file.is_none()) {
+        let cure = "means nothing without secret_file; add it, or remove this";
+        section.mistake(unsealed.at, "unsealed", cure);
     }
     section.finish();
     let number = |found: Option<Found<u64>>, usual: u64| found.map_or(usual, |found| found.value);
@@ -81,6 +98,9 @@ pub(super) fn read(root: &mut Section<'_>, listen: &[Listen]) -> Option<Cluster>
             peers.value.into_iter().map(|peer| peer.value).collect()
         }),
         allow: allow.map_or_else(Vec::new, list),
+        secret_file: secret_file.map(|file| folder.join(file.value)),
+        secrets: SharedSecrets::default(),
+        unsealed: unsealed.map(list),
         skew: Duration::from_secs(number(skew_s, 1)),
         ping: Duration::from_secs(number(ping_s, 5)),
         coalesce: Duration::from_millis(number(coalesce_ms, 5)),
@@ -92,37 +112,46 @@ pub(super) fn read(root: &mut Section<'_>, listen: &[Listen]) -> Option<Cluster>
     })
 }
 
-fn check_listen(section: &Section<'_>, own: Option<&Found<SocketAddr>>, listen: &[Listen]) {
+fn check_listen(section: &Section<'_>, own: Option<&Found<SocketAddr>>) {
     section.require(
         "server_id",
         "add server_id = 1, another number on each node",
     );
     section.require(
         "listen",
-        "add listen = \"192.0.2.1:5062\", DMQ's own address",
+        "add listen = \"192.0.2.1:5062\", the address that DMQ is spoken at",
     );
-    if let Some(own) = own {
-        if own.value.ip().is_unspecified() {
-            let text = "is a wildcard; give the one address that the other nodes know this node by";
-            section.mistake(own.at, "listen", text);
-        }
-        let is_taken = |listen: &Listen| {
-            let is_all = listen.address.ip().is_unspecified();
-            listen.address.port() == own.value.port()
-                && (is_all || listen.address.ip() == own.value.ip())
-        };
-        if listen.iter().any(is_taken) {
-            let text = "is a SIP listener's address; give DMQ a port of its own, 5062 say";
-            section.mistake(own.at, "listen", text);
+    if let Some(own) = own
+        && own.value.ip().is_unspecified()
+    {
+        let text = "is a wildcard; give the one address that the other nodes know this node by";
+        section.mistake(own.at, "listen", text);
+    }
+}
+
+/// A listener that is not served by TCP takes no nodes' connections either.
+fn check_tcp(
+    section: &Section<'_>,
+    (own, peers): (SocketAddr, &[Found<NextHop>]),
+    listen: &[Listen],
+) {
+    let is_shared = |listen: &&Listen| {
+        let is_all = listen.address.ip().is_unspecified();
+        listen.address.port() == own.port() && (is_all || listen.address.ip() == own.ip())
+    };
+    let shared = listen.iter().find(is_shared);
+    if shared.is_none_or(|listen| listen.tcp) {
+        return;
+    }
+    for peer in peers {
+        if peer.value.transport == Some(Transport::Tcp) {
+            let text = "is to be spoken to over TCP, and the listener that [cluster] listen shares has tcp = false; remove that, or ;transport=tcp";
+            section.mistake(peer.at, "peers", text);
         }
     }
 }
 
 fn check_peer(section: &Section<'_>, peer: &NextHop, at: usize, own: Option<SocketAddr>) {
-    if peer.transport == Some(Transport::Tcp) {
-        let text = "DMQ is spoken over UDP in this version; remove ;transport=tcp";
-        section.mistake(at, "peers", text);
-    }
     let HopHost::Address(ip) = &peer.host else {
         return;
     };
@@ -134,27 +163,35 @@ fn check_peer(section: &Section<'_>, peer: &NextHop, at: usize, own: Option<Sock
 }
 
 impl Cluster {
-    /// The peers that are given by their addresses.
-    pub fn seeds(&self) -> impl Iterator<Item = SocketAddr> {
+    /// The peers that are given by their addresses, each with how it is spoken to.
+    pub fn seeds(&self) -> impl Iterator<Item = (SocketAddr, Transport)> {
         self.peers.iter().filter_map(|peer| match &peer.host {
-            HopHost::Address(ip) => Some(SocketAddr::new(*ip, peer.port.unwrap_or(DMQ_PORT))),
+            HopHost::Address(ip) => {
+                let address = SocketAddr::new(*ip, peer.port.unwrap_or(DMQ_PORT));
+                Some((address, transport(peer)))
+            }
             HopHost::Name(_) => None,
         })
     }
 
-    /// The peers that are given by name.
-    pub fn names(&self) -> impl Iterator<Item = (String, u16)> {
+    /// The peers that are given by name, each with its port, where one is given, and how it is spoken to.
+    pub fn names(&self) -> impl Iterator<Item = (&str, Option<u16>, Transport)> {
         self.peers.iter().filter_map(|peer| match &peer.host {
             HopHost::Address(_) => None,
-            HopHost::Name(name) => Some((name.clone(), peer.port.unwrap_or(DMQ_PORT))),
+            HopHost::Name(name) => Some((name.as_str(), peer.port, transport(peer))),
         })
     }
 
     /// Whether an address is one of the peers'.
     #[must_use]
     pub fn has_peer(&self, ip: IpAddr) -> bool {
-        self.seeds().any(|seed| seed.ip() == ip)
+        self.seeds().any(|(seed, _)| seed.ip() == ip)
     }
+}
+
+/// UDP where a peer's URI says nothing, as in Kamailio.
+fn transport(peer: &NextHop) -> Transport {
+    peer.transport.unwrap_or(Transport::Udp)
 }
 
 /// The port of a peer that tells none.
@@ -163,6 +200,7 @@ const DMQ_PORT: u16 = 5_060;
 #[cfg(test)]
 mod tests {
     use super::super::Config;
+    use super::Transport;
 
     fn parse(cluster: &str) -> Result<Config, String> {
         let text = format!("[[listen]]\naddress = \"192.0.2.1:5060\"\n[cluster]\n{cluster}");
@@ -171,19 +209,19 @@ mod tests {
 
     #[test]
     fn a_cluster_has_its_defaults() {
-        let text = "server_id = 7\nlisten = \"192.0.2.1:5062\"\npeers = [\"sip:192.0.2.2\", \"sip:dmq.example.com:5062\"]\n";
+        let text = "server_id = 7\nlisten = \"192.0.2.1:5062\"\npeers = [\"sip:192.0.2.2\", \"sip:dmq.example.com:5062;transport=tcp\"]\n";
         let cluster = parse(text).expect("good").cluster.expect("there");
         assert_eq!((cluster.server_id, cluster.batch_contacts), (7, 50));
         assert_eq!(
             cluster
                 .seeds()
-                .map(|seed| seed.to_string())
+                .map(|(seed, transport)| format!("{seed} {}", transport.as_str()))
                 .collect::<Vec<_>>(),
-            ["192.0.2.2:5060"]
+            ["192.0.2.2:5060 UDP"]
         );
         assert_eq!(
             cluster.names().collect::<Vec<_>>(),
-            [("dmq.example.com".to_owned(), 5_062)]
+            [("dmq.example.com", Some(5_062), Transport::Tcp)]
         );
         assert!(
             cluster.has_peer([192, 0, 2, 2].into()) && !cluster.has_peer([192, 0, 2, 3].into())
@@ -199,16 +237,12 @@ mod tests {
                 "t:4:13: [cluster] server_id: 0 is out of range",
             ),
             (
-                "server_id = 1\nlisten = \"192.0.2.1:5060\"\n",
-                "t:5:10: [cluster] listen: is a SIP listener's address",
+                "server_id = 1\nlisten = \"192.0.2.1:5062\"\nunsealed = [\"192.0.2.0/24\"]\n",
+                "t:6:12: [cluster] unsealed: means nothing without secret_file",
             ),
             (
                 "server_id = 1\nlisten = \"0.0.0.0:5062\"\n",
                 "t:5:10: [cluster] listen: is a wildcard",
-            ),
-            (
-                "server_id = 1\nlisten = \"192.0.2.1:5062\"\npeers = [\"sip:192.0.2.2;transport=tcp\"]\n",
-                "[cluster] peers: DMQ is spoken over UDP",
             ),
             (
                 "server_id = 1\nlisten = \"192.0.2.1:5062\"\npeers = [\"sip:[2001:db8::1]\"]\n",

@@ -11,11 +11,14 @@ use super::schedule::Arrivals;
 /// What is attempted.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Arguments {
-    /// OPTIONS to the server itself
+    /// OPTIONS to the server itself, or through it to the phones
     Options {
         /// What every kind has.
         #[command(flatten)]
         common: Common,
+        /// OPTIONS to the phones at their own addresses, by way of the server, which is to let this host through
+        #[arg(long)]
+        through: bool,
     },
     /// Registrations: each phone's first, then its refreshes (same contact and Call-ID, CSeq + 1)
     ///
@@ -78,6 +81,9 @@ pub struct Common {
     /// Stop after so many attempts, if that comes first
     #[arg(long, value_name = "ATTEMPTS")]
     pub(super) count: Option<u64>,
+    /// How long what is under way at the end is waited for, in seconds [default: as long as its transaction lives]
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) wait: Option<f64>,
     /// Leave what was due in the first seconds out of the result
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
     pub(super) warm_up: f64,
@@ -129,12 +135,15 @@ pub struct Common {
     /// Find the highest rate at which --success holds: from --rate on, --time seconds each
     #[arg(long)]
     pub(super) search: bool,
-    /// The server's process: its CPU time an operation is shown
-    #[arg(long, value_name = "PID")]
-    pub(super) pid: Option<u32>,
+    /// The server's processes: their CPU time an operation is shown
+    #[arg(long, value_name = "PID,...", value_delimiter = ',')]
+    pub(super) pid: Vec<u32>,
     /// Count the receiving kernel threads of this device alone (napi/DEVICE-*)
     #[arg(long, value_name = "DEVICE")]
     pub(super) napi: Option<String>,
+    /// The target is no SIP server but sends back what it gets: that is the answer. For the floor that servers are compared with
+    #[arg(long)]
+    pub(super) echo: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
@@ -199,7 +208,7 @@ impl Arguments {
     /// What every kind has.
     pub(super) const fn common(&self) -> &Common {
         match self {
-            Self::Options { common }
+            Self::Options { common, .. }
             | Self::Register { common, .. }
             | Self::Invite { common, .. }
             | Self::Mixed { common, .. } => common,
@@ -214,6 +223,11 @@ impl Arguments {
             | Self::Invite { registration, .. }
             | Self::Mixed { registration, .. } => Some(registration),
         }
+    }
+
+    /// Whether OPTIONS are for the phones.
+    pub(super) const fn is_through(&self) -> bool {
+        matches!(self, Self::Options { through: true, .. })
     }
 
     /// What is to be known of sessions, where there are any.

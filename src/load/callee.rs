@@ -238,6 +238,8 @@ impl Callees {
         }
         // RFC 3261 15: the BYE of one who has no ACK out shows that the 2xx arrived.
         session.step = Step::Over;
+        // Nothing is sent again of what is over.
+        session.response = Vec::new();
         self.taken.ended += 1;
         self.schedule(now, place, now + T1_64);
     }

@@ -21,7 +21,7 @@ use super::tally::{Kind, Tally};
 use crate::counters::{Counter, Counters};
 use crate::datagram::Flow;
 use crate::limits::{BATCH, LISTENERS_MAX, LOAD_BATCH};
-use crate::net::{self, Attachments, Receiver, SendError, Transmitters};
+use crate::net::{self, Attachments, Backend, Receiver, SendError, Transmitters};
 use crate::sip::Index;
 use crate::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ pub(super) struct Generator {
     clock: Clock,
     /// Messages for which there was no room to send.
     full: u64,
+    /// When the kernel's sockets beside AF_XDP are to be looked at again.
+    aside_ns: u64,
     is_stopped: Arc<AtomicBool>,
     is_quiet: bool,
 }
@@ -50,6 +52,10 @@ pub(super) struct Stretch {
     pub(super) count_max: u64,
     pub(super) time: Duration,
     pub(super) warm_up: Duration,
+    /// How long what is under way at the end is waited for, where not for as long as its transaction lives.
+    pub(super) patience: Option<Duration>,
+    /// Failures after which the rest is not tried.
+    pub(super) failures_max: u64,
 }
 
 impl Generator {
@@ -77,6 +83,7 @@ impl Generator {
             index: Index::new(),
             clock: Clock::start(),
             full: 0,
+            aside_ns: 0,
             is_stopped,
             is_quiet: plan.is_quiet,
         })
@@ -121,6 +128,7 @@ impl Generator {
         let mut before = processor.usage();
         let mut is_warm = warm_up_ns == 0;
         let mut last_due_ns = 0;
+        let is_crowded = stretch.rate * stretch.mix.weight() >= CROWDED_RATE;
         while !self.is_stopped() {
             let now_ns = self.clock.now_ns() - start_ns;
             if !is_warm && now_ns >= warm_up_ns {
@@ -139,11 +147,22 @@ impl Generator {
             self.turn();
             progress.tell(now_ns, schedule.taken(), &self.agent);
             let next_ns = schedule.next_ns().map(|due_ns| start_ns + due_ns);
-            if next_ns.is_none() && self.agent.under_way() == 0 {
+            let is_over = next_ns.is_none() && self.agent.under_way() == 0;
+            let waits_until_ns = stretch.patience.map_or(u64::MAX, |patience| {
+                last_due_ns + patience.as_micros() * 1_000
+            });
+            let is_late = next_ns.is_none() && now_ns >= waits_until_ns;
+            if is_over || is_late || self.failed() > stretch.failures_max {
                 break;
             }
-            self.sleep(next_ns);
+            if is_crowded && next_ns.is_some() {
+                std::thread::sleep(std::time::Duration::from_nanos(CROWDED_NS));
+            } else {
+                self.sleep(next_ns.or(Some(start_ns.saturating_add(waits_until_ns))));
+            }
         }
+        let usage = processor.usage().since(before);
+        self.agent.abandon();
         let is_whole = stretch.count_max == u64::MAX && !self.is_stopped();
         let span_ns = if is_whole {
             time_ns
@@ -154,11 +173,16 @@ impl Generator {
             rate: stretch.rate,
             mix: stretch.mix,
             span_s: span_ns.saturating_sub(warm_up_ns).max(1) as f64 / 1e9,
-            usage: processor.usage().since(before),
+            usage,
             full: self.full() - full,
             strays: self.agent.strays - strays,
             tallies: self.agent.reset(),
         }
+    }
+
+    /// How many attempts have failed.
+    fn failed(&self) -> u64 {
+        self.agent.tallies().iter().map(Tally::failed).sum()
     }
 
     /// Answers what comes, and attempts nothing, for a time.
@@ -191,11 +215,22 @@ impl Generator {
             index,
             clock,
             full,
+            aside_ns,
             ..
         } = self;
         transmitters.flush();
         transmitters.failures(&mut |report| agent.on_unreachable(report.payload));
+        let has_xdp = receivers
+            .iter()
+            .any(|receiver| receiver.backend() == Backend::AfXdp);
+        let looks_aside = !has_xdp || clock.now_ns() >= *aside_ns;
+        if looks_aside {
+            *aside_ns = clock.now_ns() + ASIDE_NS;
+        }
         for receiver in receivers {
+            if !looks_aside && receiver.backend() == Backend::Udp {
+                continue;
+            }
             let now = clock.now();
             let taken = receiver.receive(now, &mut |datagram, _| {
                 let mut wire = Wires { transmitters, full };
@@ -346,6 +381,12 @@ const POLLED_MAX: usize = LISTENERS_MAX + 1;
 const SECOND_NS: u64 = 1_000_000_000;
 const OFFSET_US: u64 = 1_000_000;
 const SLEEP_MAX_NS: u64 = 100_000_000;
+/// How often the kernel's sockets are looked at where AF_XDP brings what comes: for fragments and ICMP errors alone.
+const ASIDE_NS: u64 = 1_000_000;
+/// Messages a second from which on the network is looked at by the clock, each [`CROWDED_NS`], and not whenever something comes: a
+/// wake-up for each message would cost more than the message.
+const CROWDED_RATE: f64 = 40_000.0;
+const CROWDED_NS: u64 = 40_000;
 /// How long to sleep while the kernel has frames to give back.
 const BUSY_NS: u64 = 50_000;
 /// Sleeps shorter than this cost more than they give.

@@ -31,6 +31,14 @@ impl Mix {
         Kind::Options
     }
 
+    /// Messages that the load sends for an attempt, in the mean.
+    pub(super) fn weight(&self) -> f64 {
+        let sum: u32 = self.0.iter().sum();
+        let sessions = self.0[Kind::Invite as usize];
+        // INVITE, ACK and BYE; 180, 200 and the 200 of the BYE.
+        f64::from(sum + 5 * sessions) / f64::from(sum.max(1))
+    }
+
     /// Whether it has a kind.
     pub(super) const fn has(&self, kind: Kind) -> bool {
         self.0[kind as usize] > 0

@@ -40,6 +40,7 @@ use self::plan::Plan;
 use self::search::{Verdict, search};
 use self::tally::Kind;
 use crate::limits::{LOAD_RATE_MAX, LOAD_TIME_MAX};
+use crate::time::Duration;
 
 /// Runs a load and gives what came of it. SIGINT ends it early.
 ///
@@ -66,11 +67,14 @@ pub fn run(arguments: &Arguments) -> Result<Report, LoadError> {
         return Ok(Report::new(&plan, Some(&outcome), None, taken));
     }
     let found = search(plan.rate, LOAD_RATE_MAX, |rate| {
+        // What a trial that failed has left on its way is nobody's fault.
+        generator.serve(TRIAL_PAUSE);
         let outcome = generator.run(&stretch(&plan, rate), &plan.processor);
-        let verdict = if !outcome.limits().is_empty() {
-            Verdict::Unoffered
-        } else if outcome.holds(plan.success_percent) {
+        // What was answered in time, counted from when it was due, was offered and held.
+        let verdict = if outcome.holds(plan.success_percent) {
             Verdict::Holds
+        } else if !outcome.limits().is_empty() {
+            Verdict::Unoffered
         } else {
             Verdict::Fails
         };
@@ -85,6 +89,8 @@ pub fn run(arguments: &Arguments) -> Result<Report, LoadError> {
 
 /// The load at one rate.
 fn stretch(plan: &Plan, rate: f64) -> Stretch {
+    let planned = rate * plan.time.as_micros() as f64 / 1e6;
+    let failures_max = planned.min(plan.count_max as f64) * (1.0 - plan.success_percent / 100.0);
     Stretch {
         mix: plan.mix,
         rate,
@@ -93,6 +99,12 @@ fn stretch(plan: &Plan, rate: f64) -> Stretch {
         count_max: plan.count_max,
         time: plan.time,
         warm_up: plan.warm_up,
+        patience: plan.patience,
+        failures_max: if plan.is_search {
+            failures_max as u64
+        } else {
+            u64::MAX
+        },
     }
 }
 
@@ -106,7 +118,9 @@ fn prepare(plan: &Plan, generator: &mut Generator, rate: f64) -> Result<(), Load
         seed: plan.seed,
         count_max: phones as u64,
         time: LOAD_TIME_MAX,
-        warm_up: crate::time::Duration::ZERO,
+        warm_up: Duration::ZERO,
+        patience: None,
+        failures_max: u64::MAX,
     };
     let outcome = generator.run(&stretch, &plan.processor);
     let (_, registered) = outcome.sums();
@@ -120,3 +134,6 @@ fn prepare(plan: &Plan, generator: &mut Generator, rate: f64) -> Result<(), Load
         failures,
     })
 }
+
+/// How long nothing is attempted between two trials.
+const TRIAL_PAUSE: Duration = Duration::from_millis(500);

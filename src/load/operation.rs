@@ -160,6 +160,14 @@ impl Operations {
             .flatten()
     }
 
+    /// Takes out whichever is left in its place.
+    pub(super) fn take_any(&mut self) -> Option<Box<Operation>> {
+        if self.len() == 0 {
+            return None;
+        }
+        self.places.iter_mut().find_map(|(_, place)| place.take())
+    }
+
     /// Ends an operation that was taken out: its place is free for another.
     pub(super) fn end(&mut self, operation: Box<Operation>) {
         let slot = operation.branch.slot;

@@ -44,16 +44,18 @@ impl Outcome {
         let mut limits = Vec::new();
         let (attempts, _) = self.sums();
         let unsent: u64 = self.tallies().map(|tally| tally.unsent).sum();
-        if unsent > 0 {
+        let failed: u64 = self.tallies().map(|tally| tally.failed()).sum();
+        // Where a server keeps its phones waiting, it is the server that has too few of them left.
+        if unsent > 0 && failed == 0 {
             limits.push(format!(
                 "{unsent} attempts were not made: every phone in turn was busy (more --phones), or too many were under way"
             ));
         }
         for tally in self.tallies() {
-            let late_ms = tally.times(Delay::Lateness).quantile_ms(0.99);
+            let late_ms = tally.times(Delay::Lateness).quantile_ms(0.95);
             if late_ms > LATE_MS {
                 limits.push(format!(
-                    "a hundredth of the {} left {late_ms:.1} ms late or more: the schedule was not kept",
+                    "a twentieth of the {} left {late_ms:.1} ms late or more: the schedule was not kept",
                     tally.kind.method()
                 ));
             }
@@ -68,7 +70,8 @@ impl Outcome {
     }
 }
 
-/// How late a hundredth of the attempts may be before the generator is called the limit.
+/// How late a twentieth of the attempts may be before the generator is called the limit. Not a hundredth: a virtual machine stands still
+/// for 5 ms now and then, whoever runs in it.
 const LATE_MS: f64 = 5.0;
 /// The share of messages without room at which it is.
 const FULL_SHARE: f64 = 0.000_1;

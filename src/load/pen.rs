@@ -68,6 +68,12 @@ impl Pen {
                 uri.put(b"sip:");
                 uri.put(domain);
             }
+            (Kind::Options, _) if self.settings.is_through => {
+                self.put_phone(phones, phones.callee_of(operation.phone), &mut uri);
+                to.put(b"<");
+                to.put(&uri.0);
+                to.put(b">");
+            }
             (Kind::Options, _) => {
                 uri.put(b"sip:");
                 put_address(self.settings.target, &mut uri);
@@ -95,6 +101,18 @@ impl Pen {
         (operation.call_id, operation.uri) = (call_id.0, uri.0);
         operation.routes.clear();
         operation.cseq = Self::next_cseq(operation, phones);
+    }
+
+    /// A phone at its own address: a proxy that keeps no location finds it too.
+    fn put_phone(&self, phones: &Phones, place: u32, out: &mut Draft) {
+        let (user, source) = phones
+            .at(place)
+            .map_or((&b""[..], 0), |phone| (&phone.user, phone.source));
+        let address = self.settings.sources.get(usize::from(source));
+        out.put(b"sip:");
+        out.put(user);
+        out.put(b"@");
+        put_address(address.copied().unwrap_or(self.settings.target), out);
     }
 
     /// The CSeq of the next request: a phone's registrations count on from each other.

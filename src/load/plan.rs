@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub(super) count_max: u64,
     pub(super) time: Duration,
     pub(super) warm_up: Duration,
+    /// How long what is under way at the end is waited for, where not for as long as it takes.
+    pub(super) patience: Option<Duration>,
     /// All phones register first, so many a second.
     pub(super) prepare_rate: Option<f64>,
     /// Nothing is attempted: the phones are called by others.
@@ -51,7 +53,7 @@ impl Plan {
             Arguments::Mixed { mix, .. } => *mix,
         };
         let callee = session.and_then(|session| session.to.clone());
-        check(common, role, callee.as_deref())?;
+        check(common, mix, role, callee.as_deref())?;
         let is_called_here = mix.has(Kind::Invite) && callee.is_none();
         let registration = arguments.registration();
         let prepares = registration.is_some_and(|registration| registration.prepare);
@@ -63,6 +65,7 @@ impl Plan {
         }
         let sources = sources(common)?;
         let millis = |value: u64| Duration::from_millis(value);
+        let hold = session.map_or(Duration::ZERO, |session| millis(session.hold));
         let threshold = common.threshold.map_or(T1_64.doubled(), millis);
         Ok(Self {
             mix,
@@ -71,6 +74,7 @@ impl Plan {
             seed: common.seed,
             count_max: common.count.unwrap_or(u64::MAX),
             time: seconds("--time", common.time)?,
+            patience: patience(common, hold, threshold)?,
             warm_up: seconds("--warm-up", common.warm_up)?,
             prepare_rate,
             is_uas: role == Role::Uas,
@@ -85,21 +89,23 @@ impl Plan {
                 sources,
                 expires_s: registration.map_or(0, |registration| registration.expires),
                 callee,
-                hold: session.map_or(Duration::ZERO, |session| millis(session.hold)),
+                hold,
                 ring: session.map_or(Duration::ZERO, |session| millis(session.ring)),
                 threshold,
+                is_through: arguments.is_through(),
+                is_echo: common.echo,
             },
             success_percent: common.success,
             is_search: common.search,
-            processor: Processor::new(common.pid, common.napi.as_deref()),
-            has_server: common.pid.is_some(),
+            processor: Processor::new(common.pid.clone(), common.napi.as_deref()),
+            has_server: !common.pid.is_empty(),
             is_quiet: common.quiet,
         })
     }
 }
 
 /// Sees that what was asked for makes sense.
-fn check(common: &Common, role: Role, callee: Option<&str>) -> Result<(), LoadError> {
+fn check(common: &Common, mix: Mix, role: Role, callee: Option<&str>) -> Result<(), LoadError> {
     let usage = |text: &str| Err(LoadError::Usage(text.to_owned()));
     check_rate("--rate", common.rate)?;
     if common.phones == 0 || common.phones > LOAD_PHONES_MAX {
@@ -122,15 +128,31 @@ fn check(common: &Common, role: Role, callee: Option<&str>) -> Result<(), LoadEr
     if callee.is_some_and(|uri| crate::sip::Uri::parse(uri.as_bytes()).is_err()) {
         return usage("--to: a SIP URI, as sip:bob@example.com");
     }
+    if common.echo && mix.has(Kind::Invite) {
+        return usage("--echo: not with calls, which an echo does not answer");
+    }
     if role == Role::Uas && common.search {
         return usage("--search: not with --role uas, which attempts nothing");
     }
-    if let Some(pid) = common.pid.filter(|pid| !Processor::is_there(*pid)) {
+    if let Some(pid) = common.pid.iter().find(|pid| !Processor::is_there(**pid)) {
         return Err(LoadError::Usage(format!(
             "--pid: there is no process {pid}"
         )));
     }
     Ok(())
+}
+
+/// How long what is under way when attempts end is waited for: as was asked for, and in a search no longer than it may count.
+fn patience(
+    common: &Common,
+    hold: Duration,
+    threshold: Duration,
+) -> Result<Option<Duration>, LoadError> {
+    let asked = common.wait.map(|wait| seconds("--wait", wait));
+    let of_search = common
+        .search
+        .then(|| threshold.min(T1_64) + hold + TRIAL_END);
+    Ok(asked.transpose()?.or(of_search))
 }
 
 fn check_rate(name: &str, rate: f64) -> Result<(), LoadError> {
@@ -273,6 +295,9 @@ fn host(address: IpAddr) -> String {
         IpAddr::V6(address) => format!("[{address}]"),
     }
 }
+
+/// How long what is under way when a trial of a search ends is waited for, beyond the threshold.
+const TRIAL_END: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

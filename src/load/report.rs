@@ -114,8 +114,13 @@ fn of_usage(plan: &Plan, outcome: &Outcome) -> String {
     let usage = outcome.usage;
     let mut text = String::new();
     if plan.has_server {
+        let split = usage.user_share().map_or_else(String::new, |share| {
+            let server = each(usage.server_ns);
+            let (user, system) = (server * share, server * (1.0 - share));
+            format!(" ({user:.2} in its own code, {system:.2} in the kernel)")
+        });
         text += &format!(
-            "CPU an operation: server {:.2} us, receiving kernel threads {:.2} us, both {:.2} us\n",
+            "CPU an operation: server {:.2} us{split}, receiving kernel threads {:.2} us, both {:.2} us\n",
             each(usage.server_ns),
             each(usage.receive_ns),
             each(usage.server_ns + usage.receive_ns)
@@ -145,6 +150,8 @@ fn put_outcome(plan: &Plan, outcome: &Outcome, json: &mut Value) {
         .collect();
     json["cpu_us_per_operation"] = json!({
         "server": plan.has_server.then(|| each(usage.server_ns)),
+        "server_user": usage.user_share().map(|share| share * each(usage.server_ns)),
+        "server_system": usage.user_share().map(|share| (1.0 - share) * each(usage.server_ns)),
         "receive": plan.has_server.then(|| each(usage.receive_ns)),
         "server_and_receive": plan.has_server.then(|| each(usage.server_ns + usage.receive_ns)),
         "generator": each(usage.own_ns),

@@ -28,6 +28,8 @@ pub(super) enum Failure {
     Timeout,
     /// ICMP said that it cannot be delivered.
     Unreachable,
+    /// Not over when the trial was.
+    Abandoned,
     /// Answered, but after the Establishment Threshold Time (RFC 7501 3.3.2).
     OverThreshold,
     /// A 2xx to INVITE without what a dialog needs.
@@ -264,6 +266,7 @@ impl fmt::Display for Failure {
             Self::Status(status) => write!(f, "{status}"),
             Self::Timeout => f.write_str("timeout"),
             Self::Unreachable => f.write_str("unreachable"),
+            Self::Abandoned => f.write_str("abandoned"),
             Self::OverThreshold => f.write_str("over_threshold"),
             Self::Malformed => f.write_str("malformed_2xx"),
         }

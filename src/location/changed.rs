@@ -216,19 +216,22 @@ impl Shard {
             (false, Stored::Never) => return,
             (false, Stored::Perhaps | Stored::Known | Stored::Refused) => Work::Delete,
             (true, Stored::Never | Stored::Perhaps | Stored::Refused) => Work::Insert,
+            // Another node may write the row of what it has lost to this one: its newer state stays.
+            (true, Stored::Known) if binding.is_foreign() => Work::Insert,
             (true, Stored::Known) => Work::Update,
         };
         if work == Work::Insert {
             binding.stored = Stored::Perhaps;
         }
         let aor = binding.aor;
+        let home = self.home_of(index);
         let Some(binding) = self.binding(index) else {
             return;
         };
         rows.copy(
             work,
             self.aor_text(aor),
-            binding,
+            (binding, home),
             Place::new(number, index),
             origins,
         );

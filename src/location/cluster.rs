@@ -1,9 +1,11 @@
 //! The location's side of a cluster: what changed here is copied out for other nodes, and what a node missed is found again by its
 //! version. Like every access it is a worker's, within its own share of the shards.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::delta::Deltas;
+use super::homes::Homes;
 use super::replica::ReplicaSettings;
 use super::ruid::Origins;
 use super::{Location, SweepCursor};
@@ -12,11 +14,17 @@ use crate::time::Instant;
 impl Location {
     /// Begins to keep what nodes tell each other. Names of contacts begin with `ruid_beginning`, which no other start of any node has.
     #[must_use]
-    pub fn with_cluster(mut self, ruid_beginning: &[u8], settings: ReplicaSettings) -> Self {
+    pub fn with_cluster(
+        mut self,
+        ruid_beginning: &[u8],
+        settings: ReplicaSettings,
+        homes: Arc<Homes>,
+    ) -> Self {
         self.origins = Origins::new(ruid_beginning);
         for shard in &self.shards {
-            shard.0.lock().replica.keep(settings);
+            shard.0.lock().replica.keep(settings, Arc::clone(&homes));
         }
+        self.homes = Some(homes);
         self
     }
 
@@ -53,6 +61,17 @@ impl Location {
         };
         let from = (cursor.place, since);
         let next = shard.0.lock().walk(now, from, budget, &self.origins, out);
+        cursor.go_on(next);
+        cursor.is_at_start()
+    }
+
+    /// Lists for the store what this node has taken over within `budget` places of the cursor's shard; says whether a round of the
+    /// cursor's share is complete.
+    pub fn take_over(&self, cursor: &mut SweepCursor, budget: u32) -> bool {
+        let Some(shard) = self.shards.get(cursor.shard) else {
+            return true;
+        };
+        let next = shard.0.lock().take_over(cursor.place, budget);
         cursor.go_on(next);
         cursor.is_at_start()
     }

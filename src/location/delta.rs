@@ -2,6 +2,7 @@
 //!
 //! A buffer of them is used again and again, so that once it has grown it allocates nothing.
 
+use super::homes::HomeId;
 use super::rows::{Row, Rows, Work};
 
 /// What a binding has beside its row where the location is shared with other nodes.
@@ -11,6 +12,8 @@ pub struct Facts {
     pub version: u64,
     /// The node that gave this version.
     pub server_id: u16,
+    /// Where it registered, if it was another node.
+    pub home: HomeId,
     /// Kamailio's flags of the contact.
     pub flags: u32,
     /// Kamailio's branch flags.
@@ -42,6 +45,7 @@ impl Facts {
         Self {
             version,
             server_id,
+            home: HomeId::NONE,
             flags: 0,
             cflags,
             methods: METHODS_ALL,
@@ -64,6 +68,16 @@ impl Deltas {
         Self {
             rows: Rows::with_capacity(len),
             facts: Vec::with_capacity(len),
+        }
+    }
+
+    /// Gives those that registered elsewhere, nobody knows where, this home.
+    pub fn house(&mut self, home: HomeId) {
+        let rows = self.rows.iter().map(|row| row.is_ours);
+        for (facts, is_ours) in self.facts.iter_mut().zip(rows) {
+            if !facts.home.is_some() && !is_ours {
+                facts.home = home;
+            }
         }
     }
 

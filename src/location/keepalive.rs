@@ -155,13 +155,14 @@ impl Shard {
             let Some(binding) = self.binding(index) else {
                 continue;
             };
-            let is_ours = !binding.is_foreign() && binding.path().is_empty();
-            let is_wanted = is_ours && (binding.received() || !policy.nat_only);
-            if !is_wanted || !binding.is_live(now) {
+            let is_wanted = binding.path().is_empty() && (binding.received() || !policy.nat_only);
+            if !is_wanted || !binding.is_live(now) || !self.is_ours(index, binding) {
                 continue;
             }
+            // Of a contact that was taken over, silence may be the NAT's, which lets its own node in alone.
+            let is_answered = policy.is_answered && !binding.is_foreign();
             let (uri, silence) = (due.copy(binding.contact()), binding.silence());
-            if policy.silent_max > 0 && silence >= policy.silent_max {
+            if is_answered && policy.silent_max > 0 && silence >= policy.silent_max {
                 let aor = due.copy(self.aor_text(binding.aor));
                 due.removed.push((aor, uri));
                 self.evict(now, index, tally);
@@ -175,11 +176,7 @@ impl Shard {
                 },
                 flow: binding.flow(),
             });
-            if let Some(binding) = self
-                .bindings
-                .value_mut(index)
-                .filter(|_| policy.is_answered)
-            {
+            if let Some(binding) = self.bindings.value_mut(index).filter(|_| is_answered) {
                 binding.note_silence(silence + 1);
             }
         }

@@ -14,12 +14,13 @@ use super::binding::{Held, Stored};
 use super::contact::{contact_hash, same_contact};
 use super::contact_index::{ContactRef, Place};
 use super::delta::{Delta, Deltas, Facts};
+use super::homes::HomeId;
 use super::replica::{Named, push_removal};
 use super::rows::Row;
 use super::ruid::{Origins, Ruid};
 use super::shard::{Moved, Shard};
 use super::tally::Tally;
-use crate::limits::CLOCK_AHEAD_MAX;
+use crate::limits::{CLOCK_AHEAD_MAX, EXPIRY_GRACE};
 use crate::time::{Duration, Instant};
 
 /// How a change is judged.
@@ -194,10 +195,13 @@ impl Shard {
             Verdict::Take(version) => version,
             Verdict::Leave(merge) => return merge,
         };
-        let facts = Facts {
+        let mut facts = Facts {
             version,
             ..delta.facts
         };
+        if !facts.home.is_some() && !delta.row.is_ours {
+            facts.home = index.map_or(HomeId::NONE, |index| self.replica.home(index));
+        }
         self.replica.see(version);
         if delta.is_removal() {
             let stamp = (version, facts.server_id);
@@ -207,7 +211,12 @@ impl Shard {
             }
             return Merge::Taken;
         }
-        if delta.row.expires <= now {
+        let grace = if delta.row.is_ours {
+            Duration::ZERO
+        } else {
+            EXPIRY_GRACE
+        };
+        if delta.row.expires + grace <= now {
             return Merge::Expired;
         }
         let place = if let Some(index) = index {
@@ -309,14 +318,11 @@ impl Shard {
         tally.note(was, true);
     }
 
-    /// What another node changed is its own to store where nodes share a store.
+    /// What another node changed is its own to store where nodes share a store, unless it is this node's contact, or was taken over.
     fn note_elsewhere(&mut self, index: u32) {
         self.changed_elsewhere();
-        let stores_all = self
-            .replica
-            .settings()
-            .is_some_and(|settings| settings.stores_all);
-        if stores_all {
+        let is_ours = |binding| self.is_ours(index, binding);
+        if self.replica.stores_all() || self.binding(index).is_some_and(is_ours) {
             return self.note_row(index);
         }
         self.changed.unlist(&mut self.bindings, index);
@@ -369,6 +375,9 @@ const REMOVED: u64 = 0;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::homes::Homes;
     use super::super::{Delta, Deltas, LocationSettings, ReplicaSettings, SweepCursor, Work};
     use super::*;
     use crate::datagram::{Flow, ListenerId, Transport};
@@ -392,6 +401,7 @@ mod tests {
                 tombstones_max: 65_536,
                 stores_all: false,
             },
+            Arc::new(Homes::new(1)),
         )
     }
 

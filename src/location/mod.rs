@@ -19,6 +19,7 @@ mod contact_index;
 mod delta;
 mod evict;
 mod failure;
+mod homes;
 mod interned;
 mod keepalive;
 mod matching;
@@ -26,6 +27,7 @@ mod merge;
 mod packed_flow;
 mod page;
 mod plan;
+mod refresh;
 mod refutation;
 mod replica;
 mod restore;
@@ -47,6 +49,7 @@ mod users;
 mod window;
 
 use std::ops::{AddAssign, Deref, DerefMut, Range};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -55,6 +58,7 @@ use siphasher::sip::SipHasher13;
 pub use self::change::{Access, Change, Lookup, Refusal, Registration};
 pub use self::delta::{Delta, Deltas, Facts, METHODS_ALL};
 pub use self::failure::{FailureKind, Failures, Noted, Source};
+pub use self::homes::{Home, HomeId, Homes, Standing};
 pub use self::keepalive::{DueContact, DueContacts, KeepalivePolicy, KeepaliveWheel, KeptContact};
 pub use self::matching::{Matching, Rules};
 pub use self::merge::{Judge, Merge};
@@ -89,6 +93,8 @@ pub struct Location {
     tally: Tally,
     /// The beginnings of names in the store.
     origins: Origins,
+    /// Where contacts are at home, where there is a cluster.
+    homes: Option<Arc<Homes>>,
     /// Whether rows of the store are still to come.
     is_loading: AtomicBool,
     /// Rows copied out whose batch is not settled yet.
@@ -121,6 +127,8 @@ pub struct RegisteredContact {
     pub received: Option<Flow>,
     /// Whether it is reached by that flow alone (RFC 5626).
     pub is_by_flow: bool,
+    /// The node that it registered at, if it is another.
+    pub home: HomeId,
     /// The shard asked, and its number.
     pub access: Access,
 }
@@ -176,6 +184,7 @@ impl Location {
             contacts_max: settings.contacts_max,
             tally: Tally::new(settings.bindings_max),
             origins: Origins::new(b""),
+            homes: None,
             is_loading: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             settled: AtomicU64::new(0),
@@ -238,6 +247,14 @@ impl Location {
         targets: &mut Targets,
     ) -> (Result<(), Refusal>, Access) {
         targets.clear();
+        let (number, key) = self.key(aor);
+        if let [change] = changes {
+            let mut shard = self.shards[number].0.lock();
+            if let Some(aor) = shard.refresh(now, key, registration, change) {
+                shard.live_contacts(now, aor, targets);
+                return (Ok(()), access(number, &shard));
+            }
+        }
         let mut hashes = [0; REGISTER_CONTACTS_MAX];
         for (hash, change) in hashes.iter_mut().zip(changes) {
             *hash = contact_hash(&self.hasher, change.uri);
@@ -248,7 +265,6 @@ impl Location {
             hashes: &hashes,
         };
         let mut moved = Moved::new();
-        let (number, key) = self.key(aor);
         let mut shard = self.shards[number].0.lock();
         let result = shard.apply(
             now,
@@ -334,6 +350,7 @@ impl Location {
                         listener: flow.listener,
                         received,
                         is_by_flow: received.is_some() && binding.reg_id > 0,
+                        home: shard.home_of(candidate.place.index()),
                         access,
                     },
                 ));
@@ -356,6 +373,12 @@ impl Location {
         cursor.go_on(next);
         self.forget(&freed);
         freed.len()
+    }
+
+    /// Where contacts are at home, where there is a cluster.
+    #[must_use]
+    pub fn homes(&self) -> Option<&Homes> {
+        self.homes.as_deref()
     }
 
     /// The users who prove who they are.

@@ -3,11 +3,13 @@
 //! Without a cluster it is empty and costs nothing. The versions stand beside the bindings, by the same index.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::binding::Held;
+use super::binding::{Binding, Held, Stored};
 use super::contact::same_contact;
 use super::contact_index::Place;
 use super::delta::{Deltas, Facts, METHODS_ALL};
+use super::homes::{HomeId, Homes};
 use super::rows::{Row, Work};
 use super::ruid::{Origins, Ruid};
 use super::shard::Shard;
@@ -20,6 +22,7 @@ use crate::time::Instant;
 pub(super) struct Replica {
     /// `None`: there is no cluster.
     settings: Option<ReplicaSettings>,
+    homes: Option<Arc<Homes>>,
     facts: Vec<Kept>,
     /// Bindings that changed here, each once: no node was told yet.
     fresh: Vec<u32>,
@@ -80,6 +83,7 @@ impl Replica {
     pub(super) const fn new() -> Self {
         Self {
             settings: None,
+            homes: None,
             facts: Vec::new(),
             fresh: Vec::new(),
             tombstones: VecDeque::new(),
@@ -90,12 +94,19 @@ impl Replica {
     }
 
     /// Begins to keep versions; `tombstones_max` is this shard's share.
-    pub(super) fn keep(&mut self, settings: ReplicaSettings) {
-        self.settings = Some(settings);
+    pub(super) fn keep(&mut self, settings: ReplicaSettings, homes: Arc<Homes>) {
+        (self.settings, self.homes) = (Some(settings), Some(homes));
     }
 
     pub(super) const fn settings(&self) -> Option<&ReplicaSettings> {
         self.settings.as_ref()
+    }
+
+    /// Whether the store is this node's alone.
+    pub(super) fn stores_all(&self) -> bool {
+        self.settings
+            .as_ref()
+            .is_none_or(|settings| settings.stores_all)
     }
 
     /// Changes that no node was told of.
@@ -118,6 +129,12 @@ impl Replica {
         if let Some(kept) = self.kept(index) {
             kept.facts = facts;
         }
+    }
+
+    /// Where a binding is at home.
+    pub(super) fn home(&self, index: u32) -> HomeId {
+        let kept = self.facts.get(index as usize);
+        kept.map_or(HomeId::NONE, |kept| kept.facts.home)
     }
 
     /// Forgets a binding that is freed.
@@ -217,6 +234,7 @@ impl Kept {
         facts: Facts {
             version: 0,
             server_id: 0,
+            home: HomeId::NONE,
             flags: 0,
             cflags: 0,
             methods: METHODS_ALL,
@@ -265,6 +283,74 @@ impl Shard {
         };
         self.replica
             .bury(&aor, contact, (version, settings.server_id), true);
+    }
+
+    /// What nodes tell each other of a binding, where there are others.
+    pub(super) fn facts_told(&self, index: u32, binding: Held<'_>) -> Option<Facts> {
+        let settings = self.replica.settings();
+        settings.map(|_| self.facts_of(index, binding))
+    }
+
+    /// Where a contact is at home; none where that is here, or nobody knows.
+    pub(super) fn home_of(&self, index: u32) -> HomeId {
+        let binding = self.bindings.value(index);
+        let is_foreign = binding.is_some_and(Binding::is_foreign);
+        if is_foreign {
+            self.replica.home(index)
+        } else {
+            HomeId::NONE
+        }
+    }
+
+    /// Whether this node acts for a contact: pings it, and writes its row.
+    pub(super) fn is_ours(&self, index: u32, binding: Held<'_>) -> bool {
+        let is_heir = |homes: &Arc<Homes>| {
+            homes.is_ours(self.replica.home(index), self.aor_text(binding.aor))
+        };
+        !binding.is_foreign() || self.replica.homes.as_ref().is_some_and(is_heir)
+    }
+
+    /// Gives a binding that came from the store and is another node's what is known of it: in a store that is shared, its row is that
+    /// node's to write.
+    pub(super) fn note_stored_elsewhere(&mut self, index: u32, row: &Row<'_>) {
+        let home = self
+            .replica
+            .homes
+            .as_ref()
+            .and_then(|homes| homes.home(row.home));
+        let (Some(home), false) = (home, row.is_ours) else {
+            return;
+        };
+        let facts = Facts {
+            home: row.home,
+            ..Facts::own(row.modified.as_micros(), home.server_id, 0)
+        };
+        self.replica.set(index, facts);
+        if !self.replica.stores_all()
+            && let Some(binding) = self.bindings.value_mut(index)
+        {
+            binding.stored = Stored::Never;
+        }
+    }
+
+    /// Lists what was taken over within `budget` places from `from` on, so that its rows are written here from now on; gives where to go on.
+    pub(super) fn take_over(&mut self, from: u32, budget: u32) -> Option<u32> {
+        let end = self.bindings.slots();
+        let stop = from.saturating_add(budget).min(end);
+        for index in from..stop {
+            let is_due = |binding: &Held<'_>| {
+                binding.is_foreign() && binding.is_forgettable() && !binding.removed
+            };
+            let binding = self.binding(index).filter(is_due);
+            if binding.is_none_or(|binding| !self.is_ours(index, binding)) {
+                continue;
+            }
+            if let Some(binding) = self.bindings.value_mut(index) {
+                binding.stored = Stored::Perhaps;
+            }
+            self.changed.list(&mut self.bindings, index);
+        }
+        (stop < end).then_some(stop)
     }
 
     /// What nodes tell each other of a binding. One that came from the store has the version of its last save.
@@ -347,7 +433,7 @@ impl Shard {
         let place = Place::new(self.number(), index);
         let aor = self.aor_text(binding.aor);
         out.rows_mut()
-            .copy(Work::Update, aor, binding, place, origins);
+            .copy(Work::Update, aor, (binding, facts.home), place, origins);
         out.note(facts);
     }
 }

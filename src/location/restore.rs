@@ -59,8 +59,11 @@ impl Shard {
         };
         let held = wanted.find(self.matching(), || self.bindings_of(aor));
         let Some((index, binding)) = held else {
-            let entered = self.enter(key, row, hash, ruid, tally, moved);
-            return entered.map_or(Admission::Full, |_| Admission::Admitted);
+            let Some(index) = self.enter(key, row, hash, ruid, tally, moved) else {
+                return Admission::Full;
+            };
+            self.note_stored_elsewhere(index, row);
+            return Admission::Admitted;
         };
         if binding.is_forgettable() {
             self.adopt(index, row, ruid);

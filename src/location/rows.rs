@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::binding::Held;
 use super::contact_index::Place;
+use super::homes::HomeId;
 use super::packed_flow::PackedFlow;
 use super::ruid::Origins;
 use crate::datagram::{Flow, ListenerId, Transport};
@@ -50,6 +51,8 @@ pub struct Row<'a> {
     pub received: bool,
     /// Whether it came by a listener of ours, and not by another server's of the same table.
     pub is_ours: bool,
+    /// Which server's, where that is known.
+    pub home: HomeId,
     /// When it ends.
     pub expires: Instant,
     /// When it was last saved.
@@ -78,6 +81,7 @@ impl<'a> Row<'a> {
             flow: NO_FLOW,
             received: false,
             is_ours: true,
+            home: HomeId::NONE,
             expires: Instant::EPOCH,
             modified: Instant::EPOCH,
             q: None,
@@ -102,6 +106,7 @@ struct Entry {
     q: Option<u16>,
     place: Place,
     flow: PackedFlow,
+    home: HomeId,
     expires: Instant,
     modified: Instant,
     cseq: u32,
@@ -148,6 +153,7 @@ impl Rows {
             flow: PackedFlow::pack(&row.flow)
                 .with_received(row.received)
                 .with_foreign(!row.is_ours),
+            home: row.home,
             expires: row.expires,
             modified: row.modified,
             cseq: row.cseq,
@@ -160,7 +166,7 @@ impl Rows {
         &mut self,
         work: Work,
         aor: &[u8],
-        binding: Held<'_>,
+        (binding, home): (Held<'_>, HomeId),
         place: Place,
         origins: &Origins,
     ) {
@@ -192,6 +198,7 @@ impl Rows {
             q: binding.q(),
             place,
             flow: binding.flow(),
+            home,
             expires: binding.expires,
             modified: binding.modified,
             cseq: binding.cseq,
@@ -255,6 +262,7 @@ impl Rows {
             flow: entry.flow.unpack(),
             received: entry.flow.received(),
             is_ours: !entry.flow.is_foreign(),
+            home: entry.home,
             expires: entry.expires,
             modified: entry.modified,
             q: entry.q,

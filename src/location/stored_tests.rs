@@ -238,6 +238,7 @@ fn row<'a>(ruid: &'a str, contact: &'a str, cseq: u32, modified_s: u64) -> Row<'
         flow: flow(),
         received: true,
         is_ours: true,
+        home: super::HomeId::NONE,
         expires: after(100),
         modified: after(modified_s),
         q: None,

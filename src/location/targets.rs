@@ -1,8 +1,11 @@
 //! Contacts copied out of the location: a worker's reusable scratch, so that no lock is held while they are used.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use super::binding::Held;
+use super::homes::HomeId;
 use super::packed_flow::PackedFlow;
-use crate::datagram::{Flow, ListenerId};
+use crate::datagram::{Flow, ListenerId, Transport};
 use crate::time::Instant;
 
 /// The contacts that the last operation gave out. Once it has grown to its greatest use it allocates nothing.
@@ -36,6 +39,8 @@ pub struct Target<'a> {
     pub call_id: &'a [u8],
     /// The CSeq of its REGISTER.
     pub cseq: u32,
+    /// The node that it registered at, if it is another.
+    pub home: HomeId,
 }
 
 impl Target<'_> {
@@ -76,6 +81,7 @@ struct Entry {
     q: Option<u16>,
     received: bool,
     flow: PackedFlow,
+    home: HomeId,
     expires: Instant,
     modified: Instant,
     /// Its place in the AoR's list: what came first stands first.
@@ -120,9 +126,8 @@ impl Targets {
         clippy::cast_possible_truncation,
         reason = "a binding's texts are shorter than 64 KiB, an AoR's than 4 GiB"
     )]
-    pub(super) fn push(&mut self, binding: Held<'_>) {
-        let (uri, path) = (binding.contact(), binding.path());
-        let (instance, call_id) = (binding.instance(), binding.call_id());
+    pub(super) fn push(&mut self, binding: Held<'_>, home: HomeId) {
+        let [uri, _, call_id, instance, address, path, _] = binding.all();
         let start = self.bytes.len() as u32;
         for text in [uri, path, instance, call_id] {
             self.bytes.extend_from_slice(text);
@@ -137,7 +142,8 @@ impl Targets {
             cseq: binding.cseq,
             q: binding.q(),
             received: binding.received(),
-            flow: binding.flow(),
+            flow: binding.flow_at(address),
+            home,
             expires: binding.expires,
             modified: binding.modified,
             rank: self.entries.len() as u32,
@@ -153,6 +159,63 @@ impl Targets {
                 .then(a.rank.cmp(&b.rank))
         });
         self.entries.truncate(len_max);
+    }
+
+    /// Has the contact at `index` reached by a path that `write` appends, and by no flow of ours.
+    pub fn lead(&mut self, index: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(mut entry) = self.entries.get(index).copied() else {
+            return;
+        };
+        let whole = [entry.uri, entry.path, entry.instance, entry.call_id];
+        let whole = whole.map(usize::from).iter().sum::<usize>();
+        let (from, start) = (entry.start as usize, self.bytes.len());
+        // Its texts stand behind each other: they are written anew, the path in its place.
+        let uri_end = from + usize::from(entry.uri);
+        let rest = uri_end + usize::from(entry.path)..from + whole;
+        self.bytes.extend_from_within(from..uri_end);
+        let path = self.bytes.len();
+        write(&mut self.bytes);
+        let path = u16::try_from(self.bytes.len() - path);
+        self.bytes.extend_from_within(rest);
+        let (Ok(path), Ok(start)) = (path, u32::try_from(start)) else {
+            return;
+        };
+        (entry.start, entry.path, entry.received) = (start, path, false);
+        if let Some(held) = self.entries.get_mut(index) {
+            *held = entry;
+        }
+    }
+
+    /// Makes a contact that is reached by a path, and by nothing else, the only one.
+    pub fn lead_to(&mut self, uri: &[u8], listener: ListenerId, write: impl FnOnce(&mut Vec<u8>)) {
+        self.clear();
+        let Ok(len) = u16::try_from(uri.len()) else {
+            return;
+        };
+        self.bytes.extend_from_slice(uri);
+        let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let flow = Flow {
+            listener,
+            transport: Transport::Udp,
+            peer,
+        };
+        self.entries.push(Entry {
+            start: 0,
+            uri: len,
+            path: 0,
+            instance: 0,
+            call_id: 0,
+            reg_id: 0,
+            cseq: 0,
+            q: None,
+            received: false,
+            flow: PackedFlow::pack(&flow),
+            home: HomeId::NONE,
+            expires: Instant::EPOCH,
+            modified: Instant::EPOCH,
+            rank: 0,
+        });
+        self.lead(0, write);
     }
 
     /// The contacts in their order.
@@ -203,6 +266,7 @@ fn target_of<'a>(bytes: &'a [u8], entry: &Entry) -> Target<'a> {
         reg_id: entry.reg_id,
         call_id,
         cseq: entry.cseq,
+        home: entry.home,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Everything by which one worker sends.
 
+use std::io;
+use std::net::UdpSocket;
 use std::sync::Arc;
 
 use super::port::{Link, SendError, Unreachable};
@@ -52,6 +54,18 @@ impl Transmitters {
             tcp: None,
             counters,
         }
+    }
+
+    /// A second handle of a listener's kernel socket, for another thread to send by.
+    ///
+    /// # Errors
+    /// There is no such listener, or no descriptor.
+    pub fn kernel_socket(&self, listener: ListenerId) -> io::Result<UdpSocket> {
+        let found = self.listeners.get(usize::from(listener.0));
+        let found = found.and_then(Option::as_ref);
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let socket = found.ok_or_else(missing)?.kernel.socket();
+        socket.try_clone_to_owned().map(UdpSocket::from)
     }
 
     /// Adds the way over TCP.

@@ -1,7 +1,6 @@
-//! Where the workers and the cluster's thread meet: bounded queues of parcels to and fro, and what a worker received for it.
+//! Where the workers and the cluster's thread meet: bounded queues of parcels to and fro.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::limits::{FRESH_PARCELS, KDMQ_INLET_LEN, PARCEL_LEN, WORK_PARCELS};
+use crate::limits::{FRESH_PARCELS, PARCEL_LEN, WORK_PARCELS};
 use crate::replication::Parcel;
 
 /// The desk of one worker.
@@ -17,13 +16,6 @@ use crate::replication::Parcel;
 pub struct Desk {
     to_worker: ArrayQueue<Parcel>,
     to_cluster: ArrayQueue<Parcel>,
-    bell: Arc<Bell>,
-}
-
-/// KDMQ messages that came by a listener of the workers.
-#[derive(Debug)]
-pub struct Inlet {
-    messages: ArrayQueue<(SocketAddr, Box<[u8]>)>,
     bell: Arc<Bell>,
 }
 
@@ -77,31 +69,6 @@ impl Desk {
 
     pub(super) fn has_post(&self) -> bool {
         !self.to_cluster.is_empty()
-    }
-}
-
-impl Inlet {
-    pub(super) fn new(bell: Arc<Bell>) -> Self {
-        Self {
-            messages: ArrayQueue::new(KDMQ_INLET_LEN),
-            bell,
-        }
-    }
-
-    /// Leaves a message for the cluster; false where there is no room.
-    #[must_use]
-    pub fn post(&self, from: SocketAddr, bytes: &[u8]) -> bool {
-        let is_posted = self.messages.push((from, bytes.into())).is_ok();
-        self.bell.ring();
-        is_posted
-    }
-
-    pub(super) fn take(&self) -> Option<(SocketAddr, Box<[u8]>)> {
-        self.messages.pop()
-    }
-
-    pub(super) fn has_post(&self) -> bool {
-        !self.messages.is_empty()
     }
 }
 

@@ -1,26 +1,39 @@
-//! The cluster's thread: DMQ's socket, its clock, and the desks at which the workers hand over what changed.
+//! The cluster's thread: DMQ's socket or a listener's, its clock, and the desks at which the workers hand over what changed.
 //!
-//! [`Cluster`] decides; this is the shell around it. It never touches the location.
+//! [`Cluster`] decides; this is the shell around it. It never touches the location. `inlet` is where the workers and the TCP threads leave
+//! what they received, `exit` by what is sent, `names` where peers are found that are given by name.
 
 mod desk;
+mod exit;
+mod inlet;
+mod names;
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::{Domain, Protocol, Socket, Type};
-use tracing::{debug, info, warn};
+use tracing::info;
 
-pub use self::desk::{Desk, Inlet};
+pub use self::desk::Desk;
+pub use self::inlet::{Inlet, InletError};
+pub use self::names::NamedPeer;
 
 use self::desk::Bell;
-use crate::counters::{Counter, Counters};
-use crate::limits::{MESSAGE_LEN_MAX, PARCEL_LEN, UDP_SOCKET_BUFFER_LEN, WORK_PARCELS};
-use crate::replication::{Cluster, NodeReport, Output, Parcel, Settings, Status};
+use self::exit::{Exit, Porter};
+use self::names::Names;
+use crate::counters::Counters;
+use crate::datagram::ListenerId;
+use crate::latency::Histogram;
+use crate::limits::{LEAVE_TIME, MESSAGE_LEN_MAX, PARCEL_LEN, WORK_PARCELS};
+use crate::net::NetError;
+use crate::net::tcp::{Tcp, TcpThread, TcpTransmitter};
+use crate::replication::{Cluster, NodeAddress, NodeReport, Parcel, Settings, Status};
+use crate::resolve;
 use crate::time::{Duration, Instant};
 
 /// Why there is no cluster.
@@ -34,6 +47,9 @@ pub enum PeerError {
         /// The cause.
         error: io::Error,
     },
+    /// The address is taken or not ours, by TCP.
+    #[error("[cluster] listen: {0}")]
+    Tcp(#[from] NetError),
     /// There is no thread or no descriptor.
     #[error("the cluster's thread does not start: {0}")]
     Thread(io::Error),
@@ -43,50 +59,88 @@ pub enum PeerError {
 pub type Wake = Box<dyn Fn(usize) + Send>;
 
 /// The present moment, by the clock of the process.
-pub type Now = Box<dyn Fn() -> Instant + Send>;
+pub type Now = Arc<dyn Fn() -> Instant + Send + Sync>;
 
 /// What is shown of the cluster.
 pub type Nodes = Arc<Mutex<Vec<NodeReport>>>;
+
+/// At which address DMQ is spoken.
+pub enum Door {
+    /// At its own.
+    Own,
+    /// At a listener's.
+    Listener {
+        /// Which.
+        id: ListenerId,
+        /// A second handle of its socket, to send by.
+        socket: UdpSocket,
+        /// By what is sent over TCP, where that listener is served by TCP.
+        tcp: Option<TcpTransmitter>,
+    },
+}
 
 /// A cluster that is open, and whose thread does not run yet.
 pub struct Peer {
     settings: Settings,
     socket: UdpSocket,
-    names: Vec<(String, u16)>,
+    listener: Option<ListenerId>,
+    transmitter: Option<TcpTransmitter>,
+    /// DMQ's own.
+    tcp: Option<(Tcp, Arc<Counters>)>,
+    names: Names,
     desks: Vec<Arc<Desk>>,
     inlet: Arc<Inlet>,
     bell: Arc<Bell>,
     nodes: Nodes,
     counters: Arc<Counters>,
+    lag: Arc<Histogram>,
 }
 
 /// The cluster's thread.
 #[derive(Debug)]
 pub struct PeerThread {
     thread: JoinHandle<()>,
+    tcp: Option<TcpThread>,
     bell: Arc<Bell>,
     is_stopping: Arc<AtomicBool>,
 }
 
 impl Peer {
-    /// Opens DMQ's own address; `names` are peers to be looked up, with their ports.
+    /// Opens DMQ's address; `names` are peers to be looked up.
     ///
     /// # Errors
     /// The address, or a descriptor.
-    pub fn open(settings: Settings, names: Vec<(String, u16)>) -> Result<Self, PeerError> {
+    pub fn open(settings: Settings, names: Vec<NamedPeer>, door: Door) -> Result<Self, PeerError> {
         let address = settings.address;
-        let socket = bind(address).map_err(|error| PeerError::Bind { address, error })?;
+        let (socket, listener, transmitter, tcp) = match door {
+            Door::Own => {
+                let socket = exit::bind(address);
+                let socket = socket.map_err(|error| PeerError::Bind { address, error })?;
+                let counters = Arc::new(Counters::new());
+                let own = [(OWN_LISTENER, address)];
+                let tcp = Tcp::open(&own, exit::tcp_settings(), Arc::clone(&counters))?;
+                let transmitter = tcp.transmitter(NO_WORKER);
+                (socket, None, Some(transmitter), Some((tcp, counters)))
+            }
+            Door::Listener { id, socket, tcp } => (socket, Some(id), tcp, None),
+        };
         let bell = Arc::new(Bell::new().map_err(PeerError::Thread)?);
         let desk = |_| Arc::new(Desk::new(Arc::clone(&bell)));
+        let inlet = Inlet::new(settings.allow.clone(), listener).map_err(PeerError::Thread)?;
+        inlet.set_seeds(settings.seeds.iter().map(NodeAddress::ip));
         Ok(Self {
             desks: (0..settings.workers).map(desk).collect(),
-            inlet: Arc::new(Inlet::new(Arc::clone(&bell))),
+            inlet: Arc::new(inlet),
+            names: Names::new(names, address.is_ipv4()),
             settings,
             socket,
-            names,
+            listener,
+            transmitter,
+            tcp,
             bell,
             nodes: Nodes::default(),
             counters: Arc::new(Counters::new()),
+            lag: Arc::new(Histogram::new()),
         })
     }
 
@@ -96,16 +150,40 @@ impl Peer {
         self.desks.get(n).map(Arc::clone)
     }
 
-    /// What it counts.
+    /// Where KDMQ that came by a listener is left.
     #[must_use]
-    pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
+    pub fn inlet(&self) -> Arc<Inlet> {
+        Arc::clone(&self.inlet)
+    }
+
+    /// What it counts, thread by thread.
+    pub fn counters(&self) -> impl Iterator<Item = Arc<Counters>> {
+        let tcp = self.tcp.as_ref().map(|(_, counters)| Arc::clone(counters));
+        std::iter::once(Arc::clone(&self.counters)).chain(tcp)
+    }
+
+    /// Wakes its thread, and what that thread counts: for a desk at the resolver's.
+    #[must_use]
+    pub fn bell(&self) -> (resolve::Bell, Arc<Counters>) {
+        let bell = Arc::clone(&self.bell);
+        (Box::new(move || bell.ring()), Arc::clone(&self.counters))
+    }
+
+    /// Looks names up at this desk.
+    pub fn set_resolver(&mut self, desk: resolve::Desk) {
+        self.names.set_desk(desk);
     }
 
     /// Our number.
     #[must_use]
     pub const fn server_id(&self) -> u16 {
         self.settings.server_id
+    }
+
+    /// How long what changed here takes until another node acknowledges it.
+    #[must_use]
+    pub fn lag(&self) -> Arc<Histogram> {
+        Arc::clone(&self.lag)
     }
 
     /// What is known of the nodes.
@@ -120,17 +198,28 @@ impl Peer {
     /// When the system gives no thread.
     pub fn start(self, now: Now, wake: Wake) -> Result<PeerThread, PeerError> {
         let (bell, is_stopping) = (Arc::clone(&self.bell), Arc::new(AtomicBool::new(false)));
+        let porter = |counters| Porter {
+            inlet: Arc::clone(&self.inlet),
+            now: Arc::clone(&now),
+            counters,
+        };
+        let tcp = self.tcp.map(|(tcp, counters)| tcp.start(porter(counters)));
+        let tcp = tcp.transpose()?;
         let cluster = Cluster::new(now(), self.settings, Arc::clone(&self.counters));
+        let cluster = cluster.with_lag(self.lag);
         let spare = (0..WORK_PARCELS).map(|_| Parcel::new(PARCEL_LEN));
         let office = Office {
             cluster,
             exit: Exit {
                 socket: self.socket,
+                listener: self.listener.unwrap_or(OWN_LISTENER),
+                tcp: self.transmitter,
                 spare: spare.collect(),
                 desks: self.desks,
                 wake,
                 counters: self.counters,
             },
+            has_own_socket: self.listener.is_none(),
             names: self.names,
             inlet: self.inlet,
             bell: self.bell,
@@ -145,6 +234,7 @@ impl Peer {
             .map_err(PeerError::Thread)?;
         Ok(PeerThread {
             thread,
+            tcp,
             bell,
             is_stopping,
         })
@@ -155,15 +245,18 @@ impl PeerThread {
     /// Whether it has died.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.thread.is_finished()
+        self.thread.is_finished() || self.tcp.as_ref().is_some_and(TcpThread::is_dead)
     }
 
-    /// Ends it.
+    /// Has it tell the others that we leave, and ends it. What comes by a listener's workers is heard as long as they work.
     pub fn stop(self) {
         self.is_stopping.store(true, Ordering::SeqCst);
         self.bell.ring();
         // A thread that panicked has said so already.
         let _ = self.thread.join();
+        if let Some(tcp) = self.tcp {
+            tcp.stop();
+        }
     }
 }
 
@@ -171,7 +264,9 @@ impl PeerThread {
 struct Office {
     cluster: Cluster,
     exit: Exit,
-    names: Vec<(String, u16)>,
+    /// Whether it receives, too, by the socket that it sends by.
+    has_own_socket: bool,
+    names: Names,
     inlet: Arc<Inlet>,
     bell: Arc<Bell>,
     nodes: Nodes,
@@ -180,41 +275,53 @@ struct Office {
     is_stopping: Arc<AtomicBool>,
 }
 
-struct Exit {
-    socket: UdpSocket,
-    spare: Vec<Parcel>,
-    desks: Vec<Arc<Desk>>,
-    wake: Wake,
-    counters: Arc<Counters>,
-}
-
 impl Office {
-    /// Works until it is told to stop.
+    /// Works until it is told to stop, and takes leave.
     fn run(mut self) {
         info!(address = %self.cluster.address(), "a node of a cluster");
-        self.look_names_up();
+        // Phones go before nodes; without this the thread works all the same.
+        let _ = rustix::process::nice(NICE);
         let mut buffer = vec![0; MESSAGE_LEN_MAX + 1];
         while !self.is_stopping.load(Ordering::SeqCst) {
             let now = (self.now)();
-            let mut worked = self.receive(now, &mut buffer);
-            worked |= self.collect(now);
-            if self.cluster.next_deadline().is_some_and(|due| due <= now) {
-                self.cluster.on_timeout(now, &mut self.exit);
-            }
-            if now >= self.next_report {
-                self.next_report = now + REPORT_INTERVAL;
-                self.report(now);
-            }
-            if !worked {
-                self.sleep(now);
-            }
+            self.turn(now, &mut buffer);
+        }
+        let now = (self.now)();
+        self.cluster.leave(now, &mut self.exit);
+        let deadline = now + LEAVE_TIME;
+        while self.cluster.is_taking_leave() && (self.now)() < deadline {
+            let now = (self.now)();
+            self.turn(now, &mut buffer);
+        }
+    }
+
+    /// One turn; sleeps where there was nothing to do.
+    fn turn(&mut self, now: Instant, buffer: &mut [u8]) {
+        let mut worked = self.receive(now, buffer);
+        worked |= self.take_letters(now);
+        worked |= self.collect(now);
+        if self.names.turn(now) {
+            let named = self.names.nodes();
+            self.cluster.set_named_seeds(now, &named);
+            let seeds: Vec<IpAddr> = self.cluster.seeds().map(|node| node.ip()).collect();
+            self.inlet.set_seeds(seeds.into_iter());
+        }
+        if self.cluster.next_deadline().is_some_and(|due| due <= now) {
+            self.cluster.on_timeout(now, &mut self.exit);
+        }
+        if now >= self.next_report {
+            self.next_report = now + REPORT_INTERVAL;
+            self.report(now);
+        }
+        if !worked {
+            self.sleep(now);
         }
     }
 
     fn receive(&mut self, now: Instant, buffer: &mut [u8]) -> bool {
         for taken in 0..RECEIVE_BATCH {
             // Without a parcel for it, it waits in the socket.
-            if self.exit.spare.is_empty() {
+            if self.exit.spare.is_empty() || !self.has_own_socket {
                 return taken > 0;
             }
             // Nothing there, a signal, or an ICMP error: the next call goes on.
@@ -222,18 +329,38 @@ impl Office {
                 return taken > 0;
             };
             if let Some(bytes) = buffer.get(..len) {
-                self.cluster.on_datagram(now, from, bytes, &mut self.exit);
+                let from = NodeAddress::udp(from);
+                self.cluster.on_message(now, from, bytes, &mut self.exit);
             }
+        }
+        true
+    }
+
+    fn take_letters(&mut self, now: Instant) -> bool {
+        for taken in 0..RECEIVE_BATCH {
+            // As above: it waits in the inlet.
+            let letter = if self.exit.spare.is_empty() {
+                None
+            } else {
+                self.inlet.take()
+            };
+            let Some(letter) = letter else {
+                return taken > 0;
+            };
+            let node = letter.label.node;
+            if letter.label.is_undelivered {
+                self.cluster.on_undelivered(now, node, letter.bytes());
+            } else {
+                let exit = &mut self.exit;
+                self.cluster.on_message(now, node, letter.bytes(), exit);
+            }
+            self.inlet.discard(letter);
         }
         true
     }
 
     fn collect(&mut self, now: Instant) -> bool {
         let mut worked = false;
-        while let Some((from, bytes)) = self.inlet.take() {
-            self.cluster.on_datagram(now, from, &bytes, &mut self.exit);
-            worked = true;
-        }
         for worker in 0..self.exit.desks.len() {
             let Some(desk) = self.exit.desks.get(worker).map(Arc::clone) else {
                 continue;
@@ -251,7 +378,7 @@ impl Office {
         let mut nodes = self.nodes.lock();
         for node in &fresh {
             let before = nodes.iter().find(|before| before.address == node.address);
-            let was = before.map_or(Status::Pending, |before| before.status);
+            let was = before.map_or(Status::NotActive, |before| before.status);
             if was != node.status && !node.is_local {
                 info!(node = %node.address, status = node.status.as_str(), "a node of the cluster");
             }
@@ -261,90 +388,49 @@ impl Office {
 
     fn sleep(&self, now: Instant) {
         self.bell.fall_asleep();
-        let has_post = self.inlet.has_post() || self.exit.desks.iter().any(|desk| desk.has_post());
-        if !has_post && !self.is_stopping.load(Ordering::SeqCst) {
-            let due = self.cluster.next_deadline().unwrap_or(self.next_report);
-            let span = due.min(self.next_report).since(now).as_micros();
+        let is_waiting_for_parcels = self.exit.spare.is_empty();
+        let has_letters = !self.inlet.may_sleep() && !is_waiting_for_parcels;
+        let has_post = self.exit.desks.iter().any(|desk| desk.has_post());
+        let must_go_on = has_letters || has_post || self.names.has_answer();
+        let mut was_rung = false;
+        if !must_go_on {
+            let dues = [self.cluster.next_deadline(), self.names.next_deadline()];
+            let due = dues
+                .into_iter()
+                .flatten()
+                .fold(self.next_report, Instant::min);
             // A slice that waits for a parcel is not waited for without a pause.
-            let span = span.max(PAUSE_MICROS);
+            let span = due.since(now).as_micros().max(PAUSE_MICROS);
             let timeout = Timespec {
                 tv_sec: i64::try_from(span / 1_000_000).unwrap_or(i64::MAX),
                 tv_nsec: i64::try_from(span % 1_000_000).unwrap_or(0) * 1_000,
             };
             let mut fds = [
-                PollFd::new(&self.exit.socket, PollFlags::IN),
                 PollFd::from_borrowed_fd(self.bell.fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.inlet.as_fd(), PollFlags::IN),
+                PollFd::new(&self.exit.socket, PollFlags::IN),
             ];
+            // A listener's socket is its worker's to read. Without a parcel, what comes has to wait anyway.
+            let polled = if self.has_own_socket && !is_waiting_for_parcels {
+                &mut fds[..]
+            } else {
+                &mut fds[..2]
+            };
             // Interrupted or failed, the next turn looks everywhere anyway.
-            let _ = poll(&mut fds, Some(&timeout));
+            let _ = poll(polled, Some(&timeout));
+            was_rung = fds[1].revents().contains(PollFlags::IN);
         }
         self.bell.awake();
-    }
-
-    /// Peers that are named: each address that the name has is one.
-    fn look_names_up(&mut self) {
-        for (name, port) in &self.names {
-            let found = std::net::ToSocketAddrs::to_socket_addrs(&(name.as_str(), *port));
-            match found {
-                Ok(found) => {
-                    let of_family =
-                        |peer: &SocketAddr| peer.is_ipv4() == self.cluster.address().is_ipv4();
-                    let found: Vec<SocketAddr> = found.filter(of_family).collect();
-                    self.cluster.add_seeds((self.now)(), &found);
-                }
-                Err(error) => warn!(name, "a peer of the cluster has no address: {error}"),
-            }
-        }
+        self.inlet.awake(was_rung);
     }
 }
 
-impl Output for Exit {
-    fn send(&mut self, to: SocketAddr, message: &[u8]) {
-        if let Err(error) = self.socket.send_to(message, to) {
-            debug!(node = %to, "not sent: {error}");
-            self.counters.increment(Counter::ClusterDropUnsendable);
-        }
-    }
-
-    fn blank(&mut self) -> Option<Parcel> {
-        self.spare.pop()
-    }
-
-    fn blank_for_walk(&mut self) -> Option<Parcel> {
-        let has_enough = self.spare.len() > WORK_PARCELS / 2;
-        has_enough.then(|| self.spare.pop()).flatten()
-    }
-
-    fn give_back(&mut self, parcel: Parcel) {
-        self.spare.push(parcel);
-    }
-
-    fn give(&mut self, worker: usize, parcel: Parcel) {
-        match self.desks.get(worker) {
-            Some(desk) => {
-                desk.give(parcel);
-                (self.wake)(worker);
-            }
-            None => self.spare.push(parcel),
-        }
-    }
-}
-
-/// Binds DMQ's own address.
-fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
-    let domain = Domain::for_address(address);
-    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_nonblocking(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // Less, where the system allows no more, is no error.
-    let _ = socket.set_recv_buffer_size(UDP_SOCKET_BUFFER_LEN);
-    let _ = socket.set_send_buffer_size(UDP_SOCKET_BUFFER_LEN);
-    socket.bind(&address.into())?;
-    Ok(socket.into())
-}
-
+/// How much the thread yields to the workers: a third of their weight.
+const NICE: i32 = 5;
+/// DMQ's own address, where that is no listener's.
+const OWN_LISTENER: ListenerId = ListenerId(0);
+/// No worker sends by DMQ's own TCP.
+const NO_WORKER: crate::datagram::WorkerId = crate::datagram::WorkerId(0);
 /// Datagrams that are taken in one turn.
 const RECEIVE_BATCH: usize = 64;
 /// How often what is shown is brought up to date.

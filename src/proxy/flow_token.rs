@@ -24,6 +24,15 @@ pub(super) struct FlowToken {
     len: usize,
 }
 
+/// What a token says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Read {
+    /// The flow.
+    pub(super) flow: Flow,
+    /// Whether a node of the cluster made it for this very call, which it has let in; our listener is then the one that was named.
+    pub(super) is_vouched: bool,
+}
+
 impl FlowCodec {
     /// A codec under `keys`: the current one first, then the one before it.
     #[must_use]
@@ -34,10 +43,15 @@ impl FlowCodec {
     /// Makes the token of a flow.
     #[must_use]
     pub(super) fn encode(&self, flow: &Flow) -> FlowToken {
+        self.write(flow, None)
+    }
+
+    fn write(&self, flow: &Flow, call_id: Option<&[u8]>) -> FlowToken {
         let mut plain = [0; PLAIN_LEN_MAX];
         let is_tcp = flow.transport == Transport::Tcp;
         let is_v6 = flow.peer.is_ipv6();
         plain[0] = if is_tcp { TCP } else { 0 } | if is_v6 { V6 } else { 0 };
+        plain[0] |= if call_id.is_some() { CALL } else { 0 };
         plain[1] = flow.listener.0;
         plain[2..4].copy_from_slice(&flow.peer.port().to_be_bytes());
         let said = match flow.peer.ip() {
@@ -53,6 +67,7 @@ impl FlowCodec {
         let sum = mac(
             &self.keys.first().copied().unwrap_or_default(),
             &plain[..said],
+            call_id,
         );
         plain[said..said + MAC_LEN].copy_from_slice(&sum);
         let plain = &plain[..said + MAC_LEN];
@@ -66,9 +81,16 @@ impl FlowCodec {
         token
     }
 
-    /// Reads a token; `None` where it is none of ours.
+    /// Makes the token by which a node of the cluster sends the requests of one call on to the node that has the flow: it says as well
+    /// that the call was let in.
     #[must_use]
-    pub(super) fn read(&self, token: &[u8]) -> Option<Flow> {
+    pub(super) fn encode_call(&self, flow: &Flow, call_id: &[u8]) -> FlowToken {
+        self.write(flow, Some(call_id))
+    }
+
+    /// Reads a token that a request with this Call-ID bears; `None` where it is none of ours.
+    #[must_use]
+    pub(super) fn read(&self, token: &[u8], call_id: &[u8]) -> Option<Read> {
         let text = token.strip_prefix(PREFIX)?;
         let mut plain = [0; PLAIN_LEN_MAX];
         let len = BASE32_DNSSEC
@@ -79,7 +101,9 @@ impl FlowCodec {
         let (said, sum) = plain
             .get(..len)?
             .split_at_checked(len.checked_sub(MAC_LEN)?)?;
-        if !self.keys.iter().any(|key| mac(key, said) == sum) {
+        let is_vouched = said.first().is_some_and(|kind| kind & CALL != 0);
+        let call_id = is_vouched.then_some(call_id);
+        if !self.keys.iter().any(|key| mac(key, said, call_id) == sum) {
             return None;
         }
         let ([kind, listener, port @ ..], address) = said.split_first_chunk::<HEAD_LEN>()?;
@@ -88,7 +112,7 @@ impl FlowCodec {
         } else {
             IpAddr::from(*address.first_chunk::<16>()?)
         };
-        Some(Flow {
+        let flow = Flow {
             listener: ListenerId(*listener),
             transport: if kind & TCP == 0 {
                 Transport::Udp
@@ -96,7 +120,8 @@ impl FlowCodec {
                 Transport::Tcp
             },
             peer: SocketAddr::new(ip, u16::from_be_bytes(*port)),
-        })
+        };
+        Some(Read { flow, is_vouched })
     }
 }
 
@@ -125,12 +150,13 @@ pub(super) fn is_token(user: &[u8]) -> bool {
     user.starts_with(PREFIX)
 }
 
-fn mac(key: &[u8; 16], said: &[u8]) -> [u8; MAC_LEN] {
+fn mac(key: &[u8; 16], said: &[u8], call_id: Option<&[u8]>) -> [u8; MAC_LEN] {
     let mut hasher = SipHasher24::new_with_key(key);
     // No length is so great: this MAC is kept apart from those of dialog tokens under the same key.
     hasher.write(&usize::MAX.to_le_bytes());
     hasher.write(&[DOMAIN]);
     hasher.write(said);
+    hasher.write(call_id.unwrap_or_default());
     hasher.finish().to_be_bytes()
 }
 
@@ -139,6 +165,8 @@ const PREFIX: &[u8] = b"flow.";
 const DOMAIN: u8 = 3;
 const TCP: u8 = 1;
 const V6: u8 = 2;
+/// It is good for one call alone.
+const CALL: u8 = 4;
 /// Kind, listener and port.
 const HEAD_LEN: usize = 4;
 const MAC_LEN: usize = 8;
@@ -160,19 +188,41 @@ mod tests {
                     peer: peer.parse().expect("an address"),
                 };
                 let token = codec.encode(&flow);
-                assert_eq!(codec.read(token.as_bytes()), Some(flow));
+                let read = |codec: &FlowCodec, token: &[u8]| {
+                    codec.read(token, b"call").map(|read| read.flow)
+                };
+                assert_eq!(read(&codec, token.as_bytes()), Some(flow));
                 let rotated = FlowCodec::new(vec![[2; 16], [1; 16]]);
-                assert_eq!(rotated.read(token.as_bytes()), Some(flow));
-                assert_eq!(FlowCodec::new(vec![[2; 16]]).read(token.as_bytes()), None);
+                assert_eq!(read(&rotated, token.as_bytes()), Some(flow));
+                assert_eq!(read(&FlowCodec::new(vec![[2; 16]]), token.as_bytes()), None);
                 for place in PREFIX.len()..token.len {
                     let mut bad = token.as_bytes().to_vec();
                     bad[place] = if bad[place] == b'0' { b'1' } else { b'0' };
-                    assert_eq!(codec.read(&bad), None);
-                    assert_eq!(codec.read(&token.as_bytes()[..place]), None);
+                    assert_eq!(read(&codec, &bad), None);
+                    assert_eq!(read(&codec, &token.as_bytes()[..place]), None);
                 }
             }
         }
-        assert_eq!(codec.read(b"flow."), None);
-        assert_eq!(codec.read(&[b'a'; 500]), None);
+        assert_eq!(codec.read(b"flow.", b""), None);
+        assert_eq!(codec.read(&[b'a'; 500], b""), None);
+    }
+
+    #[test]
+    fn what_vouches_for_a_call_is_good_for_no_other() {
+        let codec = FlowCodec::new(vec![[1; 16]]);
+        let flow = Flow {
+            listener: ListenerId(0),
+            transport: Transport::Udp,
+            peer: "192.0.2.9:5062".parse().expect("an address"),
+        };
+        let token = codec.encode_call(&flow, b"call");
+        let is_vouched = true;
+        let expected = Some(Read { flow, is_vouched });
+        assert_eq!(codec.read(token.as_bytes(), b"call"), expected);
+        assert_eq!(codec.read(token.as_bytes(), b"another"), None);
+        let is_vouched = false;
+        let expected = Some(Read { flow, is_vouched });
+        let plain = codec.encode(&flow);
+        assert_eq!(codec.read(plain.as_bytes(), b"call"), expected);
     }
 }

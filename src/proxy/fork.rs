@@ -7,7 +7,7 @@ use super::output::Output;
 use super::{Bench, Proxy};
 use crate::counters::Counter;
 use crate::datagram::{Destination, Flow, ListenerId};
-use crate::location;
+use crate::location::{self, HomeId};
 use crate::sip::message::Message;
 use crate::time::Instant;
 use crate::transaction::server::ServerSlot;
@@ -234,6 +234,7 @@ impl<'a> Iterator for Untried<'a> {
             reg_id: u32::from_be_bytes([reg0, reg1, reg2, reg3]),
             call_id: b"",
             cseq: 0,
+            home: HomeId::NONE,
         })
     }
 }
@@ -322,6 +323,7 @@ mod tests {
                     reg_id: 0x0102_0304,
                     call_id: b"",
                     cseq: 0,
+                    home: HomeId::NONE,
                 }
             });
         let mut bytes = Vec::new();

@@ -214,6 +214,7 @@ mod tests {
 
     fn target(call_id: &'static str, cseq: u32) -> Target<'static> {
         Target {
+            home: crate::location::HomeId::NONE,
             uri: b"sip:alice@192.0.2.9",
             path: b"",
             q: None,

@@ -19,11 +19,13 @@ mod flows;
 mod fork;
 mod forward;
 mod gruu;
+mod homes;
 mod identity;
 mod keepalive;
 mod lookup;
 mod next_hop;
 mod output;
+mod overload;
 mod parked;
 pub mod register;
 mod relay;
@@ -44,7 +46,7 @@ use std::sync::Arc;
 pub use self::challenge::AuthSettings;
 pub use self::keepalive::{Keepalive, KeepaliveSettings};
 pub use self::output::{
-    MailboxFull, Output, Question, QuestionId, ResolverFull, SendError, StoreFull,
+    MailboxFull, NotForCluster, Output, Question, QuestionId, ResolverFull, SendError, StoreFull,
     SubscriberQuestion,
 };
 pub use self::settings::{Edge, Keys, Listener, PathRule, Settings, Trunk};
@@ -57,6 +59,7 @@ use self::gruu::GruuCodec;
 use self::identity::Identity;
 use self::keepalive::Keeper;
 use self::lookup::WaitingAcks;
+use self::overload::{Admission, Overload};
 use self::register::{RegisterScratch, Registrar};
 use self::relay::{Leg, Relay};
 use self::steer::Steering;
@@ -70,7 +73,7 @@ use crate::location::{Location, Secrets, Targets};
 use crate::sip::edit::Edits;
 use crate::sip::error::NotSip;
 use crate::sip::index::Index;
-use crate::sip::message::{Parsed, parse};
+use crate::sip::message::{Message, Parsed, parse};
 use crate::sip::method::Method;
 use crate::time::Instant;
 use crate::transaction::id::BranchCodec;
@@ -104,6 +107,9 @@ pub struct Proxy {
     store_said: Option<Result<(), StoreSilent>>,
     counters: Arc<Counters>,
     is_draining: bool,
+    overload: Overload,
+    /// Whether the datagram at hand is to be answered 503, if it is new work.
+    is_refusing: bool,
     /// Taken out while a message is at work, so that the message may borrow its index.
     scratch: Option<Box<Scratch>>,
 }
@@ -233,6 +239,8 @@ impl Proxy {
             location,
             counters,
             is_draining: false,
+            overload: Overload::new(),
+            is_refusing: false,
             scratch: Some(Box::new(Scratch {
                 index: Index::new(),
                 bench,
@@ -247,6 +255,14 @@ impl Proxy {
         datagram: &Datagram<'_>,
         out: &mut impl Output,
     ) -> Option<Method> {
+        if !datagram.handed_off && !datagram.flow.transport.is_reliable() {
+            let admission = self.overload.admit(datagram.bytes);
+            if admission == Admission::Dropped {
+                self.counters.increment(Counter::DropOverload);
+                return None;
+            }
+            self.is_refusing = admission == Admission::Refused;
+        }
         let mut scratch = self.scratch.take()?;
         let Scratch { index, bench } = &mut *scratch;
         let mut parsed = parse(datagram.bytes, index);
@@ -257,6 +273,12 @@ impl Proxy {
             self.count_parsed(&parsed);
         }
         let method = match parsed {
+            // Before steering and Max-Forwards, which means something else in it.
+            Parsed::Good(message)
+                if is_of_nodes(&message) && self.give_to_cluster(datagram, out) =>
+            {
+                Some(Method::Kdmq)
+            }
             Parsed::Good(request) if request.is_request() => {
                 self.on_request(now, &request, datagram, bench, out);
                 Some(request.method())
@@ -281,6 +303,11 @@ impl Proxy {
         };
         self.scratch = Some(scratch);
         method
+    }
+
+    /// Takes notice of whether more waits than was taken in the last batch: in overload new work is turned away.
+    pub fn observe_backlog(&mut self, now: Instant, is_full: bool) {
+        self.overload.observe(now, is_full);
     }
 
     /// Acts on the timers that are due, at most [`FIRED_MAX`] of them; the rest are due at the next call.
@@ -399,6 +426,19 @@ impl Proxy {
         }
     }
 
+    /// Leaves a message of other nodes for the cluster; false where it is not the cluster's.
+    fn give_to_cluster(&self, datagram: &Datagram<'_>, out: &mut impl Output) -> bool {
+        match out.give_to_cluster(datagram) {
+            Ok(()) => {}
+            Err(NotForCluster::Elsewhere) => return false,
+            Err(NotForCluster::NotAllowed) => {
+                self.counters.increment(Counter::ClusterDropNotAllowed);
+            }
+            Err(NotForCluster::Full) => self.counters.increment(Counter::ClusterDropInletFull),
+        }
+        true
+    }
+
     fn count_parsed(&self, parsed: &Parsed<'_>) {
         self.counters.increment(match parsed {
             Parsed::Good(request) if request.is_request() => Counter::ParsedRequest,
@@ -412,5 +452,14 @@ impl Proxy {
         if let Some(counter) = counter {
             self.counters.increment(counter);
         }
+    }
+}
+
+/// Whether a message is KDMQ: a request, or the answer to one.
+fn is_of_nodes(message: &Message<'_>) -> bool {
+    if message.is_request() {
+        message.method() == Method::Kdmq
+    } else {
+        message.cseq().method == b"KDMQ"
     }
 }

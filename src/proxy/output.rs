@@ -41,6 +41,15 @@ pub trait Output {
     /// [`StoreFull`]; nothing will come.
     fn want_rows(&mut self, aor: &[u8]) -> Result<(), StoreFull>;
 
+    /// Leaves a message of other nodes (KDMQ) for the cluster.
+    ///
+    /// # Errors
+    /// [`NotForCluster`]; where there is no cluster at that listener, it is a message as any other.
+    fn give_to_cluster(&mut self, datagram: &Datagram<'_>) -> Result<(), NotForCluster> {
+        let _ = datagram;
+        Err(NotForCluster::Elsewhere)
+    }
+
     /// Whether a connection is open that a message to `flow`, of a connection-oriented transport, would take.
     fn is_connected(&self, flow: &Flow) -> bool;
 }
@@ -80,6 +89,17 @@ pub struct StoreFull;
 /// The resolver has no room for a further question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResolverFull;
+
+/// Why the cluster did not take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotForCluster {
+    /// There is no cluster, or it has another address.
+    Elsewhere,
+    /// Its sender is not listened to.
+    NotAllowed,
+    /// There is no room; it comes again.
+    Full,
+}
 
 /// Why a message was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,12 +27,17 @@ impl Proxy {
         bench: &mut Bench,
         out: &mut impl Output,
     ) {
-        let is_for_us = self.is_for_us(request);
-        if is_for_us && request.method() == Method::Register {
-            return self.on_register(now, request, &datagram.flow, bench, out);
-        }
-        if is_for_us && request.method() == Method::Options {
-            return self.on_options(request, &datagram.flow, bench, out);
+        let is_refusing = std::mem::take(&mut self.is_refusing);
+        let is_answered_here = matches!(request.method(), Method::Register | Method::Options);
+        if is_answered_here && self.is_for_us(request) {
+            let flow = &datagram.flow;
+            if is_refusing {
+                return self.refuse_overload(request, flow, out);
+            }
+            if request.method() == Method::Register {
+                return self.on_register(now, request, flow, bench, out);
+            }
+            return self.on_options(request, flow, bench, out);
         }
         let owner = self.steering.owner(request.call_id());
         if owner != self.settings.worker && !datagram.handed_off {
@@ -47,6 +52,10 @@ impl Proxy {
             let invite = self.server_key(request, b"INVITE");
             self.on_cancel(now, request, (&datagram.flow, invite), bench, out);
         } else {
+            let key = self.server_key(request, request.method_bytes());
+            if is_refusing && self.table.find_server(key).is_none() {
+                return self.refuse_overload(request, &datagram.flow, out);
+            }
             self.on_new_or_repeated(now, request, &datagram.flow, bench, out);
         }
     }
@@ -120,22 +129,21 @@ impl Proxy {
         None
     }
 
-    /// Whether the sender of a request must prove who it is: it speaks for one of our users, outside of any dialog that we know.
+    /// Whether the sender of a request must prove who it is: it speaks for one of our users, outside of any dialog that we know, and no node
+    /// of the cluster has let its call in.
     fn must_prove(&self, request: &Message<'_>, source: &Flow) -> bool {
         let is_ours = || {
             let from = request.from().uri();
             from.is_ok_and(|from| self.identity.is_ours(&from))
         };
-        self.authenticator.is_some() && is_ours() && !self.is_in_dialog(request, source)
+        self.authenticator.is_some() && is_ours() && !self.is_vouched_for(request, source)
     }
 
     /// An INVITE that waits for the slow path hears of it at once, so that it does not come again.
     fn send_waiting(&self, request: &Message<'_>, source: &Flow, out: &mut impl Output) {
         if request.method() == Method::Invite {
             let reply = Reply::new(request, 100, "Trying").received(source.peer);
-            let sent = out.send(&reply_flow(request, source), reply.len(), |buffer| {
-                let _ = reply.write(buffer);
-            });
+            let sent = answer::send(&reply, &reply_flow(request, source), out);
             answer::count_unsent(&self.counters, sent);
         }
     }
@@ -208,23 +216,28 @@ impl Proxy {
         if self.waited.is_none() {
             self.count_request(Method::Register);
         }
-        let key = self.server_key(request, request.method_bytes());
-        if self.waits.has(key) {
-            return self.counters.increment(Counter::RetransmitRequestReceived);
+        if self.waits.len() > 0 {
+            let key = self.server_key(request, request.method_bytes());
+            if self.waits.has(key) {
+                return self.counters.increment(Counter::RetransmitRequestReceived);
+            }
         }
         if self.is_draining && self.waited.is_none() {
             return self.refuse_draining(request, source, out);
         }
         if self.authenticator.is_some() {
             let mut headers = std::mem::take(&mut bench.text);
-            let is_proven = self.is_registrant(now, request, (source, key), &mut headers, out);
+            let is_proven = self.is_registrant(now, request, source, &mut headers, out);
             bench.text = headers;
             if !is_proven {
                 return;
             }
         }
-        if self.location.is_loading() && self.wait_to_register(now, request, (source, key), out) {
-            return;
+        if self.location.is_loading() {
+            let key = self.server_key(request, request.method_bytes());
+            if self.wait_to_register(now, request, (source, key), out) {
+                return;
+            }
         }
         let answer = self
             .registrar
@@ -237,6 +250,7 @@ impl Proxy {
             && self.settings.commit.is_some()
             && !self.location.is_committed(access)
         {
+            let key = self.server_key(request, request.method_bytes());
             let withheld = (access, answer.headers);
             return self.wait_for_commit(now, request, (source, key), withheld, out);
         }
@@ -256,10 +270,11 @@ impl Proxy {
         &mut self,
         now: Instant,
         request: &Message<'_>,
-        (source, key): (&Flow, ServerKey),
+        source: &Flow,
         headers: &mut Vec<u8>,
         out: &mut impl Output,
     ) -> bool {
+        let key = self.server_key(request, request.method_bytes());
         match self.authenticate(now, request, (source, key, Asks::Registrar), headers, out) {
             Verdict::Proven => true,
             Verdict::Waits => false,
@@ -340,6 +355,12 @@ impl Proxy {
     fn refuse_draining(&self, request: &Message<'_>, source: &Flow, out: &mut impl Output) {
         self.counters.increment(Counter::RefusedDraining);
         let response = Response::new(503).with_headers(b"Retry-After: 10\r\n");
+        self.refuse(request, source, &response, out);
+    }
+
+    fn refuse_overload(&self, request: &Message<'_>, source: &Flow, out: &mut impl Output) {
+        self.counters.increment(Counter::RefusedOverload);
+        let response = Response::new(503).with_headers(b"Retry-After: 2\r\n");
         self.refuse(request, source, &response, out);
     }
 

@@ -56,6 +56,8 @@ struct Routes<'a> {
     is_forged: bool,
     /// The flow that one of ours names, unless the request came by it.
     flow: Option<Flow>,
+    /// Whether a node of the cluster vouches for the call.
+    is_vouched: bool,
     /// Our listener that the last of ours names: by which the request leaves (RFC 5658).
     listener: ListenerId,
 }
@@ -108,8 +110,11 @@ impl Proxy {
             Way::Hop(self.hop_to(&next, routes.listener)?)
         } else if self.identity.is_ours(&target) {
             self.look_up(now, &target, targets)?;
+            self.lead_home(request.call_id(), targets);
             Way::Contacts
-        } else if let Some(way) = self.way_to_contact(now, &target, dialog.as_ref()) {
+        } else if let Some(way) =
+            self.way_to_contact(now, request, &target, dialog.as_ref(), targets)
+        {
             way
         } else if let Some(dialog) = dialog {
             Way::Hop(self.hop_in_dialog(&dialog, &target, routes.listener)?)
@@ -128,8 +133,8 @@ impl Proxy {
         })
     }
 
-    /// Whether a request carries a token of the dialog that it says it is of.
-    pub(super) fn is_in_dialog(&self, request: &Message<'_>, source: &Flow) -> bool {
+    /// Whether a request carries a token of the dialog that it says it is of, or that of a node that has let its call in.
+    pub(super) fn is_vouched_for(&self, request: &Message<'_>, source: &Flow) -> bool {
         let Ok(uri) = Uri::parse(request.request_uri()) else {
             return false;
         };
@@ -137,7 +142,7 @@ impl Proxy {
             return true;
         }
         let routes = self.own_routes(request, source, false);
-        routes.is_ok_and(|routes| routes.dialog.is_some())
+        routes.is_ok_and(|routes| routes.dialog.is_some() || routes.is_vouched)
     }
 
     /// The next hop to a bound contact: where it registered from, or where its URI says.
@@ -174,6 +179,7 @@ impl Proxy {
             dialog: None,
             is_forged: false,
             flow: None,
+            is_vouched: false,
             listener: source.listener,
         };
         let total = request.values(HeaderName::Route).count();
@@ -195,7 +201,10 @@ impl Proxy {
                 routes.listener = named;
             }
             if let Some(token) = uri.user.filter(|user| flow_token::is_token(user)) {
-                routes.flow = routes.flow.or(self.flow_named(token, source)?);
+                let (flow, is_vouched) =
+                    self.flow_named(token, request.call_id(), source, routes.listener)?;
+                routes.flow = routes.flow.or(flow);
+                routes.is_vouched |= is_vouched;
                 routes.consumed += 1;
                 continue;
             }
@@ -211,20 +220,30 @@ impl Proxy {
     }
 
     /// The flow that a token of ours names; none where the request came by it, and goes on from its phone (RFC 5626 5.3).
-    fn flow_named(&self, token: &[u8], source: &Flow) -> Result<Option<Flow>, Refusal<'static>> {
-        let said = self.flows.read(token);
-        let flow = said.and_then(|flow| {
+    /// It is by `listener` where a node of the cluster names it, which says also whether that vouches for the call.
+    fn flow_named(
+        &self,
+        token: &[u8],
+        call_id: &[u8],
+        source: &Flow,
+        listener: ListenerId,
+    ) -> Result<(Option<Flow>, bool), Refusal<'static>> {
+        let said = self.flows.read(token, call_id);
+        let is_vouched = said.is_some_and(|said| said.is_vouched);
+        let flow = said.and_then(|said| {
+            let flow = said.flow;
+            let by = if is_vouched { listener } else { flow.listener };
             let destination = Destination {
                 transport: flow.transport,
                 address: flow.peer,
             };
-            self.identity.flow_to(&destination, flow.listener)
+            self.identity.flow_to(&destination, by)
         });
         match flow {
             Some(flow) if flow.peer == source.peer && flow.transport == source.transport => {
-                Ok(None)
+                Ok((None, is_vouched))
             }
-            Some(flow) => Ok(Some(flow)),
+            Some(flow) => Ok((Some(flow), is_vouched)),
             None => Err(Refusal::counted(403, Counter::RefusedFlowToken)),
         }
     }
@@ -293,13 +312,18 @@ impl Proxy {
     fn way_to_contact<'a>(
         &self,
         now: Instant,
+        request: &Message<'_>,
         target: &Uri<'a>,
         dialog: Option<&Verified>,
+        targets: &mut Targets,
     ) -> Option<Way<'a>> {
         let end = dialog.and_then(Verified::other_end);
         let reached = self
             .location
             .registered_contact_at(now, target.bytes(), end)?;
+        if self.leads_home(request.call_id(), target, &reached, targets) {
+            return Some(Way::Contacts);
+        }
         match reached.received {
             Some(flow) if reached.is_by_flow => Some(Way::Flow(flow, UNREACHED)),
             Some(flow) => Some(Way::Hop(NextHop::Flow(flow))),

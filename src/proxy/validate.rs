@@ -1,12 +1,9 @@
 //! Request validation (RFC 3261 16.3): scheme, Max-Forwards, loops, Proxy-Require.
 
-use core::hash::Hasher;
-
-use siphasher::sip::SipHasher13;
-
 use super::Proxy;
 use super::answer::Response;
 use crate::counters::Counter;
+use crate::keyed_hash;
 use crate::sip::message::Message;
 use crate::sip::name::HeaderName;
 use crate::sip::uri::{Scheme, Uri};
@@ -91,27 +88,26 @@ impl Proxy {
 
     /// The hash of all that decides where a request goes (RFC 5393 4.2.1): the same hash in a Via of ours is a loop.
     pub(super) fn loop_hash(&self, request: &Message<'_>) -> u32 {
-        let mut hasher = SipHasher13::new_with_key(&self.settings.keys.transactions);
-        let mut write = |part: &[u8]| {
-            hasher.write(&part.len().to_le_bytes());
-            hasher.write(part);
-        };
-        write(request.request_uri());
-        write(request.call_id());
-        write(request.from_tag().unwrap_or_default());
-        write(request.to_tag().unwrap_or_default());
-        write(&request.cseq().number.to_le_bytes());
-        write(request.cseq().method);
-        for name in [
+        let key = &self.settings.keys.transactions;
+        let cseq = request.cseq();
+        let texts = [
+            request.request_uri(),
+            request.call_id(),
+            request.from_tag().unwrap_or_default(),
+            request.to_tag().unwrap_or_default(),
+            &cseq.number.to_le_bytes(),
+            cseq.method,
+        ];
+        let first = keyed_hash::short(key, &texts, b"");
+        let further = [
             HeaderName::Route,
             HeaderName::ProxyRequire,
             HeaderName::ProxyAuthorization,
-        ] {
-            for header in request.headers(name) {
-                write(header.value);
-            }
-        }
-        fold(hasher.finish())
+        ];
+        let further = further.into_iter().flat_map(|name| request.headers(name));
+        fold(further.fold(first, |hash, header| {
+            keyed_hash::short(key, &[header.value], &hash.to_le_bytes())
+        }))
     }
 
     fn has_looped(&self, request: &Message<'_>) -> bool {

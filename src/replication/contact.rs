@@ -5,13 +5,14 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::json::{Malformed, Reader, write_text};
 use crate::datagram::{Flow, ListenerId, Transport};
 use crate::limits::{
     AOR_LEN_MAX, BINDING_TEXT_LEN_MAX, CONTACT_LEN_MAX, KDMQ_CONTACTS_MAX, PATH_LEN_MAX,
 };
-use crate::location::{Delta, Deltas, Facts, METHODS_ALL, Row, Work};
+use crate::location::{Delta, Deltas, Facts, Home, HomeId, Homes, METHODS_ALL, Row, Work};
 use crate::sip::{Address, Span, Uri};
 use crate::time::Instant;
 
@@ -36,8 +37,11 @@ pub(super) enum Asked {
         /// Whether each bears a version.
         is_versioned: bool,
     },
-    /// Everything.
-    Sync,
+    /// Everything of at least this version.
+    Sync {
+        /// 0: simply everything.
+        since: u64,
+    },
     /// Nothing.
     Nothing,
 }
@@ -45,6 +49,12 @@ pub(super) enum Asked {
 /// What is needed to tell whether a contact may be ours, and how we would reach it.
 #[derive(Clone, Debug)]
 pub struct Reception {
+    /// Our number.
+    pub server_id: u16,
+    /// Where contacts are at home.
+    pub homes: Arc<Homes>,
+    /// The address that nodes know us by: it stands for listeners on all addresses.
+    pub ip: IpAddr,
     /// Our listeners.
     pub listeners: Vec<(ListenerId, SocketAddr)>,
     /// Whether an AoR is user@domain.
@@ -61,6 +71,7 @@ struct Keys<'a> {
     ruid: Cow<'a, [u8]>,
     contact: Cow<'a, [u8]>,
     received: Cow<'a, [u8]>,
+    socket: Cow<'a, [u8]>,
     path: Cow<'a, [u8]>,
     call_id: Cow<'a, [u8]>,
     user_agent: Cow<'a, [u8]>,
@@ -75,6 +86,7 @@ struct Keys<'a> {
     reg_id: f64,
     server_id: f64,
     version: Option<f64>,
+    since: f64,
 }
 
 impl Reception {
@@ -96,7 +108,9 @@ impl Reception {
         match asked {
             Some(asked) => Ok(asked),
             None => self.take(&keys, out).map(|taken| match taken {
-                Taken::Sync => Asked::Sync,
+                Taken::Sync => Asked::Sync {
+                    since: whole(keys.since),
+                },
                 Taken::Nothing => Asked::Nothing,
                 Taken::Contact | Taken::Refused => Asked::Changes {
                     refused: usize::from(taken == Taken::Refused),
@@ -122,7 +136,8 @@ impl Reception {
             let mut keys = Keys::new();
             reader.object(|key, reader| keys.read(key, reader))?;
             is_versioned &= keys.version.is_some();
-            match self.take(&keys, out)? {
+            // What a newer node may ask is no reason to leave out what we know.
+            match self.take(&keys, out).unwrap_or(Taken::Refused) {
                 Taken::Contact | Taken::Nothing => {}
                 Taken::Refused => refused += 1,
                 Taken::Sync => syncs = true,
@@ -130,7 +145,7 @@ impl Reception {
             Ok(())
         })?;
         Ok(if syncs && out.is_empty() {
-            Asked::Sync
+            Asked::Sync { since: 0 }
         } else {
             Asked::Changes {
                 refused,
@@ -152,9 +167,17 @@ impl Reception {
         if !named || keys.ruid.len() > RUID_LEN_MAX {
             return Ok(Taken::Refused);
         }
+        let server_id = small(keys.server_id).try_into().unwrap_or(0);
+        let socket = std::str::from_utf8(&keys.socket).ok().and_then(socket_of);
+        let own = self.own_listener(server_id, socket);
         let facts = Facts {
             version: whole(keys.version.unwrap_or(0.0)),
-            server_id: small(keys.server_id).try_into().unwrap_or(0),
+            server_id,
+            home: if own.is_some() {
+                HomeId::NONE
+            } else {
+                self.home(server_id, socket)
+            },
             flags: small(keys.flags),
             cflags: small(keys.cflags),
             methods: keys.methods.map_or(METHODS_ALL, small),
@@ -177,7 +200,6 @@ impl Reception {
             return Ok(Taken::Refused);
         }
         let peer = std::str::from_utf8(&keys.received).ok().and_then(peer_of);
-        let expires_s = whole(keys.expires);
         let row = Row {
             contact: &keys.contact,
             path: &keys.path,
@@ -188,14 +210,10 @@ impl Reception {
                 b""
             },
             instance: cut(&keys.instance),
-            flow: self.flow(peer),
+            flow: self.flow(peer, own.flatten()),
             received: peer.is_some(),
-            is_ours: false,
-            expires: if expires_s == 0 || expires_s >= NEVER.unix_s() {
-                NEVER
-            } else {
-                Instant::from_micros(expires_s * 1_000_000)
-            },
+            is_ours: own.is_some(),
+            expires: expiry(whole(keys.expires)),
             modified: Instant::from_micros(whole(keys.modified).min(NEVER.unix_s()) * 1_000_000),
             q: thousandths(keys.q),
             cseq: small(keys.cseq),
@@ -218,19 +236,68 @@ impl Reception {
         domains.any(|own| own.as_bytes() == domain)
     }
 
-    /// The flow of a contact that registered elsewhere: by one of our listeners that can reach it.
-    fn flow(&self, peer: Option<(SocketAddr, Transport)>) -> Flow {
+    /// The listener of ours that a contact registered at, if it did so with us, before our restart say: then it is ours again. A listener
+    /// that is not told is any that can reach it.
+    fn own_listener(&self, server_id: u16, socket: Socket) -> Option<Option<ListenerId>> {
+        if server_id != self.server_id || server_id == 0 {
+            return None;
+        }
+        let Some((_, address)) = socket else {
+            return Some(None);
+        };
+        let mut listeners = self.listeners.iter();
+        let listener = listeners.find(|(_, own)| self.known(*own) == address);
+        listener.map(|(id, _)| Some(*id))
+    }
+
+    fn home(&self, server_id: u16, socket: Socket) -> HomeId {
+        if server_id == 0 && socket.is_none() {
+            return HomeId::NONE;
+        }
+        self.homes.id_of(Home {
+            server_id,
+            socket,
+            is_told: true,
+        })
+    }
+
+    /// A listener's address as other nodes know it.
+    fn known(&self, own: SocketAddr) -> SocketAddr {
+        if own.ip().is_unspecified() {
+            SocketAddr::new(self.ip, own.port())
+        } else {
+            own
+        }
+    }
+
+    /// The socket that a contact registered at, for a node of our kind, which reaches it by that.
+    pub(super) fn socket_of(&self, delta: &Delta<'_>) -> Socket {
+        let row = &delta.row;
+        if !row.is_ours {
+            let home = self.homes.home(delta.facts.home)?;
+            return home.socket.filter(|_| home.is_told);
+        }
+        let mut listeners = self.listeners.iter();
+        let listener = listeners.find(|(id, _)| *id == row.flow.listener);
+        listener.map(|(_, own)| (row.flow.transport, self.known(*own)))
+    }
+
+    /// The flow of a contact: by the listener that it registered at, or by one of ours that can reach it.
+    fn flow(&self, peer: Option<(SocketAddr, Transport)>, own: Option<ListenerId>) -> Flow {
         let is_alike =
             |own: &SocketAddr| peer.is_none_or(|(peer, _)| peer.is_ipv4() == own.is_ipv4());
         let mut listeners = self.listeners.iter();
         let listener = listeners.find(|(_, own)| is_alike(own));
         Flow {
-            listener: listener.map_or(ListenerId(0), |(id, _)| *id),
+            listener: own.unwrap_or_else(|| listener.map_or(ListenerId(0), |(id, _)| *id)),
             transport: peer.map_or(Transport::Udp, |(_, transport)| transport),
             peer: peer.map_or(NOBODY, |(peer, _)| peer),
         }
     }
 }
+
+/// A socket of a node's, where it is known.
+pub(super) type Socket = Option<(Transport, SocketAddr)>;
 
 /// What one contact's keys came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -256,6 +323,7 @@ impl<'a> Keys<'a> {
             b"ruid" => self.ruid = reader.text()?,
             b"c" => self.contact = reader.text()?,
             b"received" => self.received = reader.text()?,
+            b"sock" => self.socket = reader.text()?,
             b"path" => self.path = reader.text()?,
             b"callid" => self.call_id = reader.text()?,
             b"user_agent" => self.user_agent = reader.text()?,
@@ -270,6 +338,7 @@ impl<'a> Keys<'a> {
             b"reg_id" => self.reg_id = reader.number()?,
             b"server_id" => self.server_id = reader.number()?,
             b"v" => self.version = Some(reader.number()?),
+            b"since" => self.since = reader.number()?,
             // Newer nodes tell more.
             _ => reader.skip()?,
         }
@@ -277,8 +346,8 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// Writes one contact.
-pub(super) fn write(delta: &Delta<'_>, dialect: Dialect, out: &mut Vec<u8>) {
+/// Writes one contact; only a node of our kind is told its socket, and its version: both would hurt a Kamailio.
+pub(super) fn write(delta: &Delta<'_>, dialect: Dialect, socket: Socket, out: &mut Vec<u8>) {
     let (row, facts) = (&delta.row, &delta.facts);
     let action = if delta.is_removal() { 2 } else { 1 };
     out.extend_from_slice(b"{\"action\":");
@@ -325,6 +394,10 @@ pub(super) fn write(delta: &Delta<'_>, dialect: Dialect, out: &mut Vec<u8>) {
     if dialect == Dialect::Strowger {
         put_key("v", out);
         put_number(i64::try_from(facts.version).unwrap_or(i64::MAX), out);
+        if let Some((transport, address)) = socket {
+            put_key("sock", out);
+            write_text(socket_name(transport, address).as_bytes(), out);
+        }
     }
     out.push(b'}');
 }
@@ -369,6 +442,26 @@ fn put_number(number: i64, out: &mut Vec<u8>) {
         out.push(b'-');
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+/// The socket that a name tells of.
+fn socket_of(name: &str) -> Socket {
+    let (protocol, address) = name.split_once(':')?;
+    let transport = match protocol {
+        "udp" => Transport::Udp,
+        "tcp" => Transport::Tcp,
+        _ => return None,
+    };
+    let address: SocketAddr = address.parse().ok()?;
+    (address.port() != 0 && !address.ip().is_unspecified()).then_some((transport, address))
+}
+
+/// A socket's name, as Kamailio has it.
+fn socket_name(transport: Transport, address: SocketAddr) -> String {
+    match transport {
+        Transport::Udp => format!("udp:{address}"),
+        Transport::Tcp => format!("tcp:{address}"),
+    }
 }
 
 /// The way back as a URI, as Kamailio's nathelper writes it.
@@ -428,6 +521,15 @@ fn small(number: f64) -> u32 {
     u32::try_from(whole(number)).unwrap_or(u32::MAX)
 }
 
+/// When a contact ends that is told to end at a second; 0 is never, as Kamailio has it.
+fn expiry(second: u64) -> Instant {
+    if second == 0 || second >= NEVER.unix_s() {
+        NEVER
+    } else {
+        Instant::from_micros(second * 1_000_000)
+    }
+}
+
 fn thousandths(q: f64) -> Option<u16> {
     (q >= 0.0).then(|| u16::try_from(whole(q.min(1_000.0))).unwrap_or(1_000))
 }
@@ -446,6 +548,9 @@ mod tests {
     fn reception(use_domain: bool) -> Reception {
         let listener = |id, address: &str| (ListenerId(id), address.parse().expect("an address"));
         Reception {
+            server_id: 3,
+            homes: Arc::new(Homes::new(3)),
+            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             listeners: vec![
                 listener(0, "[2001:db8::1]:5060"),
                 listener(1, "192.0.2.1:5060"),
@@ -463,7 +568,7 @@ mod tests {
     fn written(deltas: &Deltas) -> String {
         let items = deltas.iter().map(|delta| {
             let mut json = Vec::new();
-            write(&delta, Dialect::Kamailio, &mut json);
+            write(&delta, Dialect::Kamailio, None, &mut json);
             json
         });
         let (items, mut body): (Vec<Vec<u8>>, _) = (items.collect(), Vec::new());
@@ -530,10 +635,16 @@ mod tests {
         let delta = deltas.delta(0).expect("one");
         let facts = Facts {
             version: 1_795_333_252_123_456,
+            home: HomeId::NONE,
             ..delta.facts
         };
         let mut json = Vec::new();
-        write(&Delta { facts, ..delta }, Dialect::Strowger, &mut json);
+        write(
+            &Delta { facts, ..delta },
+            Dialect::Strowger,
+            None,
+            &mut json,
+        );
         deltas.clear();
         let asked = reception(false).read(&json, &mut deltas);
         assert!(
@@ -583,7 +694,9 @@ mod tests {
         ] {
             assert_eq!(read(bad).0, Err(Malformed), "{bad}");
         }
-        assert_eq!(read("{\"action\":3}").0, Ok(Asked::Sync));
+        assert_eq!(read("{\"action\":3}").0, Ok(Asked::Sync { since: 0 }));
+        let partial = read("{\"action\":3,\"since\":77}").0;
+        assert_eq!(partial, Ok(Asked::Sync { since: 77 }));
         assert_eq!(read("{\"action\":0}").0, Ok(Asked::Nothing));
         let many = (0..=KDMQ_CONTACTS_MAX).map(|n| format!("\"{n}\":{{\"action\":0}}"));
         let many = format!("{{\"multi\":{{{}}}}}", many.collect::<Vec<_>>().join(","));

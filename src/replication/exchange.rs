@@ -1,17 +1,15 @@
 //! Contacts: what changed here on its way to each node, what changed elsewhere on its way to the workers, and walks through the
 //! location for a node that has nothing yet or missed something.
 
-use std::net::SocketAddr;
-
-use super::contact::{self, Asked, Dialect};
+use super::contact::{self, Asked, Dialect, Reception};
 use super::kdmq::Channel;
 use super::node::{Node, Walking};
 use super::parcel::{Errand, Parcel, Walk};
 use super::session::{Item, Kind};
-use super::{Cluster, Output, name_hash};
+use super::{Cluster, NodeAddress, Output, name_hash};
 use crate::counters::Counter;
 use crate::limits::{CORRECTIONS_MAX, NODE_HELD_MAX, WALK_INTERVAL};
-use crate::location::{Deltas, Judge, Merge};
+use crate::location::{Delta, Deltas, Home, Judge, Merge};
 use crate::sip::message::Message;
 use crate::time::Instant;
 
@@ -40,6 +38,9 @@ impl Cluster {
                 if let Some(walking) = goes_on {
                     walking.is_out = false;
                     walking.cursor = cursor;
+                    if walk.must_wait {
+                        walking.not_before = now + WALK_INTERVAL;
+                    }
                 }
                 self.end_share(now, walk);
                 parcel.clear();
@@ -60,7 +61,7 @@ impl Cluster {
     pub(super) fn on_contacts(
         &mut self,
         now: Instant,
-        (from, place): (SocketAddr, usize),
+        (from, place): (NodeAddress, usize),
         request: &Message<'_>,
         out: &mut impl Output,
     ) {
@@ -76,7 +77,7 @@ impl Cluster {
             parcel.clear();
             out.give_back(parcel);
             self.counters.increment(Counter::ClusterDropMalformed);
-            return self.answer(from, request, (400, "Bad Request"), out);
+            return self.answer(now, from, request, (400, "Bad Request"), out);
         };
         match asked {
             Asked::Changes {
@@ -88,29 +89,33 @@ impl Cluster {
                 self.counters
                     .add(Counter::ClusterContactsRefused, refused as u64);
                 let judge = self.judge(now, place, (is_multi, is_versioned), &parcel.deltas);
+                self.house(place, judge, &mut parcel.deltas);
                 self.hand_over(place, judge, parcel, out);
             }
-            Asked::Sync => {
+            Asked::Sync { since } => {
                 out.give_back(parcel);
-                self.on_sync(now, place, request);
+                self.on_sync(now, place, (request, since));
             }
             Asked::Nothing => out.give_back(parcel),
         }
-        self.answer(from, request, (200, "OK"), out);
+        self.answer(now, from, request, (200, "OK"), out);
         self.pump(now, place, out);
     }
 
     /// A node wants everything. Its retransmission is no second wish; another wish begins anew.
-    fn on_sync(&mut self, now: Instant, place: usize, request: &Message<'_>) {
+    fn on_sync(&mut self, now: Instant, place: usize, (request, since): (&Message<'_>, u64)) {
         self.counters.increment(Counter::ClusterReceivedSync);
         let wish = name_hash(request.call_id());
         let Some(node) = self.nodes.get_mut(place) else {
             return;
         };
         if std::mem::replace(&mut node.last_sync, wish) != wish {
-            node.walk = None;
+            // A walk from the beginning is begun anew; what only has a part of it to do follows the one that is under way.
+            if since == 0 {
+                node.walk = None;
+            }
             node.walk_at = now;
-            node.session.fall_behind(0);
+            node.session.fall_behind(since);
             self.begin_walk(now, place);
         }
     }
@@ -145,6 +150,19 @@ impl Cluster {
         }
     }
 
+    /// Kamailio tells its changes of itself: what it does not say where it registered, registered there.
+    fn house(&self, place: usize, judge: Judge, deltas: &mut Deltas) {
+        let node = self.nodes.get(place);
+        let is_live = matches!(judge, Judge::Arrival { .. });
+        if let Some(node) = node.filter(|_| is_live) {
+            deltas.house(self.settings.reception.homes.id_of(Home {
+                server_id: 0,
+                socket: Some((node.address.transport, node.address.socket)),
+                is_told: false,
+            }));
+        }
+    }
+
     fn hand_over(&mut self, place: usize, judge: Judge, mut parcel: Parcel, out: &mut impl Output) {
         let Some(node) = self
             .nodes
@@ -164,7 +182,7 @@ impl Cluster {
     }
 
     /// What became of changes: counted, and what the node is behind with is sent to it.
-    fn on_merged(&mut self, now: Instant, node: SocketAddr, parcel: &Parcel) {
+    fn on_merged(&mut self, now: Instant, node: NodeAddress, parcel: &Parcel) {
         for merge in &parcel.merges {
             self.counters.increment(match merge {
                 Merge::Taken => Counter::ClusterContactsTaken,
@@ -183,13 +201,15 @@ impl Cluster {
         if node.corrections.0 != second {
             node.corrections = (second, 0);
         }
+        let reception = &self.settings.reception;
         for delta in parcel.answers.iter() {
             if node.corrections.1 == CORRECTIONS_MAX {
                 self.counters.increment(Counter::ClusterCorrectionsHeld);
                 continue;
             }
             node.corrections.1 += 1;
-            node.session.push(item(&delta, node.dialect));
+            node.session
+                .push(item(&delta, node.dialect, reception, false));
         }
     }
 
@@ -200,7 +220,12 @@ impl Cluster {
         for (dialect, items) in dialects.iter().zip(&mut written) {
             let is_spoken = |node: &Node| node.is_active() && node.dialect == *dialect;
             if self.nodes.iter().any(is_spoken) {
-                items.extend(deltas.iter().map(|delta| item(&delta, *dialect)));
+                let reception = &self.settings.reception;
+                items.extend(
+                    deltas
+                        .iter()
+                        .map(|delta| item(&delta, *dialect, reception, true)),
+                );
             }
         }
         let oldest = deltas.iter().map(|delta| delta.facts.version).min();
@@ -243,20 +268,6 @@ impl Cluster {
         self.walk_on(now, place, out);
     }
 
-    /// Asks a node for everything, when it is time.
-    pub(super) fn ask_for_all(&mut self, now: Instant, place: usize, out: &mut impl Output) {
-        let is_due =
-            |node: &&mut Node| node.is_active() && node.sync_at.is_some_and(|at| at <= now);
-        let Some(node) = self.nodes.get_mut(place).filter(is_due) else {
-            return;
-        };
-        node.sync_at = None;
-        self.body.clear();
-        self.body.extend_from_slice(b"{\"action\":3}");
-        self.request(now, place, (Channel::Usrloc, Kind::Sync, 1), &[], out);
-        self.body.clear();
-    }
-
     /// Begins a walk for a node that is behind, and there.
     pub(super) fn begin_walk(&mut self, now: Instant, place: usize) {
         let Some(node) = self.nodes.get_mut(place) else {
@@ -276,8 +287,10 @@ impl Cluster {
                 since,
                 worker: 0,
                 is_over: false,
+                must_wait: false,
             },
             cursor: None,
+            not_before: now,
             is_out: false,
             begun: now,
             sent: 0,
@@ -325,7 +338,8 @@ impl Cluster {
         }
         walking.sent += deltas.len() as u64;
         for delta in deltas.iter() {
-            node.session.push(item(&delta, dialect));
+            let item = item(&delta, dialect, &self.settings.reception, false);
+            node.session.push(item);
         }
     }
 
@@ -350,13 +364,15 @@ impl Cluster {
     }
 }
 
-fn item(delta: &crate::location::Delta<'_>, dialect: Dialect) -> Item {
+fn item(delta: &Delta<'_>, dialect: Dialect, reception: &Reception, is_live: bool) -> Item {
     let mut json = Vec::with_capacity(512);
-    contact::write(delta, dialect, &mut json);
+    let socket = reception.socket_of(delta);
+    contact::write(delta, dialect, socket, &mut json);
     Item {
         json: json.into(),
         name: name_hash(delta.row.ruid),
         version: delta.facts.version,
+        is_live,
     }
 }
 

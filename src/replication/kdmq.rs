@@ -1,10 +1,11 @@
 //! A KDMQ message: how the requests and the answers of nodes look on the wire, header by header as Kamailio writes them.
 
-use std::net::SocketAddr;
-
+use super::address::NodeAddress;
+use super::seal::{Seal, Seals};
 use crate::sip::message::Message;
 use crate::sip::name::HeaderName;
 use crate::sip::{Uri, method::Method};
+use crate::time::Instant;
 
 /// What a message is about: the user of its Request-URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +20,9 @@ pub(super) enum Channel {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request<'a> {
     pub(super) channel: Channel,
-    pub(super) from: SocketAddr,
-    pub(super) to: SocketAddr,
+    /// Ourselves, by the transport that the other node is spoken to by.
+    pub(super) from: NodeAddress,
+    pub(super) to: NodeAddress,
     /// Its branch, with the magic cookie.
     pub(super) branch: &'a str,
     /// Unique, without the host.
@@ -58,12 +60,15 @@ impl Channel {
 }
 
 impl Request<'_> {
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, now: Instant, seals: &Seals, out: &mut Vec<u8>) {
         let (user, to, from) = (self.channel.as_str(), self.to, self.from);
+        let seal = self.seal(now, seals);
         let head = format!(
-            "KDMQ sip:{user}@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch={}\r\nTo: <sip:{user}@{to}>\r\n\
+            "KDMQ sip:{user}@{to} SIP/2.0\r\nVia: SIP/2.0/{} {};branch={}\r\nTo: <sip:{user}@{to}>\r\n\
              From: <sip:{user}@{from}>;tag={}\r\nCSeq: 10 KDMQ\r\nCall-ID: {}@{}\r\nContent-Length: {}\r\n\
-             User-Agent: {NAME}\r\nMax-Forwards: {}\r\nContent-Type: {}\r\n\r\n",
+             User-Agent: {NAME}\r\nMax-Forwards: {}\r\n{seal}Content-Type: {}\r\n\r\n",
+            from.transport.as_str(),
+            from.socket,
             self.branch,
             self.tag,
             self.call_id,
@@ -75,10 +80,50 @@ impl Request<'_> {
         out.extend_from_slice(head.as_bytes());
         out.extend_from_slice(self.body);
     }
+
+    fn seal(&self, now: Instant, seals: &Seals) -> String {
+        if seals.is_empty() {
+            return String::new();
+        }
+        let user = self.channel.as_str();
+        let (to, from) = (self.to, self.from);
+        let parts: [&[u8]; 7] = [
+            REQUEST,
+            &format!("sip:{user}@{to}").into_bytes(),
+            &format!("sip:{user}@{from}").into_bytes(),
+            &format!("{}@{}", self.call_id, from.ip()).into_bytes(),
+            self.branch.as_bytes(),
+            &[self.max_forwards],
+            self.body,
+        ];
+        seals.line(now, &parts)
+    }
+}
+
+/// What the seal of a message is worth.
+pub(super) fn seal_of(now: Instant, seals: &Seals, message: &Message<'_>) -> Seal {
+    let branch = message.top_via().branch().unwrap_or_default();
+    if !message.is_request() {
+        let status = message.status().to_be_bytes();
+        let parts = [ANSWER, &status, message.call_id(), branch, message.body()];
+        return seals.check(now, message, &parts);
+    }
+    let hops = message.max_forwards().unwrap_or(0);
+    let parts = [
+        REQUEST,
+        message.request_uri(),
+        message.from().uri_bytes(),
+        message.call_id(),
+        branch,
+        &[hops],
+        message.body(),
+    ];
+    seals.check(now, message, &parts)
 }
 
 /// Writes the answer to a request; `body` is the list of nodes, or nothing.
 pub(super) fn write_answer(
+    (now, seals): (Instant, &Seals),
     request: &Message<'_>,
     status: (u16, &str),
     tag: &str,
@@ -109,8 +154,11 @@ pub(super) fn write_answer(
     } else {
         "Content-Type: text/plain\r\n"
     };
+    let branch = request.top_via().branch().unwrap_or_default();
+    let code = status.0.to_be_bytes();
+    let seal = seals.line(now, &[ANSWER, &code, request.call_id(), branch, body]);
     let rest = format!(
-        "{content_type}Server: {NAME}\r\nContent-Length: {}\r\n\r\n",
+        "{seal}{content_type}Server: {NAME}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     out.extend_from_slice(rest.as_bytes());
@@ -118,10 +166,8 @@ pub(super) fn write_answer(
 }
 
 /// The node that a request says it is of: a literal address with a port.
-pub(super) fn sender(request: &Message<'_>) -> Option<SocketAddr> {
-    let uri = request.from().uri().ok()?;
-    let ip = uri.host.ip()?;
-    Some(SocketAddr::new(ip, uri.port.unwrap_or(5_060)))
+pub(super) fn sender(request: &Message<'_>) -> Option<NodeAddress> {
+    NodeAddress::of(&request.from().uri().ok()?)
 }
 
 /// Whether a message is of ours.
@@ -141,6 +187,9 @@ pub(super) fn is_strowger(message: &Message<'_>) -> bool {
         .any(|header| header.value.starts_with(b"strowger"))
 }
 
+/// Tells a seal on a request from one on an answer.
+const REQUEST: &[u8] = b"request";
+const ANSWER: &[u8] = b"answer";
 /// What an answer copies from its request.
 const COPIED: &[(HeaderName, &[u8])] = &[
     (HeaderName::Via, b"Via: "),

@@ -1,13 +1,13 @@
 //! Who is there: the notification channel, and what a node's coming and going means.
 
-use std::net::SocketAddr;
-
 use super::contact::Dialect;
 use super::kdmq::Channel;
 use super::node::{Node, Status};
+use super::roster::Said;
 use super::session::Kind;
-use super::{Cluster, Output, roster};
+use super::{Cluster, NodeAddress, Output, roster};
 use crate::counters::Counter;
+use crate::datagram::Transport;
 use crate::limits::{NODE_FORGET, NODES_MAX};
 use crate::sip::message::Message;
 use crate::time::{Duration, Instant};
@@ -17,16 +17,17 @@ impl Cluster {
     pub(super) fn on_notification(
         &mut self,
         now: Instant,
-        (from, place): (SocketAddr, usize),
+        (from, place): (NodeAddress, usize),
         request: &Message<'_>,
         out: &mut impl Output,
     ) {
         self.counters
             .increment(Counter::ClusterReceivedNotification);
         self.activate(now, place);
-        let learned = self.learn(now, request.body());
-        self.write_roster();
-        self.answer(from, request, (200, "OK"), out);
+        let learned = self.learn(now, place, request.body());
+        let transport = self.nodes.get(place).map(|node| node.address.transport);
+        self.write_roster(transport.unwrap_or(from.transport));
+        self.answer(now, from, request, (200, "OK"), out);
         let hops = request.max_forwards().unwrap_or(1).min(HOPS_MAX);
         if learned > 0 && hops > 1 {
             for place in 0..self.nodes.len() {
@@ -42,15 +43,14 @@ impl Cluster {
         let Some(node) = self
             .nodes
             .get_mut(place)
-            .filter(|node| node.next_ping <= now)
+            .filter(|node| node.next_ping <= now && !self.is_leaving)
         else {
             return;
         };
-        // Who is silent is looked for more often.
-        let span = if node.status == Status::Active {
-            self.settings.ping
-        } else {
-            self.settings.ping.min(LOST_PING)
+        // Who is silent is looked for more often; who left comes back by himself.
+        let span = match node.status {
+            Status::Active | Status::Disabled => self.settings.ping,
+            Status::NotActive | Status::Timeout => self.settings.ping.min(LOST_PING),
         };
         node.next_ping = now + span;
         if node.session.has(Kind::Notification) {
@@ -85,37 +85,77 @@ impl Cluster {
             return;
         };
         let before = std::mem::replace(&mut node.status, Status::Active);
-        // A node of our kind sends by itself what we missed of it.
-        let must_ask = match before {
-            Status::Pending => true,
-            Status::Timeout => node.dialect == Dialect::Kamailio,
-            Status::Active => false,
-        };
-        if must_ask {
-            node.sync_at = Some(now);
+        match before {
+            Status::Active => return,
+            // What changed there a node of our kind sends by itself; not what others told it.
+            Status::Timeout | Status::Disabled if node.dialect == Dialect::Strowger => {
+                let heard = node.lost_at;
+                self.want_what_was_missed(now, place, heard);
+            }
+            Status::NotActive | Status::Timeout | Status::Disabled => {
+                // What changes while it does not count us in comes neither with its answer nor by itself.
+                let patience = if node.lists_us {
+                    Duration::from_micros(0)
+                } else {
+                    UNLISTED_PATIENCE
+                };
+                node.want(now + patience, 0);
+            }
         }
         self.count_nodes();
+        self.publish(now);
     }
 
-    /// A node is silent: what it misses from now on is found again by its version.
-    pub(super) fn lose(&mut self, place: usize) {
+    /// Notes whether a node counts us in: a Kamailio sends its changes to the nodes of its list alone, and does not send later what it
+    /// left out.
+    fn note_listed(&mut self, now: Instant, place: usize, is_listed: bool) {
         let Some(node) = self.nodes.get_mut(place) else {
             return;
         };
-        if node.status == Status::Active {
-            node.status = Status::Timeout;
+        let was_listed = std::mem::replace(&mut node.lists_us, is_listed);
+        let may_ask = node.dialect == Dialect::Kamailio || node.sync_at.is_some();
+        if is_listed && !was_listed && may_ask {
+            node.sync_at = Some(now);
+        }
+    }
+
+    /// A node leaves: what it misses from now on is found again by its version.
+    fn dismiss(&mut self, now: Instant, place: usize) {
+        self.lose(now, place);
+        if let Some(node) = self.nodes.get_mut(place) {
+            node.status = Status::Disabled;
+            (node.sync_at, node.lists_us) = (None, false);
+            node.next_ping = node.last_heard + self.settings.ping;
+        }
+        self.publish(now);
+    }
+
+    /// A node is silent: what it misses from now on is found again by its version.
+    pub(super) fn lose(&mut self, now: Instant, place: usize) {
+        let Some(node) = self.nodes.get_mut(place) else {
+            return;
+        };
+        let was_there = node.status == Status::Active;
+        if was_there {
+            (node.status, node.lost_at) = (Status::Timeout, node.last_heard);
         }
         node.session.abandon();
-        // It is looked for at once.
-        node.next_ping = Instant::EPOCH;
+        if node.status != Status::Disabled {
+            // It is looked for at once.
+            node.next_ping = Instant::EPOCH;
+        }
         if let Some(walking) = node.walk.take() {
             node.session.fall_behind(walking.walk.since);
+        }
+        if was_there {
+            self.want_from_others(now, place);
+            self.publish(now);
         }
         self.count_nodes();
     }
 
     /// The place of a node, which is made for it if it is not known.
-    pub(super) fn know(&mut self, now: Instant, address: SocketAddr) -> Option<usize> {
+    pub(super) fn know(&mut self, now: Instant, address: NodeAddress) -> Option<usize> {
         if let Some(place) = self.place_of(address) {
             return Some(place);
         }
@@ -131,31 +171,69 @@ impl Cluster {
         Some(place)
     }
 
-    /// Learns the nodes of a list; gives how many it named.
-    pub(super) fn learn(&mut self, now: Instant, list: &[u8]) -> usize {
-        let mut named = 0;
-        for node in roster::read(list) {
+    /// Learns the nodes of the list of the node at `place`; gives how many it named.
+    pub(super) fn learn(&mut self, now: Instant, place: usize, list: &[u8]) -> usize {
+        let sender = self.nodes.get(place).map(|node| node.address);
+        let (mut named, mut is_listed, mut leaves) = (0, false, false);
+        for (node, said) in roster::read(list) {
             named += 1;
-            if node != self.settings.address && self.is_allowed(node.ip()) {
+            let is_there = said == Said::Active;
+            if node.socket == self.settings.address {
+                is_listed |= is_there;
+            } else if Some(node) == sender {
+                leaves |= !is_there;
+            } else if is_there && self.is_allowed(node.ip()) {
                 // Whether it is active it has to show itself.
                 let _ = self.know(now, node);
             }
         }
+        if leaves {
+            self.dismiss(now, place);
+        } else if named > 0 {
+            self.note_listed(now, place, is_listed);
+        }
         named
     }
 
-    fn notify(&mut self, now: Instant, place: usize, hops: u8, out: &mut impl Output) {
-        self.write_roster();
+    /// The configuration's names lead to these nodes now; to those that they led to before they do no more.
+    pub fn set_named_seeds(&mut self, now: Instant, named: &[NodeAddress]) {
+        let fixed = &self.settings.seeds;
+        for node in &mut self.nodes {
+            node.is_seed = fixed.contains(&node.address) || named.contains(&node.address);
+        }
+        let allow = &self.settings.allow;
+        let is_listened_to = |node: &Node| allow.iter().any(|net| net.contains(&node.address.ip()));
+        self.nodes
+            .retain(|node| node.is_seed || is_listened_to(node));
+        for seed in named {
+            let is_own = seed.socket == self.settings.address;
+            if !is_own && self.place_of(*seed).is_none() && self.nodes.len() < NODES_MAX {
+                self.nodes.push(Node::new(now, *seed, true));
+            }
+        }
+        self.count_nodes();
+    }
+
+    pub(super) fn notify(&mut self, now: Instant, place: usize, hops: u8, out: &mut impl Output) {
+        let Some(transport) = self.nodes.get(place).map(|node| node.address.transport) else {
+            return;
+        };
+        self.write_roster(transport);
         let kind = (Channel::Notification, Kind::Notification, hops);
         self.request(now, place, kind, &[], out);
         self.body.clear();
     }
 
-    fn write_roster(&mut self) {
+    fn write_roster(&mut self, transport: Transport) {
         let active = self.nodes.iter().filter(|node| node.is_active());
         let active = active.map(|node| node.address);
         self.body.clear();
-        roster::write(self.settings.address, active, &mut self.body);
+        let own = super::own(&self.settings, transport);
+        if self.is_leaving {
+            roster::write_farewell(own, &mut self.body);
+        } else {
+            roster::write(own, active, &mut self.body);
+        }
     }
 
     fn count_nodes(&self) {
@@ -167,5 +245,7 @@ impl Cluster {
 
 /// How often a node that does not answer is looked for.
 const LOST_PING: Duration = Duration::from_secs(1);
+/// How long a node may leave us out of its list before it is asked for everything all the same.
+const UNLISTED_PATIENCE: Duration = Duration::from_secs(1);
 /// Further than this no list is passed on, whatever its sender wishes.
 const HOPS_MAX: u8 = 3;

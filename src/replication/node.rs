@@ -1,8 +1,8 @@
 //! Another node: how far it is known, and what is on its way to it.
 
-use std::net::SocketAddr;
-
+use super::address::NodeAddress;
 use super::contact::Dialect;
+use super::owners::Identity;
 use super::parcel::Walk;
 use super::session::Session;
 use crate::limits::NODE_WINDOW_MAX;
@@ -13,9 +13,11 @@ use crate::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// It has never answered.
-    Pending,
+    NotActive,
     /// It answers.
     Active,
+    /// It said that it leaves.
+    Disabled,
     /// It answered once, and does so no more.
     Timeout,
 }
@@ -23,17 +25,33 @@ pub enum Status {
 /// A node.
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) address: SocketAddr,
+    pub(super) address: NodeAddress,
     /// Whether the configuration names it: then it is never forgotten.
     pub(super) is_seed: bool,
     pub(super) learned_at: Instant,
     pub(super) status: Status,
+    /// Whether its lists of active nodes name us: a Kamailio sends its changes to those alone.
+    pub(super) lists_us: bool,
+    /// Whether it has spoken with a good seal.
+    pub(super) seals: bool,
     pub(super) dialect: Dialect,
     pub(super) session: Session,
     pub(super) next_ping: Instant,
     pub(super) last_heard: Instant,
-    /// When it may be asked for everything; `None`: there is no need.
+    /// Who it says that it is, if it is of our kind.
+    pub(super) identity: Option<Identity>,
+    /// When it may be asked for what we miss; `None`: there is no need.
     pub(super) sync_at: Option<Instant>,
+    /// From which version on; 0: everything.
+    pub(super) sync_since: u64,
+    /// The same of what it was asked already.
+    pub(super) sync_asked: u64,
+    /// When it was last heard of before it was lost.
+    pub(super) lost_at: Instant,
+    /// Until when the others were asked what it told them while it was lost to us; `None`: it is not.
+    pub(super) missing_since: Option<Instant>,
+    /// When they are to be asked again.
+    pub(super) next_inquiry: Instant,
     /// The hash of the Call-ID of its last wish for everything: a retransmission is no second one.
     pub(super) last_sync: u64,
     /// What is walked through for it.
@@ -53,6 +71,8 @@ pub(super) struct Walking {
     pub(super) cursor: Option<SweepCursor>,
     /// Whether a worker has it.
     pub(super) is_out: bool,
+    /// No slice is asked for before.
+    pub(super) not_before: Instant,
     pub(super) begun: Instant,
     pub(super) sent: u64,
 }
@@ -70,13 +90,15 @@ pub(super) struct NodeTally {
 #[derive(Clone, Debug)]
 pub struct NodeReport {
     /// Its address.
-    pub address: SocketAddr,
+    pub address: NodeAddress,
     /// Whether it is ourselves.
     pub is_local: bool,
     /// How far it is known.
     pub status: Status,
     /// Whether it is of our kind.
     pub dialect: Dialect,
+    /// Whether it has shown that it shares our secret.
+    pub seals: bool,
     /// Contacts sent to it, those of unanswered messages too.
     pub sent: u64,
     /// Contacts that it has acknowledged.
@@ -93,6 +115,8 @@ pub struct NodeReport {
     pub walking: Option<u64>,
     /// Full and partial sends so far.
     pub walks: u64,
+    /// How old the oldest change is that it has not acknowledged.
+    pub lag: Duration,
     /// When it was last heard of; [`Instant::EPOCH`]: never.
     pub last_heard: Instant,
 }
@@ -102,8 +126,9 @@ impl Status {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Pending => "pending",
+            Self::NotActive => "not_active",
             Self::Active => "active",
+            Self::Disabled => "disabled",
             Self::Timeout => "timeout",
         }
     }
@@ -114,22 +139,31 @@ impl Walking {
     pub(super) fn next_slice(&self, rate: Option<u32>) -> Instant {
         let micros = |rate: u32| self.sent.saturating_mul(1_000_000) / u64::from(rate.max(1));
         let span = rate.map_or(0, micros);
-        self.begun + Duration::from_micros(span)
+        self.not_before
+            .max(self.begun + Duration::from_micros(span))
     }
 }
 
 impl Node {
-    pub(super) fn new(now: Instant, address: SocketAddr, is_seed: bool) -> Self {
+    pub(super) fn new(now: Instant, address: NodeAddress, is_seed: bool) -> Self {
         Self {
             address,
             is_seed,
             learned_at: now,
-            status: Status::Pending,
+            status: Status::NotActive,
+            lists_us: false,
+            seals: false,
             dialect: Dialect::Kamailio,
             session: Session::new(NODE_WINDOW_MAX),
             next_ping: now,
             last_heard: Instant::EPOCH,
+            identity: None,
             sync_at: None,
+            sync_since: 0,
+            sync_asked: 0,
+            lost_at: Instant::EPOCH,
+            missing_since: None,
+            next_inquiry: Instant::EPOCH,
             last_sync: 0,
             walk: None,
             walk_at: Instant::EPOCH,
@@ -146,7 +180,7 @@ impl Node {
     pub(super) fn walk_due(&self, rate: Option<u32>) -> Option<Instant> {
         match &self.walk {
             Some(walking) if !walking.is_out => {
-                let is_paced = rate.is_some();
+                let is_paced = rate.is_some() || walking.not_before > walking.begun;
                 is_paced.then(|| walking.next_slice(rate))
             }
             Some(_) => None,
@@ -154,12 +188,23 @@ impl Node {
         }
     }
 
-    pub(super) fn report(&self) -> NodeReport {
+    /// How old the oldest change is that the node has not acknowledged: nothing while it is sent everything, or has all.
+    fn lag(&self, now: Instant) -> Duration {
+        let since = self.walk.as_ref().map(|walking| walking.walk.since);
+        let since = since.filter(|since| *since > 0).into_iter();
+        let oldest = since.chain(self.session.oldest_live()).min();
+        oldest.map_or(Duration::from_micros(0), |oldest| {
+            now.since(Instant::from_micros(oldest))
+        })
+    }
+
+    pub(super) fn report(&self, now: Instant) -> NodeReport {
         NodeReport {
             address: self.address,
             is_local: false,
             status: self.status,
             dialect: self.dialect,
+            seals: self.seals,
             sent: self.tally.sent,
             acknowledged: self.tally.acknowledged,
             received: self.tally.received,
@@ -168,6 +213,7 @@ impl Node {
             is_behind: self.session.is_behind(),
             walking: self.walk.as_ref().map(|walking| walking.sent),
             walks: self.tally.walks,
+            lag: self.lag(now),
             last_heard: self.last_heard,
         }
     }

@@ -1,7 +1,6 @@
 //! What passes between the cluster and the workers, who alone touch the location: buffers that go to and fro.
 
-use std::net::SocketAddr;
-
+use super::NodeAddress;
 use crate::location::{Deltas, Judge, Merge, SweepCursor};
 
 /// What a worker does with a parcel.
@@ -14,7 +13,7 @@ pub enum Errand {
     /// What stands in it is let in.
     Merge {
         /// Whose it is.
-        node: SocketAddr,
+        node: NodeAddress,
         /// How it is judged.
         judge: Judge,
     },
@@ -24,7 +23,7 @@ pub enum Errand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Walk {
     /// For whom.
-    pub node: SocketAddr,
+    pub node: NodeAddress,
     /// Tells it from an earlier one that was given up.
     pub number: u64,
     /// From which version on.
@@ -33,6 +32,8 @@ pub struct Walk {
     pub worker: usize,
     /// Whether the share is done.
     pub is_over: bool,
+    /// Whether the location has not all of its own yet, so that nothing was looked at.
+    pub must_wait: bool,
 }
 
 /// A buffer on its way.

@@ -18,6 +18,8 @@ pub(super) struct Item {
     /// Keyed by nothing: the hash of its name.
     pub(super) name: u64,
     pub(super) version: u64,
+    /// Whether it has just changed here, and is not of a walk: then it is to be there soon.
+    pub(super) is_live: bool,
 }
 
 /// What an unanswered message is.
@@ -29,6 +31,8 @@ pub(super) enum Kind {
     Contacts,
     /// The wish for everything: Kamailio answers it late, and each time anew, so that it is sent once.
     Sync,
+    /// The wish for everything, or for what is newer, to a node of our kind: it knows its retransmission for the same.
+    Inquiry,
 }
 
 /// A message without an answer.
@@ -40,6 +44,8 @@ pub(super) struct Flight {
     names: Box<[u64]>,
     /// The least version in it.
     oldest: u64,
+    /// The least of those that have just changed here.
+    oldest_live: Option<u64>,
     first_sent: Instant,
     due: Instant,
     interval: Duration,
@@ -164,9 +170,11 @@ impl Session {
         now: Instant,
         number: u64,
         kind: Kind,
-        message: &[u8],
+        (message, is_reliable): (&[u8], bool),
         batch: &[Item],
     ) {
+        // A stream loses nothing while it stands, and says so when it falls.
+        let interval = if is_reliable { KDMQ_GIVE_UP } else { T1 };
         for item in batch {
             *self.flying.entry(item.name).or_default() += 1;
         }
@@ -181,15 +189,20 @@ impl Session {
                 .map(|item| item.version)
                 .min()
                 .unwrap_or(u64::MAX),
+            oldest_live: batch
+                .iter()
+                .filter(|item| item.is_live)
+                .map(|item| item.version)
+                .min(),
             first_sent: now,
-            due: now + T1,
-            interval: T1,
+            due: now + interval,
+            interval,
             is_late: false,
         });
     }
 
-    /// Notes the answer to a message; gives what it was.
-    pub(super) fn land(&mut self, number: u64) -> Option<(Kind, usize)> {
+    /// Notes the answer to a message; gives what it was, with how many contacts, and the oldest version of those that had just changed.
+    pub(super) fn land(&mut self, number: u64) -> Option<(Kind, usize, Option<u64>)> {
         let place = self
             .flights
             .iter()
@@ -205,7 +218,7 @@ impl Session {
             };
             self.window = (self.window + step).min(self.window_max);
         }
-        Some((flight.kind, flight.names.len()))
+        Some((flight.kind, flight.names.len(), flight.oldest_live))
     }
 
     /// What is overdue next; called until there is nothing more.
@@ -227,16 +240,23 @@ impl Session {
             flight.due = flight.first_sent + KDMQ_SYNC_TIME;
             return self.overdue(now);
         }
-        let flight = self.flights.swap_remove(place);
-        self.release(&flight);
-        if kind == Kind::Contacts {
-            self.fall_behind(flight.oldest);
-        }
-        Some(Overdue::GivenUp(kind))
+        self.give_up(place).map(Overdue::GivenUp)
+    }
+
+    /// Gives a message up that did not get away; says what it was.
+    pub(super) fn fail(&mut self, number: u64) -> Option<Kind> {
+        let mut flights = self.flights.iter();
+        let place = flights.position(|flight| flight.number == number)?;
+        self.give_up(place)
     }
 
     pub(super) fn flight(&self, place: usize) -> Option<&Flight> {
         self.flights.get(place)
+    }
+
+    /// Whether the answer to a message is still to come.
+    pub(super) fn waits_for(&self, number: u64) -> bool {
+        self.flights.iter().any(|flight| flight.number == number)
     }
 
     /// Whether such a message is unanswered.
@@ -246,6 +266,15 @@ impl Session {
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.flights.iter().map(|flight| flight.due).min()
+    }
+
+    /// The oldest version that changed here and that the node has not acknowledged; none of a full send.
+    pub(super) fn oldest_live(&self) -> Option<u64> {
+        let held = self.held.iter().filter(|item| item.is_live);
+        let held = held.map(|item| item.version);
+        let flying = self.flights.iter().filter_map(|flight| flight.oldest_live);
+        let behind = self.behind.filter(|behind| *behind > 0);
+        held.chain(flying).chain(behind).min()
     }
 
     /// Contacts that wait for their message.
@@ -260,6 +289,18 @@ impl Session {
 
     pub(super) const fn window(&self) -> u32 {
         self.window / 1_000
+    }
+
+    fn give_up(&mut self, place: usize) -> Option<Kind> {
+        if place >= self.flights.len() {
+            return None;
+        }
+        let flight = self.flights.swap_remove(place);
+        self.release(&flight);
+        if flight.kind == Kind::Contacts {
+            self.fall_behind(flight.oldest);
+        }
+        Some(flight.kind)
     }
 
     /// Whether a message of contacts may be sent.
@@ -301,13 +342,14 @@ mod tests {
             json: vec![b'x'; 100].into(),
             name,
             version,
+            is_live: true,
         }
     }
 
     fn send(session: &mut Session, now: Instant, number: u64) -> Vec<(u64, u64)> {
         let batch = session.next_batch(3, 10_000);
         if !batch.is_empty() {
-            session.launch(now, number, Kind::Contacts, &[0; 300], &batch);
+            session.launch(now, number, Kind::Contacts, (&[0; 300], false), &batch);
         }
         batch.iter().map(|item| (item.name, item.version)).collect()
     }

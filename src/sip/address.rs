@@ -2,6 +2,7 @@
 
 use super::error::SipError;
 use super::params::Params;
+use super::plain;
 use super::span::Span;
 use super::uri::{self, Uri};
 use crate::scan;
@@ -93,6 +94,11 @@ impl AddressParts {
     /// Finds the parts of the address that `source` has at `span`.
     pub fn parse(source: &[u8], span: Span) -> Result<Self, SipError> {
         let (start, end) = scan::trim(source, usize::from(span.start), usize::from(span.end));
+        plain::address(source, start, end).map_or_else(|| Self::parse_any(source, start, end), Ok)
+    }
+
+    /// Finds the parts of an address however it is written.
+    pub(super) fn parse_any(source: &[u8], start: usize, end: usize) -> Result<Self, SipError> {
         // Offsets stay those of the whole message; what follows the field must not be seen.
         let source = source.get(..end).unwrap_or_default();
         let mut parts = Self::EMPTY;

@@ -2,6 +2,7 @@
 
 use super::address::Address;
 use super::error::SipError;
+use super::plain;
 use super::span::Span;
 use crate::scan;
 
@@ -39,7 +40,18 @@ impl<'a> Contact<'a> {
         if Span::new(start, end).of(source) == b"*" {
             return Ok(Self::Star);
         }
-        let address = Address::parse(source, span)?;
+        Self::of_address(Address::parse(source, span)?)
+    }
+
+    /// Reads a field that has one Contact, plainly written; none where it is otherwise.
+    #[inline]
+    pub(super) fn parse_plain(source: &'a [u8], value: Span) -> Option<Result<Self, SipError>> {
+        let parts = plain::address(source, usize::from(value.start), usize::from(value.end))?;
+        Some(Self::of_address(Address::from_parts(source, parts)))
+    }
+
+    /// Reads the parameters of a Contact whose address has been read.
+    fn of_address(address: Address<'a>) -> Result<Self, SipError> {
         let mut contact = ContactAddress {
             address,
             q: None,

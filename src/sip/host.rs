@@ -28,14 +28,17 @@ impl<'a> Host<'a> {
                 address.map(Self::V6).ok_or(SipError::BadHost)
             }
             [] => Err(SipError::BadHost),
-            [first, ..]
-                if first.is_ascii_digit()
-                    && text
-                        .iter()
-                        .all(|&byte| byte == b'.' || byte.is_ascii_digit()) =>
-            {
-                ipv4(text).map(Self::V4).ok_or(SipError::BadHost)
-            }
+            [b'0'..=b'9', ..] => match ipv4(text) {
+                Some(address) => Ok(Self::V4(address)),
+                None if text
+                    .iter()
+                    .all(|&byte| byte == b'.' || byte.is_ascii_digit()) =>
+                {
+                    Err(SipError::BadHost)
+                }
+                None if scan::all(text, scan::HOST) => Ok(Self::Name(text)),
+                None => Err(SipError::BadHost),
+            },
             _ if scan::all(text, scan::HOST) => Ok(Self::Name(text)),
             _ => Err(SipError::BadHost),
         }
@@ -89,27 +92,29 @@ impl<'a> Host<'a> {
 
 /// Reads four octets of at most three digits, none with a zero before it (RFC 6943 3.1.1: some read those as octal).
 fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
-    let mut octets = [0_u8; 4];
-    let mut place = 0;
+    let (mut address, mut octet) = (0, 0_u32);
+    let mut dots = 0;
     let mut digits = 0;
     for &byte in text {
-        if byte == b'.' {
-            if digits == 0 {
+        let digit = byte.wrapping_sub(b'0');
+        if digit < 10 {
+            if digits > 0 && octet == 0 {
                 return None;
             }
-            place += 1;
-            digits = 0;
-            continue;
-        }
-        let octet = octets.get_mut(place)?;
-        if digits > 0 && *octet == 0 {
+            octet = octet * 10 + u32::from(digit);
+            digits += 1;
+            if octet > 255 {
+                return None;
+            }
+        } else if byte == b'.' && digits > 0 && dots < 3 {
+            address = address << 8 | octet;
+            (octet, digits) = (0, 0);
+            dots += 1;
+        } else {
             return None;
         }
-        let digit = byte.checked_sub(b'0').filter(|&digit| digit < 10)?;
-        *octet = octet.checked_mul(10)?.checked_add(digit)?;
-        digits += 1;
     }
-    (place == 3 && digits > 0).then(|| Ipv4Addr::from(octets))
+    (dots == 3 && digits > 0).then(|| Ipv4Addr::from_bits(address << 8 | octet))
 }
 
 #[cfg(test)]

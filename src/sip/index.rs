@@ -5,12 +5,13 @@
 use super::address::AddressParts;
 use super::error::{NotSip, Rejection, RejectionCause};
 use super::method::Method;
-use super::name::HeaderName;
+use super::name::{HeaderName, WINDOW_LEN};
+use super::plain;
 use super::span::Span;
 use super::start_line::StartLine;
 use super::via::ViaParts;
 use crate::limits::{HEADERS_MAX, MESSAGE_LEN_MAX};
-use crate::scan;
+use crate::scan::{self, LineEnds};
 
 /// The places of one message; [`parse`](super::parse) fills it, whatever stood in it before.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Index {
     first: [u8; HeaderName::COUNT],
     /// The last field of each name, for the chain.
     last: [u8; HeaderName::COUNT],
+    /// A bit for each name that more than one field has.
+    repeated: u64,
     entries: [Entry; HEADERS_MAX],
     count: u8,
     pub(super) start_line: StartLine,
@@ -36,7 +39,7 @@ pub struct Index {
     pub(super) max_forwards: Option<u8>,
     pub(super) expires_s: Option<u32>,
     /// The first thing found wrong.
-    wrong: Option<RejectionCause>,
+    pub(super) wrong: Option<RejectionCause>,
 }
 
 /// One header field.
@@ -61,6 +64,8 @@ pub(super) enum Outcome {
     NotSip(NotSip),
 }
 
+const _: () = assert!(HeaderName::COUNT <= 64, "the names have a bit each");
+
 /// No field.
 pub(super) const NONE: u8 = u8::MAX;
 
@@ -80,6 +85,7 @@ impl Index {
         Self {
             first: [NONE; HeaderName::COUNT],
             last: [NONE; HeaderName::COUNT],
+            repeated: 0,
             entries: [EMPTY_ENTRY; HEADERS_MAX],
             count: 0,
             start_line: StartLine::EMPTY,
@@ -104,19 +110,82 @@ impl Index {
             return Outcome::NotSip(NotSip::TooLong);
         }
         self.clear();
-        let line_end = scan::find_line_break(bytes, 0).unwrap_or(bytes.len());
-        match StartLine::parse(bytes.get(..line_end).unwrap_or_default()) {
-            Ok((line, wrong)) => {
-                self.start_line = line;
-                self.wrong = wrong;
-            }
-            Err(cause) => return Outcome::NotSip(cause),
+        if !self.read_plain(bytes)
+            && let Err(cause) = self.read_any(bytes)
+        {
+            return Outcome::NotSip(cause);
         }
+        let is_answerable = self.validate(bytes);
+        self.outcome(is_answerable)
+    }
+
+    /// Reads the head of a message whose lines are as nearly all are: ended by CRLF, not folded, no whitespace before a colon. False
+    /// where they are not; what has been read then counts for nothing.
+    pub(super) fn read_plain(&mut self, bytes: &[u8]) -> bool {
+        let mut ends = LineEnds::new(bytes);
+        let Some(end) = ends.next_end() else {
+            return false;
+        };
+        let line = plain::request_line(bytes, end).or_else(|| plain::status_line(bytes, end));
+        let Some(line) = line else { return false };
+        self.start_line = line;
+        let mut at = end + 2;
+        self.start_line_span = Span::new(0, at);
+        loop {
+            let Some(end) = ends.next_end() else {
+                return false;
+            };
+            if end == at {
+                self.end_headers(bytes, at, at + 2);
+                return true;
+            }
+            if !self.read_plain_header(bytes, at, end) {
+                return false;
+            }
+            at = end + 2;
+        }
+    }
+
+    /// Reads the field whose line is `bytes[start..end]`.
+    #[inline]
+    fn read_plain_header(&mut self, bytes: &[u8], start: usize, end: usize) -> bool {
+        let window = bytes.get(start..).and_then(|line| line.first_chunk());
+        let known = match window {
+            Some(window) => HeaderName::parse_field(window),
+            None => last_name(bytes, start),
+        };
+        let Some((name, name_len)) = known.or_else(|| plain_name(bytes, start, end)) else {
+            return false;
+        };
+        let name_end = start + name_len;
+        // One space before the value, and none behind it: as a rule.
+        let (mut value_start, mut value_end) = (name_end + 2, end);
+        let is_trimmed = matches!(bytes.get(name_end + 1..), Some([b' ', first, ..]) if *first > b' ')
+            && bytes.get(end - 1) != Some(&b' ');
+        if !is_trimmed {
+            (value_start, value_end) = scan::trim(bytes, name_end + 1, end);
+        }
+        self.push(Entry {
+            name,
+            next: NONE,
+            start: Span::within(start, start).start,
+            name_end: Span::within(name_end, name_end).end,
+            value: Span::within(value_start, value_end),
+            line_end: Span::within(end + 2, end + 2).end,
+        })
+    }
+
+    /// Reads the head of any message.
+    pub(super) fn read_any(&mut self, bytes: &[u8]) -> Result<(), NotSip> {
+        self.clear();
+        let line_end = scan::find_line_break(bytes, 0).unwrap_or(bytes.len());
+        let (line, wrong) = StartLine::parse(bytes.get(..line_end).unwrap_or_default())?;
+        self.start_line = line;
+        self.wrong = wrong;
         let at = self.skip_line_break(bytes, line_end);
         self.start_line_span = Span::new(0, at);
         self.read_headers(bytes, at);
-        let is_answerable = self.validate(bytes);
-        self.outcome(is_answerable)
+        Ok(())
     }
 
     /// Fills the index from a head alone, whatever its first line says; gives whether its lines are all well formed.
@@ -170,14 +239,21 @@ impl Index {
 
     /// Whether more than one field is called `name`.
     #[inline]
-    pub(super) fn is_repeated(&self, name: HeaderName) -> bool {
-        self.first.get(name as usize) != self.last.get(name as usize)
+    pub(super) const fn is_repeated(&self, name: HeaderName) -> bool {
+        self.repeated & 1 << name as usize != 0
+    }
+
+    /// Whether more than one field has one of the names in `bits`.
+    #[inline]
+    pub(super) const fn are_repeated(&self, bits: u64) -> bool {
+        self.repeated & bits != 0
     }
 
     /// Forgets the message before.
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.first = [NONE; HeaderName::COUNT];
         self.last = [NONE; HeaderName::COUNT];
+        self.repeated = 0;
         self.count = 0;
         self.via = ViaParts::EMPTY;
         self.from = AddressParts::EMPTY;
@@ -287,23 +363,43 @@ impl Index {
         }
     }
 
-    /// Adds a field and chains it to the one before it of the same name.
-    fn push(&mut self, entry: Entry) {
+    /// Adds a field and chains it to the one before it of the same name; false where there is no room.
+    #[inline]
+    fn push(&mut self, entry: Entry) -> bool {
         let place = self.count;
         let name = entry.name as usize;
-        let (Some(first), Some(last)) = (self.first.get_mut(name), self.last.get_mut(name)) else {
-            return;
+        let Some(free) = self.entries.get_mut(usize::from(place)) else {
+            return false;
         };
+        *free = entry;
+        self.count += 1;
+        let (first, last) = (&mut self.first[name], &mut self.last[name]);
         match self.entries.get_mut(usize::from(*last)) {
-            Some(before) => before.next = place,
+            Some(before) => {
+                before.next = place;
+                self.repeated |= 1 << name;
+            }
             None => *first = place,
         }
         *last = place;
-        if let Some(free) = self.entries.get_mut(usize::from(place)) {
-            *free = entry;
-            self.count += 1;
-        }
+        true
     }
+}
+
+/// Reads a known name, with its colon right behind it, of a line so near the end of all that no window fits.
+fn last_name(bytes: &[u8], start: usize) -> Option<(HeaderName, usize)> {
+    let mut window = [0; WINDOW_LEN];
+    let line = bytes.get(start..)?;
+    window.get_mut(..line.len())?.copy_from_slice(line);
+    HeaderName::parse_field(&window)
+}
+
+/// Reads a name that has nothing between it and its colon, of the line `bytes[start..end]`; gives its length.
+fn plain_name(bytes: &[u8], start: usize, end: usize) -> Option<(HeaderName, usize)> {
+    let name_end = scan::skip_within(bytes, start, end, scan::TOKEN);
+    let is_plain = name_end > start && name_end < end && bytes.get(name_end) == Some(&b':');
+    let name = HeaderName::parse(bytes.get(start..name_end)?);
+    is_plain.then_some((name, name_end - start))
 }
 
 /// Reads `name:` at `start`: the name, its end, and where the colon stands.

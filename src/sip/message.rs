@@ -279,9 +279,12 @@ impl<'a> Message<'a> {
     }
 
     /// The Contacts of all Contact fields.
-    pub fn contacts(&self) -> impl Iterator<Item = Result<Contact<'a>, SipError>> + use<'a> {
-        self.values(HeaderName::Contact)
-            .map(|value| value.contact())
+    pub fn contacts(&self) -> Contacts<'a> {
+        Contacts {
+            message: *self,
+            field: self.index.first_place(HeaderName::Contact),
+            values: None,
+        }
     }
 
     /// The index, for the walks.
@@ -321,6 +324,36 @@ impl<'a> Iterator for Headers<'a> {
         let entry = self.message.index.entry(self.next?)?;
         self.next = (entry.next != NONE).then_some(entry.next);
         Some(self.message.field(entry))
+    }
+}
+
+/// The walk of [`Message::contacts`].
+#[derive(Clone, Debug)]
+pub struct Contacts<'a> {
+    message: Message<'a>,
+    /// The field that has not been begun.
+    field: Option<u8>,
+    /// All that is left, once a field was not plain.
+    values: Option<Values<'a>>,
+}
+
+impl<'a> Iterator for Contacts<'a> {
+    type Item = Result<Contact<'a>, SipError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(values) = &mut self.values {
+            return values.next().map(|value| value.contact());
+        }
+        let place = self.field?;
+        let field = self.message.index.entry(place)?;
+        if let Some(contact) = Contact::parse_plain(self.message.bytes, field.value) {
+            self.field = Some(field.next);
+            return Some(contact);
+        }
+        let mut values = Values::from_field(self.message, place);
+        let value = values.next();
+        self.values = Some(values);
+        value.map(|value| value.contact())
     }
 }
 

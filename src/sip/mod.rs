@@ -26,6 +26,8 @@ pub mod message;
 pub mod method;
 pub mod name;
 pub mod params;
+mod plain;
+mod plain_uri;
 pub mod reply;
 pub mod span;
 mod start_line;

@@ -85,7 +85,9 @@ impl HeaderName {
         if let [letter] = *bytes {
             return Self::compact(letter);
         }
-        let Some((name, text)) = KNOWN.get(usize::from(SLOTS[slot(bytes)])) else {
+        let Some((name, text)) =
+            KNOWN.get(usize::from(SLOTS[slot(first_eight(bytes), bytes.len())]))
+        else {
             return Self::Other;
         };
         if text.as_bytes().eq_ignore_ascii_case(bytes) {
@@ -97,23 +99,20 @@ impl HeaderName {
 
     /// The name and its length where one that we know, and a colon right behind it, begin `window`.
     ///
-    /// It tells no more than [`HeaderName::parse`] does, but looks at eight letters at a time.
+    /// It tells no more than [`HeaderName::parse`] does, but looks at sixteen letters at a time.
     #[inline]
     #[must_use]
     pub fn parse_field(window: &[u8; WINDOW_LEN]) -> Option<(Self, usize)> {
-        let words = words(window);
-        let len = scan::find_in_words(&words, b':')?;
+        let len = scan::find_in_window(window, b':')?;
         if len <= 1 {
             let name = Self::compact(window[0]);
             return (len == 1 && name != Self::Other).then_some((name, len));
         }
-        let key = KEYS.get(usize::from(SLOTS[slot(window.get(..len)?)]))?;
-        let mut wrong = len ^ key.len;
-        for ((word, fold), letters) in words.iter().zip(key.fold).zip(key.letters) {
-            // What lies behind the name is no part of it: `fold` has ones there, and so has `letters`.
-            wrong |= usize::from(word | fold != letters);
-        }
-        (wrong == 0).then_some((key.name, len))
+        let first = window.first_chunk().copied().unwrap_or_default();
+        let key = KEYS.get(usize::from(SLOTS[slot(first, len)]))?;
+        // What lies behind the name is no part of it: `fold` has ones there, and so has `letters`.
+        let is_name = len == key.len && scan::is_folded(window, len, &key.fold, &key.letters);
+        is_name.then_some((key.name, len))
     }
 
     /// The name as it is usually written; empty for [`HeaderName::Other`].
@@ -146,18 +145,18 @@ impl HeaderName {
     }
 }
 
-/// How many bytes [`HeaderName::parse_field`] looks at: the longest known name and its colon, in whole words.
-pub const WINDOW_LEN: usize = 24;
+/// How many bytes [`HeaderName::parse_field`] looks at: the longest known name and its colon, in whole lanes.
+pub const WINDOW_LEN: usize = 32;
 
-/// A known name as three words, ready to be compared.
+/// A known name, ready to be compared.
 #[derive(Clone, Copy)]
 struct Key {
     name: HeaderName,
     len: usize,
     /// The name in lower case, and ones behind it.
-    letters: [u64; 3],
+    letters: [u8; WINDOW_LEN],
     /// What makes a byte lower case where the name has a letter, and ones behind the name.
-    fold: [u64; 3],
+    fold: [u8; WINDOW_LEN],
 }
 
 /// The known names, in the order of [`KNOWN`].
@@ -167,8 +166,8 @@ const fn keys() -> [Key; KNOWN.len()] {
     let mut table = [Key {
         name: HeaderName::Other,
         len: 0,
-        letters: [0; 3],
-        fold: [0; 3],
+        letters: [0; WINDOW_LEN],
+        fold: [0; WINDOW_LEN],
     }; KNOWN.len()];
     let mut at = 0;
     while at < KNOWN.len() {
@@ -191,36 +190,41 @@ const fn keys() -> [Key; KNOWN.len()] {
         table[at] = Key {
             name: KNOWN[at].0,
             len: text.len(),
-            letters: words(&letters),
-            fold: words(&fold),
+            letters,
+            fold,
         };
         at += 1;
     }
     table
 }
 
-/// The bytes of a window, eight a word.
+/// The slot of a name in [`SLOTS`]: a perfect hash of its length and its first eight letters, found by search. What lies behind the name
+/// in `first` does not matter.
 #[inline]
-const fn words(window: &[u8; WINDOW_LEN]) -> [u64; 3] {
-    let (words, _) = window.as_chunks::<8>();
-    [
-        u64::from_le_bytes(words[0]),
-        u64::from_le_bytes(words[1]),
-        u64::from_le_bytes(words[2]),
-    ]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the topmost eight bits are left"
+)]
+const fn slot(first: [u8; 8], len: usize) -> usize {
+    let word = u64::from_le_bytes(first) | 0x2020_2020_2020_2020;
+    // A name has at least two letters here, and from eight on all of the word counts.
+    let unused = 64_usize.saturating_sub(8 * len) as u32 & 63;
+    let letters = word & (u64::MAX >> unused);
+    (letters.wrapping_add(len as u64).wrapping_mul(HASH_FACTOR) >> 56) as usize
 }
 
-/// The slot of a name in [`SLOTS`]: a perfect hash of its length and its first, middle and last letters, found by search.
-#[inline]
-const fn slot(name: &[u8]) -> usize {
-    let len = name.len();
-    if len == 0 {
-        return 0;
+/// The factor under which no two known names have one slot.
+const HASH_FACTOR: u64 = 0x32e9_c069_82ce_49df;
+
+/// The first eight bytes, with zeros behind those that are fewer.
+const fn first_eight(name: &[u8]) -> [u8; 8] {
+    let mut first = [0; 8];
+    let mut place = 0;
+    while place < name.len() && place < first.len() {
+        first[place] = name[place];
+        place += 1;
     }
-    let first = (name[0] | 0x20) as usize;
-    let middle = (name[len / 2] | 0x20) as usize;
-    let last = (name[len - 1] | 0x20) as usize;
-    (len * 62 + first * 122 + middle * 147 + last * 99) & 0xff
+    first
 }
 
 /// The place in [`KNOWN`] of the one name that hashes to a slot, or `u8::MAX`.
@@ -235,10 +239,11 @@ const fn slots() -> [u8; 256] {
     let mut table = [u8::MAX; 256];
     let mut at = 0;
     while at < KNOWN.len() {
-        let slot = slot(KNOWN[at].1.as_bytes());
+        let name = KNOWN[at].1.as_bytes();
+        let slot = slot(first_eight(name), name.len());
         assert!(
             table[slot] == u8::MAX,
-            "two names hash to one slot: search new factors"
+            "two names hash to one slot: search another factor"
         );
         table[slot] = at as u8;
         at += 1;
@@ -269,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_found_by_words_as_by_letters() {
+    fn a_field_is_found_by_its_window_as_by_its_letters() {
         let window = |text: &str| {
             let mut window = [b'x'; WINDOW_LEN];
             window

@@ -1,6 +1,7 @@
 //! Parameters behind a `;`: of URIs, of addresses and of Vias (RFC 3261 25.1, `generic-param`).
 
 use super::error::SipError;
+use super::plain::PlainParam;
 use super::span::Span;
 use crate::scan;
 
@@ -25,7 +26,7 @@ pub struct Param<'a> {
     /// The value alone; the empty span past the name where there is none.
     pub value_span: Span,
     /// Whether reading it has shown already that it is well formed.
-    is_plain: bool,
+    pub(super) is_plain: bool,
 }
 
 impl<'a> Params<'a> {
@@ -140,46 +141,19 @@ impl<'a> Iterator for Iter<'a> {
             return Some(param(source, start, start, self.at));
         }
         let start = self.at;
-        if let Some(param) = plain_param(source, start) {
-            self.at = usize::from(param.span.end);
-            return Some(param);
+        if let Some(plain) = PlainParam::read(self.source, start, self.end)
+            && matches!(source.get(plain.end), None | Some(b';'))
+        {
+            self.at = plain.end;
+            return Some(plain.param(source));
         }
         self.at = scan::find_unquoted(source, start + 1, b';');
         Some(param(source, start, start + 1, self.at))
     }
 }
 
-/// Reads the parameter whose `;` stands at `start`, where it is as nearly all are: without whitespace and quotes.
-#[inline]
-fn plain_param(source: &[u8], start: usize) -> Option<Param<'_>> {
-    let name_end = scan::skip(source, start + 1, scan::TOKEN);
-    let value_start = name_end + usize::from(source.get(name_end) == Some(&b'='));
-    let end = if value_start > name_end {
-        scan::skip(source, value_start, scan::PARAM)
-    } else {
-        name_end
-    };
-    let is_whole = matches!(source.get(end), None | Some(b';'));
-    let has_name = name_end > start + 1;
-    let has_value = end > value_start;
-    if !is_whole || !has_name || (value_start > name_end && !has_value) {
-        return None;
-    }
-    Some(Param {
-        name: source.get(start + 1..name_end)?,
-        value: if has_value {
-            source.get(value_start..end)
-        } else {
-            None
-        },
-        span: Span::new(start, end),
-        value_span: Span::new(value_start, end),
-        is_plain: true,
-    })
-}
-
 /// Splits `source[from..end]` at its `=`; `start` is where the parameter's own `;` stands.
-fn param(source: &[u8], start: usize, from: usize, end: usize) -> Param<'_> {
+pub(super) fn param(source: &[u8], start: usize, from: usize, end: usize) -> Param<'_> {
     let (from, end) = scan::trim(source, from, end);
     let text = Span::new(from, end).of(source);
     let Some(equals) = scan::find(text, 0, b'=').map(|at| from + at) else {

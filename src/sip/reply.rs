@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::message::Message;
+use super::message::{Header, Message};
 use super::name::HeaderName;
 use super::params::Params;
 use super::span::Span;
@@ -85,11 +85,17 @@ impl<'a> Reply<'a> {
     }
 
     fn put(&self, out: &mut impl Sink) {
-        out.put(b"SIP/2.0 ");
-        out.put_decimal(u64::from(self.status));
-        out.put(b" ");
-        out.put(self.reason.as_bytes());
-        out.put(b"\r\n");
+        match (self.status, self.reason) {
+            (200, "OK") => out.put(b"SIP/2.0 200 OK\r\n"),
+            (100, "Trying") => out.put(b"SIP/2.0 100 Trying\r\n"),
+            (status, reason) => {
+                out.put(b"SIP/2.0 ");
+                out.put_decimal(u64::from(status));
+                out.put(b" ");
+                out.put(reason.as_bytes());
+                out.put(b"\r\n");
+            }
+        }
         self.put_vias(out);
         self.put_copy(HeaderName::From, out);
         self.put_to(out);
@@ -97,7 +103,7 @@ impl<'a> Reply<'a> {
         self.put_copy(HeaderName::CSeq, out);
         if self.with_record_route {
             for field in self.request.headers(HeaderName::RecordRoute) {
-                put_field(HeaderName::RecordRoute, field.value, out);
+                self.put_field(&field, out);
             }
         }
         // RFC 3261 8.2.6.1: a 100 has the Timestamp of its request.
@@ -125,7 +131,7 @@ impl<'a> Reply<'a> {
             fields = self.request.headers(HeaderName::Via);
         }
         for field in fields {
-            put_field(HeaderName::Via, field.value, out);
+            self.put_field(&field, out);
         }
     }
 
@@ -141,15 +147,31 @@ impl<'a> Reply<'a> {
                 out.put(tag);
                 out.put(b"\r\n");
             }
-            _ => put_field(HeaderName::To, to.value, out),
+            _ => self.put_field(&to, out),
         }
     }
 
     /// Copies the first field called `name`, where there is one.
     fn put_copy(&self, name: HeaderName, out: &mut impl Sink) {
         if let Some(field) = self.request.header(name) {
-            put_field(name, field.value, out);
+            self.put_field(&field, out);
         }
+    }
+
+    /// Copies a field on one line: as it stands, where it is written as we would, else under its name.
+    fn put_field(&self, field: &Header<'_>, out: &mut impl Sink) {
+        let line = self.request.text(field.line_span);
+        let name = field.name.as_str().as_bytes();
+        let is_named_so =
+            field.name_bytes == name && line.get(name.len()..name.len() + 2) == Some(b": ");
+        let is_whole = line.len() == name.len() + field.value.len() + 4 && line.ends_with(b"\r\n");
+        if is_named_so && is_whole && scan::find_line_break(field.value, 0).is_none() {
+            return out.put(line);
+        }
+        out.put(name);
+        out.put(b": ");
+        put_flat(field.value, out);
+        out.put(b"\r\n");
     }
 }
 
@@ -177,13 +199,6 @@ fn put_top(request: &Message<'_>, via: &Via<'_>, source: SocketAddr, out: &mut i
             put_flat(request.text(param.span), out);
         }
     }
-}
-
-fn put_field(name: HeaderName, value: &[u8], out: &mut impl Sink) {
-    out.put(name.as_str().as_bytes());
-    out.put(b": ");
-    put_flat(value, out);
-    out.put(b"\r\n");
 }
 
 /// Writes `text` on one line: a space for each CR and LF. Folding is whitespace (RFC 3261 7.3.1), and a bare CR or LF of a

@@ -27,6 +27,21 @@ impl Span {
         }
     }
 
+    /// Makes a span of offsets that are those of a message: `start` is at most `end`, and both fit.
+    #[inline]
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a message is at most MESSAGE_LEN_MAX long, which is 16 bits wide"
+    )]
+    pub(super) const fn within(start: usize, end: usize) -> Self {
+        debug_assert!(start <= end && end <= MESSAGE_LEN_MAX);
+        Self {
+            start: start as u16,
+            end: end as u16,
+        }
+    }
+
     /// The span of all of `bytes`.
     #[must_use]
     pub const fn all(bytes: &[u8]) -> Self {

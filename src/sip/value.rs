@@ -116,6 +116,16 @@ impl<'a> Values<'a> {
             comma_before: NO_COMMA,
         }
     }
+
+    /// The elements of the field at `place` and of those of its name behind it.
+    pub(super) const fn from_field(message: Message<'a>, place: u8) -> Self {
+        Self {
+            message,
+            field: Some(place),
+            at: None,
+            comma_before: NO_COMMA,
+        }
+    }
 }
 
 const NO_COMMA: u16 = u16::MAX;
@@ -128,14 +138,15 @@ impl<'a> Iterator for Values<'a> {
             let field = self.message.index().entry(self.field?)?;
             let source = self.message.bytes();
             let text = source.get(..usize::from(field.value.end))?;
+            let end = text.len();
             let from = self.at.unwrap_or(usize::from(field.value.start));
-            if from >= text.len() {
+            if from >= end {
                 self.field = Some(field.next);
                 self.at = None;
                 self.comma_before = NO_COMMA;
                 continue;
             }
-            let comma = scan::find_comma(text, from);
+            let comma = scan::find_comma_within(source, from, end);
             let (start, end) = scan::trim(text, from, comma);
             let comma_before = self.comma_before;
             self.at = Some(comma + 1);

@@ -5,10 +5,11 @@
 //! as they are.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use crate::datagram::{Flow, ListenerId, Transport};
 use crate::location::storable::{self, Unstorable, text};
-use crate::location::{Row, Work};
+use crate::location::{Home, HomeId, Homes, Row, Work};
 use crate::time::Instant;
 
 /// What is needed to tell rows and bindings apart: who we are.
@@ -20,6 +21,8 @@ pub struct Frame {
     pub use_domain: bool,
     /// The node's number.
     pub server_id: u16,
+    /// Where the contacts of other nodes are at home, where there is a cluster.
+    pub homes: Option<Arc<Homes>>,
 }
 
 /// The columns of one row, as both engines write them.
@@ -69,7 +72,7 @@ impl Frame {
             modified_s: seconds(row.modified),
             // What a phone calls itself is no name by which anything is found.
             user_agent: text(row.user_agent).unwrap_or_default(),
-            socket: self.socket(&row.flow),
+            socket: self.socket(row),
             instance: some(text(row.instance)?),
             reg_id: number(row.reg_id),
             server_id: i32::from(self.server_id),
@@ -105,6 +108,7 @@ impl Frame {
             flow: self.flow(columns.socket.as_deref(), peer),
             received: peer.is_some(),
             is_ours: self.owns(columns),
+            home: self.home(columns),
             expires: if columns.expires_s <= 0 {
                 NEVER
             } else {
@@ -122,9 +126,32 @@ impl Frame {
         storable::split(aor, self.use_domain)
     }
 
-    fn socket(&self, flow: &Flow) -> Option<String> {
+    fn socket(&self, row: &Row<'_>) -> Option<String> {
+        let flow = &row.flow;
+        let home = self.homes.as_ref().and_then(|homes| homes.home(row.home));
+        if let Some((transport, address)) = home.and_then(|home| home.socket) {
+            return Some(format!("{}:{address}", protocol(transport)));
+        }
         let (_, address) = self.listeners.iter().find(|(id, _)| *id == flow.listener)?;
         Some(format!("{}:{address}", protocol(flow.transport)))
+    }
+
+    /// The other node that a row is of.
+    fn home(&self, columns: &Columns<'_>) -> HomeId {
+        let Some(homes) = self.homes.as_ref().filter(|_| !self.owns(columns)) else {
+            return HomeId::NONE;
+        };
+        let socket = columns.socket.as_deref().and_then(socket_of);
+        homes.id_of(Home {
+            // A row with a socket may have been written by who has taken it over.
+            server_id: if socket.is_some() {
+                0
+            } else {
+                u16::try_from(columns.server_id).unwrap_or(0)
+            },
+            socket,
+            is_told: true,
+        })
     }
 
     /// Whether the phone of a row is on a listener of ours. The socket tells; of a row without one, the number of the node.
@@ -187,6 +214,17 @@ fn received(flow: &Flow) -> String {
     }
 }
 
+/// The socket that such a column tells of.
+fn socket_of(text: &str) -> Option<(Transport, SocketAddr)> {
+    let (protocol, address) = text.split_once(':')?;
+    let transport = match protocol {
+        "udp" => Transport::Udp,
+        "tcp" => Transport::Tcp,
+        _ => return None,
+    };
+    Some((transport, address.parse().ok()?))
+}
+
 /// The way back that such a URI tells of; none where we do not speak its transport.
 fn peer_of(uri: &str) -> Option<(SocketAddr, Transport)> {
     let rest = uri.strip_prefix("sip:")?;
@@ -236,6 +274,7 @@ mod tests {
             ],
             use_domain,
             server_id: 1,
+            homes: None,
         }
     }
 
@@ -256,6 +295,7 @@ mod tests {
             },
             received: true,
             is_ours: true,
+            home: HomeId::NONE,
             expires: Instant::from_micros(1_700_000_600_000_000),
             modified: Instant::from_micros(1_700_000_000_000_000),
             q: Some(700),

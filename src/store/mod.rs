@@ -271,6 +271,7 @@ pub fn migrate(database: &Database) -> Result<Vec<&'static str>, StoreError> {
         listeners: Vec::new(),
         use_domain: false,
         server_id: 0,
+        homes: None,
     };
     let mut directory: Box<dyn Directory> = match database {
         Database::Sqlite(path) => Box::new(SqliteDirectory::new(path, frame)),

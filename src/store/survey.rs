@@ -75,6 +75,7 @@ pub fn survey(database: &Database) -> Result<Option<Survey>, StoreError> {
                 listeners: Vec::new(),
                 use_domain: false,
                 server_id: 0,
+                homes: None,
             };
             let server = Postgres::new(config, frame).map_err(StoreError::Thread)?;
             let survey = server.survey();

@@ -24,10 +24,10 @@ use crate::limits::{
     BATCH, FRAME_LEN, FRAMES_PER_QUEUE, MAILBOX_LARGE_LEN, MAILBOX_LEN, MESSAGE_LEN_MAX,
     SMALL_BUFFER_LEN, TCP_OUTBOX_LARGE_LEN, TCP_OUTBOX_LEN, UDP_ARENA_LEN, UDP_SLOT_LEN,
 };
-use crate::location::Location;
+use crate::location::{Homes, Location};
 use crate::net::tcp::{Tcp, TcpSettings};
 use crate::net::{self, Attachments, Got, ListenerReport, ListenerSpec, WorkerPorts};
-use crate::peer::Peer;
+use crate::peer::{Inlet, Peer};
 use crate::resolve::{self, Bell, Desk, Resolver};
 use crate::secret::Secret;
 use crate::store::{self, Inquiries, Store};
@@ -66,25 +66,23 @@ impl Assembly {
         let tcp_counters = Arc::new(Counters::new());
         let tcp = open_tcp(config, &budget, &listeners, &tcp_counters)?;
         let epoch = random()?;
-        let mut store = storage::open_store(config, &listeners, count)?;
-        let location = Arc::new(storage::location(
-            config,
-            secret,
-            &budget,
-            store.as_ref(),
-            epoch,
-        ));
+        let homes = Arc::new(Homes::new(storage::server_id(config)));
+        let mut store = storage::open_store(config, &listeners, count, &homes)?;
+        let held = Arc::clone(&homes);
+        let location = storage::location(config, secret, &budget, store.as_ref(), epoch, held);
         let shared = Shared {
             control: Arc::new(Control::new(mailboxes(count)?)),
-            location,
+            location: Arc::new(location),
             trays: (0..count).map(|_| Arc::default()).collect(),
             clock: Clock::start(),
         };
-        let (resolver, desks) = resolver(config, &specs, shared.control.mailboxes(), &counters)?;
+        let mut peer =
+            super::nodes::open(config, &listeners, (&opened, tcp.as_ref()), epoch, &homes)?;
+        let mailboxes = shared.control.mailboxes();
+        let (resolver, desks) = resolver(config, &specs, (mailboxes, &counters), peer.as_mut())?;
         let spoken = listeners::spoken(&listeners, tcp.is_some())?;
         let cores = Cores::new(config, secret, spoken, &budget, epoch);
         let users = storage::inquiries(config, store.as_mut(), shared.control.mailboxes());
-        let peer = super::nodes::open(config, &listeners, count, epoch)?;
         let beside = Beside {
             peer: peer.as_ref(),
             resolver: &resolver,
@@ -93,23 +91,21 @@ impl Assembly {
             registry: registry(&shared, &cores),
             reserved: reserved(&budget, &opened.reports, store.is_some(), tcp.is_some()),
         };
-        let state = state(
-            &measures,
-            &shared.location,
-            listeners::shown(&opened.reports, tcp.as_ref()),
-            opened.attachments,
-            beside,
-        );
+        let shown = listeners::shown(&opened.reports, tcp.as_ref());
+        let held = opened.attachments;
+        let state = state(&measures, &shared.location, shown, held, beside);
         let equipped = Equipment {
             heralds: heralds(config, &shared, peer.as_ref(), count).into_iter(),
             ports: opened.workers,
             measures,
             desks,
             users: users.into_iter(),
+            inlet: peer.as_ref().map(Peer::inlet),
         };
         let workers = equipped.hand_out(config, &shared, &cores, (tcp.as_ref(), store.as_ref()));
         let control = Arc::clone(&shared.control);
-        let postman = Postman::new(control, shared.clock, &cores.settings);
+        let postman = Postman::new(control, shared.clock, &cores.settings)
+            .with_inlet(peer.as_ref().map(Peer::inlet));
         let tcp = tcp.map(|tcp| (tcp, postman));
         Ok(Self {
             workers,
@@ -130,6 +126,7 @@ struct Equipment {
     desks: Vec<Desk>,
     users: std::vec::IntoIter<Inquiries>,
     heralds: std::vec::IntoIter<Herald>,
+    inlet: Option<Arc<Inlet>>,
 }
 
 impl Equipment {
@@ -159,6 +156,7 @@ impl Equipment {
             let users = users.next();
             let herald = heralds.next();
             let worker = worker.map(|worker| worker.with_clerk(clerk, tells).with_herald(herald));
+            let worker = worker.map(|worker| worker.with_inlet(self.inlet.clone()));
             workers.extend(worker.map(|worker| worker.with_subscribers(users)));
         }
         workers
@@ -224,19 +222,21 @@ fn open_tcp(
     Ok(Some(tcp))
 }
 
-/// The resolver, and a desk for each worker. It is told which families and transports our listeners speak.
+/// The resolver, and a desk for each worker; the cluster has one, too. It is told which families and transports our listeners speak.
 fn resolver(
     config: &Config,
     specs: &[ListenerSpec],
-    mailboxes: &[Arc<Mailbox>],
-    counters: &[Arc<Counters>],
+    (mailboxes, counters): (&[Arc<Mailbox>], &[Arc<Counters>]),
+    peer: Option<&mut Peer>,
 ) -> Result<(Resolver, Vec<Desk>), ServeError> {
+    let nodes = config.cluster.iter().map(|cluster| cluster.listen.ip());
+    let own = specs.iter().map(|spec| spec.address.ip());
     let settings = resolve::Settings {
         servers: config.dns.servers.clone(),
         timeout: config.dns.timeout,
         names_max: config.dns.cache_size,
         stale_max: config.dns.stale_max,
-        sources: specs.iter().map(|spec| spec.address.ip()).collect(),
+        sources: own.chain(nodes).collect(),
         transports: vec![Transport::Udp, Transport::Tcp],
         seed: random()?,
     };
@@ -245,7 +245,12 @@ fn resolver(
         Box::new(move || mailbox.rouse())
     };
     let workers = mailboxes.iter().map(bell).zip(counters.iter().cloned());
-    Ok(Resolver::start(&settings, workers.collect())?)
+    let asking = workers.chain(peer.as_ref().map(|peer| peer.bell()));
+    let (resolver, mut desks) = Resolver::start(&settings, asking.collect())?;
+    if let Some((peer, desk)) = peer.and_then(|peer| Some((peer, desks.pop()?))) {
+        peer.set_resolver(desk);
+    }
+    Ok((resolver, desks))
 }
 
 /// What each worker counts.
@@ -285,7 +290,7 @@ fn state(
     let others = [tcp, resolver.counters(), registry.errands.counters()];
     counters.extend(others.into_iter().chain([Arc::clone(&kernel)]));
     counters.extend(store.map(Store::counters));
-    counters.extend(peer.map(Peer::counters));
+    counters.extend(peer.into_iter().flat_map(Peer::counters));
     let latency = measures
         .iter()
         .map(|measures| Arc::clone(&measures.latency))

@@ -6,9 +6,12 @@ use super::control::Control;
 use super::mailbox::Kind;
 use crate::datagram::{Datagram, Flow, WorkerId};
 use crate::net::{self, Link, Transmitters};
+use crate::peer::{Inlet, InletError};
 use crate::proxy::{
-    MailboxFull, Output, Question, ResolverFull, SendError, StoreFull, SubscriberQuestion,
+    MailboxFull, NotForCluster, Output, Question, ResolverFull, SendError, StoreFull,
+    SubscriberQuestion,
 };
+use crate::replication::NodeAddress;
 use crate::resolve::Desk;
 use crate::store::{self, Inquiries};
 
@@ -24,6 +27,8 @@ pub(super) struct Outlets {
     pub(super) subscribers: Option<Inquiries>,
     /// The store's rows, where there is a store.
     pub(super) rows: Option<Arc<store::Desk>>,
+    /// Where KDMQ is left, where there is a cluster.
+    pub(super) inlet: Option<Arc<Inlet>>,
 }
 
 /// A worker's exit while one datagram is at work.
@@ -103,6 +108,23 @@ impl Output for Exit<'_> {
 
     fn want_rows(&mut self, aor: &[u8]) -> Result<(), StoreFull> {
         self.outlets.rows.as_ref().ok_or(StoreFull)?.want(aor)
+    }
+
+    fn give_to_cluster(&mut self, datagram: &Datagram<'_>) -> Result<(), NotForCluster> {
+        let flow = &datagram.flow;
+        let inlet = self.outlets.inlet.as_ref();
+        let inlet = inlet.filter(|inlet| inlet.is_of(flow.listener));
+        let from = NodeAddress {
+            transport: flow.transport,
+            socket: flow.peer,
+        };
+        let posted = inlet
+            .ok_or(NotForCluster::Elsewhere)?
+            .post(from, datagram.bytes);
+        posted.map_err(|error| match error {
+            InletError::NotAllowed => NotForCluster::NotAllowed,
+            InletError::Full => NotForCluster::Full,
+        })
     }
 
     fn is_connected(&self, flow: &Flow) -> bool {

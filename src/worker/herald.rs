@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::limits::{CLUSTER_SLICE, PARCEL_LEN};
-use crate::location::{Judge, Location, Merge, SweepCursor};
+use crate::location::{Homes, Judge, Location, Merge, SweepCursor};
 use crate::peer::Desk;
 use crate::replication::{Errand, Parcel};
 use crate::time::{Duration, Instant};
@@ -26,6 +26,9 @@ pub(super) struct Herald {
     /// How long changes are gathered before they go.
     coalesce: Duration,
     next_gather: Instant,
+    /// Where the search for what was taken over goes on, while it is under way, and which changes of the nodes it has seen.
+    taking_over: Option<SweepCursor>,
+    changes: u64,
 }
 
 impl Herald {
@@ -47,18 +50,38 @@ impl Herald {
             current: None,
             coalesce,
             next_gather: Instant::EPOCH,
+            taking_over: None,
+            changes: 0,
         }
     }
 
     /// Whether something waits for it.
     pub(super) fn has_post(&self) -> bool {
-        !self.desk.is_empty() || self.current.is_some() || self.filling.is_some()
+        let is_at_work = self.current.is_some() || self.filling.is_some();
+        !self.desk.is_empty() || is_at_work || self.taking_over.is_some()
     }
 
     /// One slice of whatever is to be done; says whether there is more.
     pub(super) fn turn(&mut self, now: Instant) -> bool {
         let worked = self.take() && self.go_on(now);
+        let worked = self.take_over() || worked;
         self.gather(now) || worked
+    }
+
+    /// A slice of the search for what has fallen to this node since it last knew who is there.
+    fn take_over(&mut self) -> bool {
+        let changes = self.location.homes().map_or(0, Homes::changes);
+        if std::mem::replace(&mut self.changes, changes) != changes {
+            self.taking_over = Some(self.share.clone());
+        }
+        let Some(cursor) = &mut self.taking_over else {
+            return false;
+        };
+        let budget = u32::try_from(CLUSTER_SLICE).unwrap_or(u32::MAX);
+        if self.location.take_over(cursor, budget) {
+            self.taking_over = None;
+        }
+        self.taking_over.is_some()
     }
 
     /// Has a parcel in hand, if there is one.
@@ -113,6 +136,11 @@ impl Herald {
         let Errand::Walk(walk, cursor) = &mut parcel.errand else {
             return None;
         };
+        // A row that came in behind the walk would never be sent.
+        walk.must_wait = self.location.is_loading();
+        if walk.must_wait {
+            return None;
+        }
         let place = cursor.get_or_insert_with(|| self.share.clone());
         let budget = u32::try_from(CLUSTER_SLICE).unwrap_or(u32::MAX);
         walk.is_over = self

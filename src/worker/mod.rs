@@ -126,7 +126,7 @@ pub fn serve(config: &Config, secret: &Secret) -> Result<(), ServeError> {
     let peer = peer
         .map(|(peer, clock)| {
             let wake = Box::new(move |worker| wake.wake_one(worker));
-            peer.start(Box::new(move || clock.now()), wake)
+            peer.start(Arc::new(move || clock.now()), wake)
         })
         .transpose()?;
     let threads = spawn(workers, &config.workers.cpus)?;
@@ -202,9 +202,12 @@ impl Life {
         Ok(is_late || self.control.is_drained())
     }
 
-    /// Stops the workers and waits for them; then TCP, so that what they sent last leaves, and the store, so that what they
+    /// Takes leave of the other nodes, whose answers may come by the workers; stops those and waits for them; then TCP, so that what they sent last leaves, and the store, so that what they
     /// handed over last is written.
     fn end(self) -> Result<(), ServeError> {
+        if let Some(peer) = self.peer {
+            peer.stop();
+        }
         self.control.stop();
         for (number, thread) in self.threads.into_iter().enumerate() {
             if thread.join().is_err() {
@@ -216,9 +219,6 @@ impl Life {
         }
         if let Some(store) = self.store {
             store.stop(STORE_PATIENCE);
-        }
-        if let Some(peer) = self.peer {
-            peer.stop();
         }
         drop(self.resolver);
         info!("ended");

@@ -11,8 +11,10 @@ use super::mailbox::Kind;
 use crate::datagram::{Datagram, Flow, WorkerId};
 use crate::limits::{MAILBOX_TCP_LEN, TCP_CROWDED_LEN};
 use crate::net::tcp::{Busy, Delivered, Recipient};
+use crate::peer::Inlet;
 use crate::proxy::Settings;
 use crate::proxy::steer::Steering;
+use crate::replication::NodeAddress;
 use crate::sip::index::Index;
 use crate::sip::message::{Parsed, parse};
 use crate::sip::method::Method;
@@ -28,6 +30,8 @@ pub(super) struct Postman {
     workers: usize,
     /// Letters in a mailbox at which TCP waits.
     waiting_max: usize,
+    /// Where what the cluster sent comes back to, where it shares a listener.
+    inlet: Option<Arc<Inlet>>,
     index: Box<Index>,
 }
 
@@ -46,8 +50,15 @@ impl Postman {
             waiting_max: MAILBOX_TCP_LEN.min(TCP_CROWDED_LEN / workers),
             control,
             clock,
+            inlet: None,
             index: Box::new(Index::new()),
         }
+    }
+
+    /// Gives back to the cluster what it had sent.
+    pub(super) fn with_inlet(mut self, inlet: Option<Arc<Inlet>>) -> Self {
+        self.inlet = inlet;
+        self
     }
 
     /// Whose a message is, where it says so, and what it is.
@@ -91,6 +102,13 @@ impl Recipient for Postman {
     }
 
     fn give_back(&mut self, to: WorkerId, flow: &Flow, sent: &[u8]) -> Result<(), Busy> {
+        if let Some(inlet) = self.inlet.as_ref().filter(|_| to == CLUSTER) {
+            let node = NodeAddress {
+                transport: flow.transport,
+                socket: flow.peer,
+            };
+            return inlet.give_back(node, sent).map_err(|_| Busy);
+        }
         let mailbox = self
             .control
             .mailboxes()
@@ -107,6 +125,9 @@ impl Recipient for Postman {
             .map_err(|_| Busy)
     }
 }
+
+/// By which number the cluster sends over TCP; no worker has it.
+pub(super) const CLUSTER: WorkerId = WorkerId(u8::MAX);
 
 /// What a request is to a connection: an ACK is never answered.
 fn verdict(method: Method) -> Delivered {

@@ -125,6 +125,7 @@ impl Worker {
                 desk,
                 subscribers: None,
                 rows: None,
+                inlet: None,
             },
             is_busy_polling: ports.busy_poll,
             mailbox: Arc::clone(mailboxes.get(number)?),
@@ -166,6 +167,12 @@ impl Worker {
     /// Shares the location's changes with other nodes, too.
     pub(super) fn with_herald(mut self, herald: Option<Herald>) -> Self {
         self.herald = herald;
+        self
+    }
+
+    /// Leaves KDMQ for the cluster there.
+    pub(super) fn with_inlet(mut self, inlet: Option<Arc<peer::Inlet>>) -> Self {
+        self.outlets.inlet = inlet;
         self
     }
 
@@ -274,7 +281,7 @@ impl Worker {
             clock,
             ..
         } = self;
-        let mut worked = false;
+        let (mut worked, mut is_full) = (false, false);
         for receiver in receivers {
             let received_by = match receiver.backend() {
                 Backend::AfXdp => Counter::ReceivedAfXdp,
@@ -289,8 +296,11 @@ impl Worker {
                     latency.record(measured(method), clock.now().since(datagram.received_at));
                 }
             };
-            worked |= receiver.receive(now, &mut each) > 0;
+            let taken = receiver.receive(now, &mut each);
+            worked |= taken > 0;
+            is_full |= taken >= BATCH;
         }
+        proxy.observe_backlog(now, is_full);
         worked
     }
 

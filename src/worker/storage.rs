@@ -7,7 +7,7 @@ use super::mailbox::Mailbox;
 use crate::admin::{self, AccountOrder};
 use crate::config::budget::Budget;
 use crate::config::{Config, ContactMatching, ContactsFull, Registrar, StoreUrl};
-use crate::location::{Location, LocationSettings, Matching, ReplicaSettings, Rules};
+use crate::location::{Homes, Location, LocationSettings, Matching, ReplicaSettings, Rules};
 use crate::net::ListenerSpec;
 use crate::secret::Secret;
 use crate::store::{Database, Frame, Inquiries, Store};
@@ -19,6 +19,7 @@ pub(super) fn location(
     budget: &Budget,
     store: Option<&Store>,
     epoch: u64,
+    homes: Arc<Homes>,
 ) -> Location {
     let location = Location::new(&LocationSettings {
         hash_key: secret.derive("location").current,
@@ -39,7 +40,7 @@ pub(super) fn location(
                 tombstones_max: cluster.tombstones,
                 stores_all: !matches!(config.store.url, StoreUrl::Postgres(_)),
             };
-            location.with_cluster(beginning.as_bytes(), settings)
+            location.with_cluster(beginning.as_bytes(), settings, homes)
         }
         None => location,
     }
@@ -63,6 +64,7 @@ pub(super) fn open_store(
     config: &Config,
     listeners: &[(ListenerSpec, bool)],
     workers: usize,
+    homes: &Arc<Homes>,
 ) -> Result<Option<Store>, ServeError> {
     let Some(database) = database(config) else {
         return Ok(None);
@@ -74,6 +76,7 @@ pub(super) fn open_store(
             .collect(),
         use_domain: config.registrar.use_domain,
         server_id: server_id(config),
+        homes: config.cluster.as_ref().map(|_| Arc::clone(homes)),
     };
     Ok(Some(Store::open(&database, frame, workers)?))
 }

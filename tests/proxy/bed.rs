@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use strowger::counters::{Counter, Counters};
 use strowger::datagram::{Datagram, Destination, Flow, ListenerId, Transport, WorkerId};
-use strowger::location::{Location, LocationSettings, Rules, Secrets};
+use strowger::location::{Homes, Location, LocationSettings, ReplicaSettings, Rules, Secrets};
 use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{Registrar, RegistrarSettings};
 use strowger::proxy::{
@@ -139,6 +139,27 @@ impl Bed {
     ) -> Self {
         let keep = |location: Location| location.with_store(b"uloc-0-1-", is_loading);
         Self::over(workers, keep, change)
+    }
+
+    /// A node of a cluster with one worker, number `server_id`, which listens on this address alone.
+    pub(crate) fn with_cluster(
+        server_id: u16,
+        address: &str,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let replica = ReplicaSettings {
+            server_id,
+            nat_cflags: 0,
+            tombstones_max: 1_024,
+            stores_all: true,
+        };
+        let homes = Arc::new(Homes::new(server_id));
+        let keep = |location: Location| location.with_cluster(b"uloc-", replica, homes);
+        Self::over(1, keep, |settings| {
+            settings.server_id = server_id;
+            settings.listeners = vec![Listener::new(ListenerId(0), addr(address))];
+            change(settings);
+        })
     }
 
     fn over(

@@ -43,6 +43,7 @@ fn knows_its_users(database: &impl Database, kind: store::Database) {
         listeners: Vec::new(),
         use_domain: false,
         server_id: 0,
+        homes: None,
     };
     let made = store::migrate(&kind).expect("the tables are made");
     assert!(made.contains(&"location") && made.contains(&"strowger_subscriber"));
@@ -168,6 +169,7 @@ fn users_in_postgres() {
         listeners: Vec::new(),
         use_domain: true,
         server_id: 0,
+        homes: None,
     };
     let mut store = Store::open(&store::Database::Postgres(url), frame, 1).expect("a URL");
     let mut inquiries = store.inquiries(Box::new(|| ()));

@@ -1,9 +1,10 @@
 //! `strowger load` against the server, and against other people's programs, which judge it: SIPp answers its calls and makes
 //! some, Kamailio registers its phones.
 
-use std::net::SocketAddr;
-use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -290,4 +291,90 @@ fn where_nobody_is_an_attempt_fails_at_once() {
     let failures = &result["kinds"][0]["failures"];
     assert_eq!(failures["unreachable"], 20, "{result:#}");
     assert_eq!(result["success"], false);
+}
+
+/// Answers OPTIONS with 200, so many in each tenth of a second and the others not at all, until `is_over`.
+fn answer_at_most(socket: &UdpSocket, in_a_tenth: u32, is_over: &AtomicBool) {
+    socket
+        .set_read_timeout(Some(Duration::from_millis(20)))
+        .expect("a timeout");
+    let (mut window, mut answered) = (Instant::now(), 0);
+    let mut buffer = [0; 4_096];
+    while !is_over.load(Ordering::Relaxed) {
+        let Ok((len, peer)) = socket.recv_from(&mut buffer) else {
+            continue;
+        };
+        if window.elapsed() >= Duration::from_millis(100) {
+            (window, answered) = (Instant::now(), 0);
+        }
+        answered += 1;
+        if answered <= in_a_tenth {
+            let request = String::from_utf8_lossy(&buffer[..len]);
+            let response = request.replacen(
+                request.lines().next().expect("a request line"),
+                "SIP/2.0 200 OK",
+                1,
+            );
+            socket.send_to(response.as_bytes(), peer).expect("loopback");
+        }
+    }
+}
+
+#[test]
+fn a_search_finds_what_a_server_holds_and_says_that_it_is_the_servers_bound() {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let target = socket.local_addr().expect("it is bound").to_string();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| answer_at_most(&socket, 100, &is_over));
+        let mut command = Command::new(binary());
+        command.args(["load", "options", "--json", "--quiet", "--search"]);
+        command.args(["--target", &target, "--rate", "150", "--time", "2"]);
+        let asked = ["--threshold", "400", "--arrivals", "constant"];
+        let output = command.args(asked).output();
+        is_over.store(true, Ordering::Relaxed);
+        let output = output.expect("the binary that cargo built");
+        let result: Value = serde_json::from_slice(&output.stdout).expect("a result");
+        let search = &result["search"];
+        let highest = search["highest_rate_per_s"].as_f64().expect("a rate");
+        assert!((700.0..=1_050.0).contains(&highest), "{search:#}");
+        assert_eq!(search["is_generator_limit"], false, "{search:#}");
+        let verdicts = search["trials"].as_array().expect("a list").iter();
+        let failed = verdicts.filter(|trial| trial["verdict"] == "fails");
+        assert!(failed.count() >= 2, "{search:#}");
+        assert_eq!(result["offered_rate_per_s"], highest, "{result:#}");
+        assert!(output.status.success(), "{result:#}");
+    });
+}
+
+#[test]
+fn a_search_that_outruns_its_own_phones_says_so() {
+    let (bed, scratch) = (Bed::one_queue(), Scratch::new());
+    let text = configuration(&bed, Family::V4, Backend::Udp, 1);
+    let server = Server::start(&bed.server, &scratch, &text);
+    let (link, sip) = (bed.link(), bed.link().sip(Family::V4));
+    let pid = server.pid().to_string();
+    // Two phones that are called for 200 ms each make ten calls a second, and no more.
+    let arguments = [
+        "--search",
+        "--rate",
+        "2",
+        "--time",
+        "2",
+        "--phones",
+        "2",
+        "--hold",
+        "200",
+        "--pid",
+        &pid,
+        "--arrivals",
+        "constant",
+    ];
+    let result = Load::start(link, sip, "invite", &arguments).finish();
+    let search = &result["search"];
+    let highest = search["highest_rate_per_s"].as_f64().expect("a rate");
+    assert!((4.0..=10.5).contains(&highest), "{search:#}");
+    assert_eq!(search["is_generator_limit"], true, "{search:#}");
+    let cpu = &result["cpu_us_per_operation"]["server_and_receive"];
+    assert!(cpu.as_f64() > Some(0.0), "{result:#}");
 }

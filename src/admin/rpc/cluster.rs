@@ -35,6 +35,7 @@ pub(super) fn status(state: &State) -> Value {
         // Nothing that changed here is still on its way to a node that answers.
         "synced": fresh == 0 && active.clone().all(is_synced),
         "changes_waiting": fresh,
+        "lag_ms": others.clone().map(|node| node.lag.as_micros() / 1_000).max().unwrap_or(0),
         "contacts_waiting": others.map(|node| node.waiting).sum::<usize>(),
         "contacts_sent": state.sum(Counter::ClusterContactsSent),
         "contacts_taken": state.sum(Counter::ClusterContactsTaken),
@@ -48,13 +49,14 @@ fn shown(node: &NodeReport) -> Value {
     };
     json!({
         "host": node.address.ip().to_string(),
-        "port": node.address.port(),
-        "proto": "udp",
+        "port": node.address.socket.port(),
+        "proto": node.address.transport.as_str().to_ascii_lowercase(),
         "resolved_ip": node.address.ip().to_string(),
         "status": node.status.as_str(),
         "last_notification": node.last_heard.unix_s(),
         "local": u8::from(node.is_local),
         "kind": kind,
+        "sealed": node.seals,
         "sent": node.sent,
         "acknowledged": node.acknowledged,
         "received": node.received,
@@ -63,5 +65,6 @@ fn shown(node: &NodeReport) -> Value {
         "behind": node.is_behind,
         "sync_sent": node.walking,
         "syncs": node.walks,
+        "lag_ms": node.lag.as_micros() / 1_000,
     })
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::name::Name;
@@ -44,6 +45,11 @@ impl UdpTransmitter {
             waiting: Vec::with_capacity(BATCH),
             refused: Vec::with_capacity(BATCH),
         }
+    }
+
+    /// Its socket.
+    pub(in crate::net) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.borrowed()
     }
 
     /// Where the messages come from.

@@ -20,7 +20,7 @@ use self::cause::Cause;
 use self::contacts::{Asked, NO_CHANGE, first_line};
 pub(super) use self::extensions::has_tag;
 use self::extensions::{PATH, copy_path, unsupported};
-use self::ok::{Lines, put_unsupported};
+use self::ok::{Date, Lines, put_unsupported};
 pub use self::settings::RegistrarSettings;
 use super::domains::Domains;
 use super::gruu::GruuCodec;
@@ -50,6 +50,7 @@ pub struct RegisterScratch {
     headers: Vec<u8>,
     path: Vec<u8>,
     targets: Targets,
+    date: Date,
 }
 
 /// What to answer.
@@ -108,10 +109,11 @@ impl Registrar {
             headers,
             path,
             targets,
+            date,
         } = scratch;
         let mut lines = Lines(headers);
         match result {
-            Ok(uses) => self.put_ok(now, message, (path, targets, uses), &mut lines),
+            Ok(uses) => self.put_ok(now, message, (path, targets, uses), date, &mut lines),
             Err(Cause::UnaskedPath) => lines.put(b"Unsupported: path\r\n"),
             Err(Cause::Extension) => put_unsupported(message, &mut lines),
             Err(Cause::TooBrief) => {
@@ -266,6 +268,7 @@ impl RegisterScratch {
             headers: Vec::with_capacity(HEADERS_LEN),
             path: Vec::with_capacity(PATH_LEN_MAX),
             targets: Targets::new(),
+            date: Date::default(),
         }
     }
 }

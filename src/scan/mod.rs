@@ -1,9 +1,15 @@
 //! Finds the bytes that delimit SIP: the one place that knows how scanning is made fast.
 //!
-//! Thin over `memchr` and a class table; the callers know neither, so that a vectorised scan can take their place.
+//! Over `memchr`, a class table, and lanes of sixteen bytes; the callers know none of them.
 //! Offsets are plain `usize` into the slice given; nothing here panics on any input.
 
+mod lanes;
+mod line_ends;
+
 use memchr::{memchr, memchr2, memchr3};
+
+use lanes::Lanes;
+pub use line_ends::LineEnds;
 
 /// Bytes of a `token` (RFC 3261 25.1).
 pub const TOKEN: u8 = 1;
@@ -45,36 +51,151 @@ pub fn skip(bytes: &[u8], from: usize, classes: u8) -> usize {
     at
 }
 
+/// The offset at or after `from`, and at most `end`, of the first byte that is not of the class: [`TOKEN`], [`HOST`] or [`PARAM`].
+///
+/// It is [`skip`] within `bytes[..end]`, but looks at sixteen bytes at a time, also at those behind `end`.
+#[inline]
+#[must_use]
+pub fn skip_within(bytes: &[u8], from: usize, end: usize, class: u8) -> usize {
+    let mut at = from;
+    while at < end
+        && let Some(window) = window(bytes, at)
+    {
+        let known = if class == PARAM {
+            known_param(window)
+        } else {
+            known_token(window)
+        };
+        let strange = !known.bits() & 0xffff;
+        if strange == 0 {
+            at += lanes::LEN;
+            continue;
+        }
+        at += strange.trailing_zeros() as usize;
+        // The lanes know the letters that nearly all are made of; the table knows all.
+        if at >= end || !bytes.get(at).is_some_and(|&byte| is(byte, class)) {
+            return at.min(end);
+        }
+        at += 1;
+    }
+    while at < end && bytes.get(at).is_some_and(|&byte| is(byte, class)) {
+        at += 1;
+    }
+    at.min(end)
+}
+
+/// The offset at or after `from` of the first byte that no URI has, or a `?`; none where fewer than sixteen bytes are left to look at.
+#[inline]
+#[must_use]
+pub fn find_uri_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        let window = window(bytes, at)?;
+        let ends = window
+            .equal(b'<')
+            .or(window.equal(b'>'))
+            .or(window.equal(b'"'));
+        let known = window.within(b'!', b'~').but(ends.or(window.equal(b'?')));
+        let strange = !known.bits() & 0xffff;
+        if strange != 0 {
+            return Some(at + strange.trailing_zeros() as usize);
+        }
+        at += lanes::LEN;
+    }
+}
+
+/// The offset at or after `from` of the first `"` or `\`; none where fewer than sixteen bytes are left to look at.
+#[inline]
+#[must_use]
+pub fn find_quote(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        let window = window(bytes, at)?;
+        let found = window.equal(b'"').or(window.equal(b'\\')).bits();
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize);
+        }
+        at += lanes::LEN;
+    }
+}
+
+/// Where dots stand among the first `len` bytes at `from`, in bits, where all others are digits; none where one is not, and where no window
+/// fits.
+#[inline]
+#[must_use]
+pub fn dots_among_digits(bytes: &[u8], from: usize, len: usize) -> Option<u32> {
+    let window = window(bytes, from).filter(|_| len < lanes::LEN)?;
+    let all = (1 << len) - 1;
+    let dots = window.equal(b'.').bits() & all;
+    let digits = window.within(b'0', b'9').bits() & all;
+    (dots | digits == all).then_some(dots)
+}
+
+/// The offset of the first `byte` in a window of 32.
+#[inline]
+#[must_use]
+pub fn find_in_window(window: &[u8; 32], byte: u8) -> Option<usize> {
+    let (halves, _) = window.as_chunks::<16>();
+    let mut found = Lanes::of(&halves[0]).equal(byte).bits();
+    if found == 0 {
+        found = Lanes::of(&halves[1]).equal(byte).bits() << 16;
+    }
+    (found != 0).then_some(found.trailing_zeros() as usize)
+}
+
+/// Whether the first `len` bytes of a window, and whatever `letters` has behind them, are `letters` once the bits of `fold` have been set.
+#[inline]
+#[must_use]
+pub fn is_folded(window: &[u8; 32], len: usize, fold: &[u8; 32], letters: &[u8; 32]) -> bool {
+    let half = |bytes: &[u8; 32], place: usize| Lanes::of(&bytes.as_chunks::<16>().0[place]);
+    let same = |place| {
+        let folded = half(window, place).or(half(fold, place));
+        folded.same(half(letters, place)).bits() == 0xffff
+    };
+    same(0) && (len <= 16 || same(1))
+}
+
+/// The sixteen bytes at `at`.
+#[inline]
+fn window(bytes: &[u8], at: usize) -> Option<Lanes> {
+    bytes.get(at..)?.first_chunk().map(Lanes::of)
+}
+
+/// Which bytes are letters, digits, `-` or `.`: of a [`TOKEN`] and of a [`HOST`].
+#[inline]
+fn known_token(window: Lanes) -> Lanes {
+    let numbers = window.within(b'-', b'9').but(window.equal(b'/'));
+    let letters = window.within(b'a', b'z').or(window.within(b'A', b'Z'));
+    numbers.or(letters)
+}
+
+/// Which bytes are letters, digits, `-` to `:`, `?`, `@`, `[`, `_` or `` ` ``: of a [`PARAM`].
+#[inline]
+fn known_param(window: Lanes) -> Lanes {
+    let numbers = window.within(b'-', b':');
+    numbers
+        .or(window.within(b'?', b'['))
+        .or(window.within(b'_', b'z'))
+}
+
 /// Tells whether every byte is printable ASCII and no space.
 #[inline]
 #[must_use]
 pub fn is_graphic(bytes: &[u8]) -> bool {
-    all_words(bytes, |word| {
-        word & HIGH | below(word, b'!') | equal(word, 0x7f)
-    })
+    all_lanes(bytes, |lanes| lanes.within(b'!', b'~'))
 }
 
 /// Tells whether every byte may stand in a URI: printable ASCII but `<`, `>` and `"`.
 #[inline]
 #[must_use]
 pub fn is_uri_text(bytes: &[u8]) -> bool {
-    all_words(bytes, |word| {
-        let unprintable = word & HIGH | below(word, b'!') | equal(word, 0x7f);
-        unprintable | equal(word, b'<') | equal(word, b'>') | equal(word, b'"')
+    all_lanes(bytes, |lanes| {
+        let ends = lanes
+            .equal(b'<')
+            .or(lanes.equal(b'>'))
+            .or(lanes.equal(b'"'));
+        lanes.within(b'!', b'~').but(ends)
     })
-}
-
-/// The offset of the first `byte` among the bytes that `words` hold in the order of memory.
-#[inline]
-#[must_use]
-pub fn find_in_words(words: &[u64], byte: u8) -> Option<usize> {
-    for (place, &word) in words.iter().enumerate() {
-        let hits = equal(word, byte);
-        if hits != 0 {
-            return Some(place * 8 + hits.trailing_zeros() as usize / 8);
-        }
-    }
-    None
 }
 
 /// The offset of the first `byte` at or after `from`.
@@ -150,11 +271,56 @@ pub fn find_comma(bytes: &[u8], from: usize) -> usize {
     bytes.len()
 }
 
+/// The offset at or after `from`, and at most `end`, of the first comma outside quoted strings and `<>`.
+///
+/// It is [`find_comma`] within `bytes[..end]`, but looks at sixteen bytes at a time, also at those behind `end`.
+#[must_use]
+pub fn find_comma_within(bytes: &[u8], from: usize, end: usize) -> usize {
+    let mut at = from;
+    while at < end
+        && let Some(window) = window(bytes, at)
+    {
+        let marks = window
+            .equal(b',')
+            .or(window.equal(b'<'))
+            .or(window.equal(b'"'));
+        let found = marks.bits();
+        if found == 0 {
+            at += lanes::LEN;
+            continue;
+        }
+        at += found.trailing_zeros() as usize;
+        let close = match bytes.get(at) {
+            Some(b',') => return at.min(end),
+            Some(b'<') => find_uri_end(bytes, at + 1),
+            _ => find_quote(bytes, at + 1),
+        };
+        // What is not closed by its very counterpart is rare, and left to the general reader.
+        let counterpart = if bytes.get(at) == Some(&b'<') {
+            b'>'
+        } else {
+            b'"'
+        };
+        match close.filter(|&close| bytes.get(close) == Some(&counterpart)) {
+            Some(close) => at = close + 1,
+            None => break,
+        }
+    }
+    if at >= end {
+        return end;
+    }
+    find_comma(bytes.get(..end).unwrap_or(bytes), at)
+}
+
 /// The start and end of `bytes[start..end]` without the linear whitespace around it.
 #[inline]
 #[must_use]
 pub fn trim(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
     let (mut start, mut end) = (start, end.min(bytes.len()));
+    let is_bare = |at: usize| bytes.get(at).is_some_and(|&byte| byte > b' ');
+    if start < end && is_bare(start) && is_bare(end - 1) {
+        return (start, end);
+    }
     while start < end && bytes.get(start).is_some_and(|&byte| is(byte, LWS)) {
         start += 1;
     }
@@ -168,6 +334,17 @@ pub fn trim(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
 #[must_use]
 pub fn decimal(digits: &[u8], max: u64) -> Option<u64> {
     let mut value: u64 = 0;
+    // So many digits never overflow.
+    if digits.len() <= 18 {
+        for digit in digits {
+            let digit = digit.wrapping_sub(b'0');
+            if digit > 9 {
+                return None;
+            }
+            value = value * 10 + u64::from(digit);
+        }
+        return (!digits.is_empty() && value <= max).then_some(value);
+    }
     for &digit in digits {
         if !digit.is_ascii_digit() {
             return None;
@@ -179,48 +356,30 @@ pub fn decimal(digits: &[u8], max: u64) -> Option<u64> {
             return None;
         }
     }
-    (!digits.is_empty()).then_some(value)
+    Some(value)
 }
 
-/// Tells whether `bad` is zero for all of `bytes`, eight at a time; what is left over is padded with a letter.
+/// Tells whether `good` holds for all of `bytes`, sixteen at a time; what is left over is padded with a letter.
 #[inline]
-fn all_words(bytes: &[u8], bad: impl Fn(u64) -> u64) -> bool {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mut found = 0;
-    for word in words {
-        found |= bad(u64::from_le_bytes(*word));
+fn all_lanes(bytes: &[u8], good: impl Fn(Lanes) -> Lanes) -> bool {
+    let (windows, rest) = bytes.as_chunks::<{ lanes::LEN }>();
+    let mut all = 0xffff;
+    for window in windows {
+        all &= good(Lanes::of(window)).bits();
     }
     if !rest.is_empty() {
-        // The last eight bytes, of which some have been seen already, save the copy into a padded word.
+        // The last sixteen bytes, of which some have been seen already, save the copy into a padded window.
         let last = bytes.last_chunk().copied().unwrap_or_else(|| {
-            let mut padded = [b'a'; 8];
+            let mut padded = [b'a'; lanes::LEN];
             padded
                 .iter_mut()
                 .zip(rest)
                 .for_each(|(to, from)| *to = *from);
             padded
         });
-        found |= bad(u64::from_le_bytes(last));
+        all &= good(Lanes::of(&last)).bits();
     }
-    found == 0
-}
-
-/// The low bit of each byte of a word.
-const LOW: u64 = 0x0101_0101_0101_0101;
-/// The high bit of each byte of a word.
-const HIGH: u64 = LOW << 7;
-
-/// Not zero where a byte of `word` is `byte`; the lowest bit set is that of the first such byte.
-#[inline]
-const fn equal(word: u64, byte: u8) -> u64 {
-    let zeros = word ^ (LOW * byte as u64);
-    zeros.wrapping_sub(LOW) & !zeros & HIGH
-}
-
-/// Not zero where a byte of `word` is below `bound`, which is at most 128.
-#[inline]
-const fn below(word: u64, bound: u8) -> u64 {
-    word.wrapping_sub(LOW * bound as u64) & !word & HIGH
+    all == 0xffff
 }
 
 /// The class table, made at compile time.
@@ -273,8 +432,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_checked_eight_bytes_at_a_time_as_one_by_one() {
-        for len in 0..20 {
+    fn text_is_checked_sixteen_bytes_at_a_time_as_one_by_one() {
+        for len in 0..40 {
             for at in 0..len {
                 for byte in 0..=u8::MAX {
                     let mut text = vec![b'x'; len];
@@ -292,11 +451,12 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_is_found_in_words_where_it_first_stands() {
-        let words = [*b"abcdefgh", *b"ij:k::\x3b:"].map(u64::from_le_bytes);
-        assert_eq!(find_in_words(&words, b':'), Some(10));
-        assert_eq!(find_in_words(&words, b'a'), Some(0));
-        assert_eq!(find_in_words(&words, b'z'), None);
+    fn a_byte_is_found_in_a_window_where_it_first_stands() {
+        let window = b"abcdefghij:k::\x3b:klmnopqrstuvwxy;";
+        assert_eq!(find_in_window(window, b':'), Some(10));
+        assert_eq!(find_in_window(window, b'a'), Some(0));
+        assert_eq!(find_in_window(window, b'y'), Some(30));
+        assert_eq!(find_in_window(window, b'z'), None);
     }
 
     #[test]

@@ -1,0 +1,76 @@
+# The scenarios in which servers are measured. To be sourced after servers.sh.
+
+phones=100000
+
+# prepare_scenario SCENARIO SYSTEM: starts the server, and says what its load is: `about`, where a search begins (`first`, for the
+# slowest), the rate that all systems hold (`even_rate`), and how many seconds pass before its first attempt (`lead`).
+prepare_scenario() {
+    lead=0
+    case "$1" in
+    options)
+        start_server "$2" options ''
+        about=(options --phones 20000) first=32000 even_rate=20000
+        if [[ $2 == echo-* ]]; then about+=(--echo); fi
+        ;;
+    register)
+        start_server "$2" registrar ''
+        about=(register --phones $phones --expires 7200) first=24000 even_rate=15000
+        if [[ $2 == echo-* ]]; then about+=(--echo); else about+=(--prepare --prepare-rate 20000) lead=$((phones / 20000)); fi
+        ;;
+    latency-register)
+        prepare_scenario register "$2"
+        even_rate=10000
+        ;;
+    latency-call)
+        prepare_scenario call "$2"
+        even_rate=1000
+        ;;
+    digest)
+        start_server "$2" registrar-auth-pv "$accounts"
+        about=(register --phones 10000 --password secret --prepare --prepare-rate 4000) first=16000 even_rate=10000 lead=3
+        ;;
+    call)
+        start_server "$2" registrar "$no_store
+[limits]
+memory = \"70%\"
+bindings = 200000"
+        about=(invite --phones 20000 --prepare-rate 10000 --hold 0) first=4000 even_rate=2000 lead=2
+        ;;
+    forward)
+        start_server "$2" stateless "$no_store
+[[peer]]
+name = \"load\"
+addresses = [\"$load_address/32\"]
+[limits]
+memory = \"70%\"
+bindings = 200000"
+        about=(options --through --phones 20000) first=16000 even_rate=10000
+        ;;
+    store)
+        start_postgres
+        start_server "$2" registrar-dbmode2 "[store]
+url = \"postgres://kamailio:kamailio@127.0.0.1:5432/kamailio\""
+        about=(register --phones 20000 --prepare --prepare-rate 2000 --expires 7200) first=8000 even_rate=2000 lead=10
+        ;;
+    *) die "there is no scenario $1" ;;
+    esac
+}
+
+# start_server SYSTEM CONFIGURATION-OF-KAMAILIO MORE-OF-STROWGER
+start_server() {
+    case "$1" in
+    kamailio) start_kamailio "$2" ;;
+    strowger-*) start_strowger "${1#strowger-}" "$3" ;;
+    echo-*) start_echo "${1#echo-}" ;;
+    *) die "there is no system $1" ;;
+    esac
+}
+
+# Where a search begins: near to what is known of each, so that few trials are needed.
+first_rate() {
+    case "$1" in
+    kamailio) echo "$2" ;;
+    *udp) echo $(($2 * 3 / 2)) ;;
+    *) echo $(($2 * 3)) ;;
+    esac
+}
