@@ -546,26 +546,14 @@ fn a_kamailio_that_is_behind_is_answered_with_ours_once_each_and_with_no_more_th
         }
     };
     let list = "sip:10.0.0.2:5062;status=active\r\nsip:10.0.0.1:5062;status=active\r\n";
-    turn(
-        &mut node,
-        now,
-        Some(kamailios(0, "notification_peer", "text/plain", list)),
-    );
+    let status = |n| Some(kamailios(n, "notification_peer", "text/plain", list));
+    turn(&mut node, now, status(0));
     for user in 0..LATE {
         node.register(now, user, 1, 3_600);
     }
     for n in 0..40 {
         now = now + Duration::from_millis(50);
-        turn(
-            &mut node,
-            now,
-            Some(kamailios(
-                1_000 + n,
-                "notification_peer",
-                "text/plain",
-                list,
-            )),
-        );
+        turn(&mut node, now, status(1_000 + n));
     }
     // Within one second it tells of each what it was a hundred seconds ago.
     now = Instant::from_micros((now.unix_s() + 2) * 1_000_000);

@@ -16,9 +16,9 @@ pub(super) struct Beside {
 impl Beside {
     /// For a worker's receivers.
     pub(super) fn new(receivers: &[Box<dyn Receiver + Send>]) -> Self {
-        let is_xdp = |receiver: &Box<dyn Receiver + Send>| receiver.backend() == Backend::AfXdp;
+        let mut backends = receivers.iter().map(|receiver| receiver.backend());
         Self {
-            is_wanted: receivers.iter().any(is_xdp),
+            is_wanted: backends.any(|backend| backend == Backend::AfXdp),
             readable: 0,
             turns: 0,
         }
