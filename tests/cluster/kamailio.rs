@@ -105,11 +105,6 @@ impl Kamailio {
         self.come_back();
     }
 
-    /// Ends it as an operator would.
-    pub(crate) fn stop(&mut self) {
-        self.end("-TERM");
-    }
-
     /// How many nodes it counts as active, itself among them.
     pub(crate) fn active(&self) -> usize {
         let nodes = self.rpc(&["dmq.list_nodes"]).unwrap_or_default();
