@@ -23,9 +23,11 @@ pub(crate) fn read_nine(bytes: &[u8]) -> Option<()> {
     black_box((cseq.seq, &cseq.method));
     let contact = message.contact_header().ok()?.typed().ok()?;
     black_box(&contact.uri);
-    let length = message.headers().iter().find_map(|header| match header {
-        Header::ContentLength(length) => length.value().trim().parse::<u32>().ok(),
-        _ => None,
+    let length = message.headers().iter().find_map(|header| {
+        let Header::ContentLength(length) = header else {
+            return None;
+        };
+        length.value().trim().parse::<u32>().ok()
     });
     black_box(length?);
     Some(())

@@ -9,6 +9,7 @@ use super::kamailio::{Contact, Dump, Kamailio};
 use super::node::Node;
 use super::pair::{asked, wait_for};
 use super::phone::Phone;
+use super::turn::{Beside, beside};
 
 /// Three nodes, on addresses of loopback that no other test has.
 struct Cluster {
@@ -16,10 +17,12 @@ struct Cluster {
     b: Kamailio,
     c: Node,
     folder: PathBuf,
+    _turn: Beside,
 }
 
 impl Cluster {
     fn start(third: u8) -> Self {
+        let turn = beside();
         let folder = std::env::temp_dir().join(format!("stg{}-cluster{third}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for temporary files");
         let address = |last| SocketAddr::from(([127, 0, third, last], 5_060));
@@ -27,7 +30,13 @@ impl Cluster {
         let a = Kamailio::start(&folder, address(1), &[address(2), dmq]);
         let b = Kamailio::start(&folder, address(2), &[address(1), dmq]);
         let c = Node::start(&folder, address(3), &[address(1), address(2)]);
-        let cluster = Self { a, b, c, folder };
+        let cluster = Self {
+            a,
+            b,
+            c,
+            folder,
+            _turn: turn,
+        };
         cluster.wait_for("all know each other", Duration::from_secs(20), || {
             let active = |kamailio: &Kamailio| {
                 let nodes = kamailio.rpc(&["dmq.list_nodes"]).unwrap_or_default();
