@@ -16,11 +16,13 @@ mod cluster {
     mod kamailio;
     mod live;
     mod membership;
+    mod nat;
     mod node;
     mod pair;
     mod phone;
     mod sync;
     mod together;
     mod traps;
+    mod turn;
     mod ways;
 }

@@ -20,9 +20,11 @@ fn rank(module: &str) -> Option<u8> {
         "sip" | "wire" | "timer" => Some(1),
         "transaction" | "location" | "auth" => Some(2),
         "proxy" | "replication" => Some(3),
-        "net" | "admin" | "resolve" | "store" | "peer" => Some(4),
-        "worker" | "doctor" | "ctl" | "load" => Some(5),
-        "lib" | "main" => Some(6),
+        "net" | "admin" | "resolve" | "store" => Some(4),
+        // It speaks by the net, to whom the resolver finds.
+        "peer" => Some(5),
+        "worker" | "doctor" | "ctl" | "load" => Some(6),
+        "lib" | "main" => Some(7),
         _ => None,
     }
 }

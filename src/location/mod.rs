@@ -24,6 +24,8 @@ mod interned;
 mod keepalive;
 mod matching;
 mod merge;
+#[cfg(test)]
+mod merge_tests;
 mod packed_flow;
 mod page;
 mod plan;

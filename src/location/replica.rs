@@ -335,6 +335,9 @@ impl Shard {
 
     /// Lists what was taken over within `budget` places from `from` on, so that its rows are written here from now on; gives where to go on.
     pub(super) fn take_over(&mut self, from: u32, budget: u32) -> Option<u32> {
+        if !self.changed.is_kept() || self.replica.stores_all() {
+            return None;
+        }
         let end = self.bindings.slots();
         let stop = from.saturating_add(budget).min(end);
         for index in from..stop {

@@ -41,6 +41,7 @@ impl Tags {
     #[must_use]
     pub(super) fn is_ours(&self, ack: &Message<'_>) -> bool {
         ack.to_tag()
+            .filter(|tag| tag.len() == TAG_LEN && tag.starts_with(PREFIX))
             .is_some_and(|tag| self.keys.iter().any(|key| tag_under(key, ack) == tag))
     }
 }
@@ -68,10 +69,12 @@ fn tag_under(key: &[u8; 16], request: &Message<'_>) -> [u8; TAG_LEN] {
 #[must_use]
 pub(super) fn reply_flow(request: &Message<'_>, source: &Flow) -> Flow {
     let via = request.top_via();
-    let sent_by = via.host().ok().and_then(|host| host.ip());
-    let is_behind_nat = sent_by.is_some_and(|ip| ip != source.peer.ip());
+    let is_behind_nat = || {
+        let sent_by = via.host().ok().and_then(|host| host.ip());
+        sent_by.is_some_and(|ip| ip != source.peer.ip())
+    };
     let mut flow = *source;
-    if source.transport == Transport::Udp && via.rport_span().is_none() && !is_behind_nat {
+    if source.transport == Transport::Udp && via.rport_span().is_none() && !is_behind_nat() {
         flow.peer
             .set_port(via.port().unwrap_or(super::identity::PORT_DEFAULT));
     }

@@ -17,7 +17,6 @@ use crate::datagram::{Destination, Flow, Transport};
 use crate::keyed_hash;
 use crate::sip::message::Message;
 use crate::sip::method::Method;
-use crate::sip::name::HeaderName;
 use crate::time::{Duration, Instant};
 use crate::transaction::client::ClientSlot;
 use crate::transaction::server::ServerSlot;
@@ -438,7 +437,7 @@ impl Proxy {
             || wants_flow()
             || sent_by.is_some_and(|ip| ip != relay.source.peer.ip());
         // Only of a phone that is our direct neighbour do we know where it is.
-        let is_neighbour = request.values(HeaderName::Via).nth(1).is_none();
+        let is_neighbour = request.has_one_via();
         let end_of = |flow: &Flow| Destination {
             transport: flow.transport,
             address: flow.peer,

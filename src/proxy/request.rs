@@ -8,6 +8,7 @@ use super::route::Unrouted;
 use super::{Bench, Proxy};
 use crate::counters::Counter;
 use crate::datagram::{Datagram, Flow};
+use crate::sip::error::SipError;
 use crate::sip::message::Message;
 use crate::sip::method::Method;
 use crate::sip::name::HeaderName;
@@ -79,11 +80,13 @@ impl Proxy {
         if self.waits.has(key) {
             return self.counters.increment(Counter::RetransmitRequestReceived);
         }
+        let uri = Uri::parse(request.request_uri());
         let mut headers = std::mem::take(&mut bench.text);
-        let admitted = self.admit(now, request, (source, key), &mut headers, out);
+        let admitted = self.admit(now, (request, &uri), (source, key), &mut headers, out);
         bench.text = headers;
         let Some(is_trusted) = admitted else { return };
-        match self.route(now, request, (source, is_trusted), &mut bench.targets) {
+        let from = (source, is_trusted);
+        match self.route(now, (request, &uri), from, &mut bench.targets) {
             Ok(plan) => self.forward(now, request, (source, key), &plan, bench, out),
             Err(Unrouted::Refused(refusal)) => {
                 self.count_refusal(refusal.counter);
@@ -104,13 +107,13 @@ impl Proxy {
     fn admit(
         &mut self,
         now: Instant,
-        request: &Message<'_>,
+        (request, uri): (&Message<'_>, &Result<Uri<'_>, SipError>),
         (source, key): (&Flow, ServerKey),
         headers: &mut Vec<u8>,
         out: &mut impl Output,
     ) -> Option<bool> {
         let is_peer = self.identity.is_peer(source.peer);
-        let refusal = match self.validate(request, headers) {
+        let refusal = match self.validate(request, uri, headers) {
             Err(refusal) => refusal,
             Ok(()) if is_peer || !self.must_prove(request, source) => return Some(is_peer),
             Ok(()) => {
@@ -191,15 +194,17 @@ impl Proxy {
         if self.tags.is_ours(request) {
             return self.counters.increment(Counter::AcksAbsorbed);
         }
+        let uri = Uri::parse(request.request_uri());
         let is_valid = {
             let mut headers = std::mem::take(&mut bench.text);
-            let is_valid = self.validate(request, &mut headers).is_ok();
+            let is_valid = self.validate(request, &uri, &mut headers).is_ok();
             bench.text = headers;
             is_valid
         };
         let is_peer = self.identity.is_peer(source.peer);
         // An ACK is never answered: what may not go on is dropped (RFC 3261 16.3).
-        match self.route(now, request, (source, is_peer), &mut bench.targets) {
+        let from = (source, is_peer);
+        match self.route(now, (request, &uri), from, &mut bench.targets) {
             Ok(plan) if is_valid => self.forward_statelessly(request, source, &plan, bench, out),
             Ok(_) | Err(_) => self.counters.increment(Counter::DropUnroutableAck),
         }

@@ -272,7 +272,7 @@ impl Cluster {
             self.counters.increment(Counter::ClusterDropUnknownChannel);
             return self.answer(now, from, request, (404, "Not Found Peer ID"), out);
         };
-        let sender = kdmq::sender(request).filter(|sender| self.is_allowed(sender.ip()));
+        let sender = kdmq::sender(request, from).filter(|sender| self.is_allowed(sender.ip()));
         let Some(sender) = sender.filter(|sender| sender.socket != self.settings.address) else {
             return self.counters.increment(Counter::ClusterDropNotAllowed);
         };
@@ -358,7 +358,7 @@ impl Cluster {
         let is_for_us = !message.is_request()
             || Uri::parse(message.request_uri())
                 .ok()
-                .and_then(|uri| NodeAddress::of(&uri))
+                .and_then(|uri| NodeAddress::of(&uri, None))
                 .is_some_and(|to| to.socket == self.settings.address);
         let is_awaited = message.is_request() || place.is_some();
         if seal == Seal::Good && !(is_for_us && is_awaited) {

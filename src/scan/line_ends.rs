@@ -68,13 +68,19 @@ fn low_bytes_behind(bytes: &[u8], start: usize) -> Option<u64> {
 #[inline(never)]
 fn low_bytes_at_end(bytes: &[u8], start: usize) -> Option<u64> {
     let rest = bytes.get(start..).filter(|rest| !rest.is_empty())?;
-    let mut block = [u8::MAX; BLOCK_LEN];
-    block
-        .iter_mut()
-        .zip(rest)
-        .for_each(|(to, from)| *to = *from);
+    // The last 64 bytes, of which some have been seen already, save the copy into a padded block.
+    let low = if let Some(block) = bytes.last_chunk() {
+        low_bytes_in(block) >> (BLOCK_LEN - rest.len())
+    } else {
+        let mut block = [u8::MAX; BLOCK_LEN];
+        block
+            .iter_mut()
+            .zip(rest)
+            .for_each(|(to, from)| *to = *from);
+        low_bytes_in(&block)
+    };
     let is_told = bytes.get(start.wrapping_sub(1)..=start) == Some(b"\r\n");
-    Some(low_bytes_in(&block) & !u64::from(is_told))
+    Some(low & !u64::from(is_told))
 }
 
 #[inline]

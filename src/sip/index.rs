@@ -5,7 +5,7 @@
 use super::address::AddressParts;
 use super::error::{NotSip, Rejection, RejectionCause};
 use super::method::Method;
-use super::name::{HeaderName, WINDOW_LEN};
+use super::name::HeaderName;
 use super::plain;
 use super::span::Span;
 use super::start_line::StartLine;
@@ -38,6 +38,8 @@ pub struct Index {
     pub(super) cseq_method: Span,
     pub(super) max_forwards: Option<u8>,
     pub(super) expires_s: Option<u32>,
+    /// Whether no line of the head is folded, and each ends with CRLF.
+    pub(super) is_plain: bool,
     /// The first thing found wrong.
     pub(super) wrong: Option<RejectionCause>,
 }
@@ -100,6 +102,7 @@ impl Index {
             cseq_method: Span::EMPTY,
             max_forwards: None,
             expires_s: None,
+            is_plain: false,
             wrong: None,
         }
     }
@@ -110,7 +113,8 @@ impl Index {
             return Outcome::NotSip(NotSip::TooLong);
         }
         self.clear();
-        if !self.read_plain(bytes)
+        self.is_plain = self.read_plain(bytes);
+        if !self.is_plain
             && let Err(cause) = self.read_any(bytes)
         {
             return Outcome::NotSip(cause);
@@ -149,11 +153,7 @@ impl Index {
     /// Reads the field whose line is `bytes[start..end]`.
     #[inline]
     fn read_plain_header(&mut self, bytes: &[u8], start: usize, end: usize) -> bool {
-        let window = bytes.get(start..).and_then(|line| line.first_chunk());
-        let known = match window {
-            Some(window) => HeaderName::parse_field(window),
-            None => last_name(bytes, start),
-        };
+        let known = bytes.get(start..).and_then(HeaderName::parse_field);
         let Some((name, name_len)) = known.or_else(|| plain_name(bytes, start, end)) else {
             return false;
         };
@@ -386,14 +386,6 @@ impl Index {
     }
 }
 
-/// Reads a known name, with its colon right behind it, of a line so near the end of all that no window fits.
-fn last_name(bytes: &[u8], start: usize) -> Option<(HeaderName, usize)> {
-    let mut window = [0; WINDOW_LEN];
-    let line = bytes.get(start..)?;
-    window.get_mut(..line.len())?.copy_from_slice(line);
-    HeaderName::parse_field(&window)
-}
-
 /// Reads a name that has nothing between it and its colon, of the line `bytes[start..end]`; gives its length.
 fn plain_name(bytes: &[u8], start: usize, end: usize) -> Option<(HeaderName, usize)> {
     let name_end = scan::skip_within(bytes, start, end, scan::TOKEN);
@@ -405,9 +397,7 @@ fn plain_name(bytes: &[u8], start: usize, end: usize) -> Option<(HeaderName, usi
 /// Reads `name:` at `start`: the name, its end, and where the colon stands.
 fn read_name(bytes: &[u8], start: usize) -> Option<(HeaderName, usize, usize)> {
     // A name that we know has been checked by being known, and needs no look at each of its bytes.
-    if let Some(window) = bytes.get(start..)?.first_chunk()
-        && let Some((name, len)) = HeaderName::parse_field(window)
-    {
+    if let Some((name, len)) = HeaderName::parse_field(bytes.get(start..)?) {
         return Some((name, start + len, start + len));
     }
     let name_end = scan::skip(bytes, start, scan::TOKEN);

@@ -24,6 +24,14 @@ pub(super) struct PlainParam {
     pub(super) end: usize,
 }
 
+/// The values of a Contact's parameters, each where it is written.
+#[derive(Clone, Copy, Default)]
+pub(super) struct ContactValues {
+    pub(super) q: Option<Span>,
+    pub(super) expires: Option<Span>,
+    pub(super) reg_id: Option<Span>,
+}
+
 /// Reads `Method SP Request-URI SP SIP/2.0`, which ends at `end`.
 #[inline]
 pub(super) fn request_line(bytes: &[u8], end: usize) -> Option<StartLine> {
@@ -115,6 +123,7 @@ pub(super) fn via(bytes: &[u8], start: usize, end: usize) -> Option<ViaParts> {
         port,
         sent_by_end: Span::within(sent_by_end, sent_by_end).start,
         params: Span::within(sent_by_end, end),
+        is_plain: true,
         ..ViaParts::EMPTY
     };
     let mut at = sent_by_end;
@@ -138,6 +147,38 @@ pub(super) fn via(bytes: &[u8], start: usize, end: usize) -> Option<ViaParts> {
 /// Reads `[display] <uri>[;params]`.
 #[inline]
 pub(super) fn address(bytes: &[u8], start: usize, end: usize) -> Option<AddressParts> {
+    address_with(bytes, start, end, |_| Some(()))
+}
+
+/// The same of a Contact, with the values of those parameters that a registrar keeps; a quoted one is not plain.
+#[inline]
+pub(super) fn contact(
+    bytes: &[u8],
+    start: usize,
+    end: usize,
+) -> Option<(AddressParts, ContactValues)> {
+    let mut values = ContactValues::default();
+    let parts = address_with(bytes, start, end, |param| {
+        let place = match param.name(bytes) {
+            Q => &mut values.q,
+            EXPIRES => &mut values.expires,
+            REG_ID => &mut values.reg_id,
+            _ => return Some(()),
+        };
+        let is_first = param.has_value() && place.replace(param.value_span()).is_none();
+        is_first.then_some(())
+    })?;
+    Some((parts, values))
+}
+
+/// Reads an address, and has `keep` look at each parameter but the tag; what it refuses is not plain.
+#[inline]
+fn address_with(
+    bytes: &[u8],
+    start: usize,
+    end: usize,
+    mut keep: impl FnMut(&PlainParam) -> Option<()>,
+) -> Option<AddressParts> {
     let (display_end, open) = display(bytes, start, end)?;
     let close = scan::find_uri_end(bytes, open + 1)?;
     if close >= end || bytes.get(close) != Some(&b'>') || !has_scheme(bytes, open + 1, close) {
@@ -148,9 +189,9 @@ pub(super) fn address(bytes: &[u8], start: usize, end: usize) -> Option<AddressP
     while at < end {
         let param = PlainParam::read(bytes, at, end)?;
         at = param.end;
-        if param.name(bytes) == TAG
-            && (!param.has_value() || tag.replace(param.value_span()).is_some())
-        {
+        if param.name(bytes) != TAG {
+            keep(&param)?;
+        } else if !param.has_value() || tag.replace(param.value_span()).is_some() {
             return None;
         }
     }
@@ -260,6 +301,9 @@ const BRANCH: u64 = name(b"branch");
 const RECEIVED: u64 = name(b"received");
 const RPORT: u64 = name(b"rport");
 const TAG: u64 = name(b"tag");
+const Q: u64 = name(b"q");
+const EXPIRES: u64 = name(b"expires");
+const REG_ID: u64 = name(b"reg-id");
 
 /// A name of at most eight letters as a word.
 const fn name(letters: &[u8]) -> u64 {
@@ -283,7 +327,9 @@ const fn lower(word: u64, len: usize) -> u64 {
 fn display(bytes: &[u8], start: usize, end: usize) -> Option<(usize, usize)> {
     let name_end = match bytes.get(start)? {
         b'<' => return Some((start, start)),
-        b'"' => scan::find_quote(bytes, start + 1).filter(|&at| bytes.get(at) == Some(&b'"'))? + 1,
+        b'"' => {
+            scan::find_quote(bytes, start + 1, end).filter(|&at| bytes.get(at) == Some(&b'"'))? + 1
+        }
         _ => scan::skip_within(bytes, start, end, scan::TOKEN),
     };
     let open = name_end + usize::from(bytes.get(name_end) == Some(&b' '));

@@ -193,6 +193,11 @@ impl Index {
     fn check_contacts(&mut self, bytes: &[u8]) {
         let mut next = self.first(HeaderName::Contact).copied();
         while let Some(contact) = next {
+            next = self.entry(contact.next).copied();
+            let (start, end) = (contact.value.start.into(), contact.value.end.into());
+            if scan::find_quote(bytes, start, end) == Some(end) {
+                continue;
+            }
             let value = contact.value.of(bytes);
             let mut at = 0;
             while let Some(quote) = scan::find(value, at, b'"') {
@@ -201,7 +206,6 @@ impl Index {
                 };
                 at = past;
             }
-            next = self.entry(contact.next).copied();
         }
     }
 }

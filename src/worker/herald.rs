@@ -124,8 +124,7 @@ impl Herald {
         for delta in (from..stop).filter_map(|index| deltas.delta(index)) {
             let merge = self.location.merge(now, &delta, judge);
             if merge == Merge::Older {
-                self.location
-                    .state_of(now, delta.row.aor, delta.row.ruid, answers);
+                self.location.state_of(now, &delta.row, answers);
             }
             merges.push(merge);
         }

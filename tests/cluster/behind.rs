@@ -7,9 +7,11 @@ use super::kamailio::Kamailio;
 use super::node::Node;
 use super::pair::{Load, asked, wait_for};
 use super::together::assert_alike;
+use super::turn::beside;
 
 #[test]
 fn a_kamailio_that_cannot_keep_up_is_repaired_from_bounded_memory() {
+    let _turn = beside();
     let folder = std::env::temp_dir().join(format!("stg{}-cluster99", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for temporary files");
     let address = |last| SocketAddr::from(([127, 0, 99, last], 5_060));

@@ -31,6 +31,27 @@ impl Kamailio {
         Self::start_with(folder, sip, "", &peers)
     }
 
+    /// Starts one at `sip` that tells where its contacts registered, and sends on what comes for them by it.
+    pub(crate) fn start_router(folder: &Path, sip: SocketAddr, peers: &[SocketAddr]) -> Self {
+        let kamailio = Self::prepare(folder, sip);
+        let file = kamailio.folder.join("kamailio.cfg");
+        let peers: Vec<String> = peers.iter().map(SocketAddr::to_string).collect();
+        let text = kamailio.configuration("", &peers);
+        // As its operator would: the module path reads `received` of a Route, and the phone's contact is where it is.
+        let loaded =
+            "loadmodule \"rr.so\"\nloadmodule \"path.so\"\nmodparam(\"path\",\"use_received\",1)\n";
+        let text = text
+            .replace("loadmodule \"dmq.so\"\n", &format!("{loaded}loadmodule \"dmq.so\"\n"))
+            .replace("replicate_socket_info\",0", "replicate_socket_info\",1")
+            .replace(
+                "sl_send_reply(\"404\",\"Not Found\");\n}",
+                "loose_route();\n  if (is_method(\"INVITE\")) record_route();\n  t_on_reply(\"NAT\");\n  \
+                 if (!t_relay()) sl_reply_error();\n}\nonreply_route[NAT] { fix_nated_contact(); }",
+            );
+        std::fs::write(file, text).expect("a file of ours");
+        kamailio.spawned()
+    }
+
     /// Starts one at `sip` that is spoken to over TCP by the other nodes; phones come by UDP.
     pub(crate) fn start_over_tcp(folder: &Path, sip: SocketAddr, peers: &[SocketAddr]) -> Self {
         let peer = |peer: &SocketAddr| format!("{peer};transport=tcp");
@@ -39,8 +60,29 @@ impl Kamailio {
     }
 
     fn start_with(folder: &Path, sip: SocketAddr, transport: &str, peers: &[String]) -> Self {
+        let kamailio = Self::prepare(folder, sip);
+        let text = kamailio.configuration(transport, peers);
+        std::fs::write(kamailio.folder.join("kamailio.cfg"), text).expect("a file of ours");
+        kamailio.spawned()
+    }
+
+    fn prepare(folder: &Path, sip: SocketAddr) -> Self {
         let folder = folder.join(format!("kamailio-{}", sip.ip()));
         std::fs::create_dir_all(&folder).expect("a folder of ours");
+        Self {
+            child: None,
+            folder,
+            sip,
+        }
+    }
+
+    fn spawned(mut self) -> Self {
+        self.spawn();
+        self
+    }
+
+    fn configuration(&self, transport: &str, peers: &[String]) -> String {
+        let (folder, sip) = (&self.folder, self.sip);
         let modules = "/usr/lib/x86_64-linux-gnu/kamailio/modules/";
         let loaded = [
             "kex",
@@ -67,7 +109,7 @@ impl Kamailio {
             .iter()
             .map(|peer| format!("modparam(\"dmq\",\"notification_address\",\"sip:{peer}\")\n"))
             .collect();
-        let text = format!(
+        format!(
             "#!KAMAILIO\ndebug=1\nlog_stderror=yes\nfork=yes\nchildren=1\nauto_aliases=no\ndns=no\nrev_dns=no\n{tcp}\n\
              listen=udp:{sip}\nmpath=\"{modules}\"\n{loaded}{peers}\
              modparam(\"ctl\",\"binrpc\",\"unix:{ctl}\")\nmodparam(\"jsonrpcs\",\"transport\",4)\nmodparam(\"jsonrpcs\",\"dgram_socket\",\"{rpc}\")\n\
@@ -88,26 +130,13 @@ impl Kamailio {
             } else {
                 format!("tcp_children=1\nlisten=tcp:{sip}")
             },
-        );
-        std::fs::write(folder.join("kamailio.cfg"), text).expect("a file of ours");
-        let mut kamailio = Self {
-            child: None,
-            folder,
-            sip,
-        };
-        kamailio.spawn();
-        kamailio
+        )
     }
 
     /// Ends it as a power failure would, and starts it anew, with nothing in its memory.
     pub(crate) fn restart(&mut self) {
         self.kill();
         self.come_back();
-    }
-
-    /// Ends it as an operator would.
-    pub(crate) fn stop(&mut self) {
-        self.end("-TERM");
     }
 
     /// How many nodes it counts as active, itself among them.
@@ -159,15 +188,16 @@ impl Kamailio {
 
     /// The processor time of all its processes.
     pub(crate) fn cpu(&self) -> Duration {
-        let group = self.child.as_ref().expect("it runs").id().to_string();
-        let output = Command::new("ps")
-            .args(["-o", "cputimes=", "-g", &group])
-            .output();
-        let text = String::from_utf8(output.expect("procps").stdout).expect("numbers");
-        let seconds = text
-            .split_whitespace()
-            .filter_map(|word| word.parse::<u64>().ok());
-        Duration::from_secs(seconds.sum())
+        let group = self.child.as_ref().expect("it runs").id();
+        let processes = std::fs::read_dir("/proc").expect("proc(5)").flatten();
+        let ticks = processes.filter_map(|process| {
+            let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
+            // Behind the name: state, parent, group, and nine places further the times in user and kernel.
+            let (_, fields) = stat.rsplit_once(") ")?;
+            let number = |n: usize| fields.split(' ').nth(n)?.parse::<u64>().ok();
+            (number(2)? == u64::from(group)).then_some(number(11)? + number(12)?)
+        });
+        Duration::from_millis(ticks.sum::<u64>() * 10)
     }
 
     /// Stops all its processes, or has them go on: `-STOP`, `-CONT`.

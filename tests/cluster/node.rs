@@ -252,15 +252,12 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let nodes = self.ctl(&["dmq.list_nodes"]);
+            eprintln!("--- the server's log\n{}\n{nodes:#}", self.log());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!(
-                "--- the server's log\n{}\n{}",
-                self.log(),
-                self.ctl(&["dmq.list_nodes"])
-            );
-        }
     }
 }
 

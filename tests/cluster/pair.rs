@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::node::{Node, binary};
+use super::turn::{Beside, beside};
 
 /// The one that has them, and the one that is to have them.
 pub(crate) struct Pair {
@@ -15,6 +16,7 @@ pub(crate) struct Pair {
     pub(crate) receiver: Node,
     folder: PathBuf,
     third: u8,
+    _turn: Beside,
 }
 
 /// `strowger load`, under way; dropped, it is killed.
@@ -24,6 +26,7 @@ impl Pair {
     /// Starts both on addresses of loopback that no other test has; `keys` are further ones of `[cluster]`. The sender keeps what it has
     /// in a file where `store` is `"sqlite"`, else nowhere.
     pub(crate) fn start(third: u8, keys: &str, store: &str) -> Self {
+        let turn = beside();
         let folder = std::env::temp_dir().join(format!("stg{}-cluster{third}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for temporary files");
         let url = match store {
@@ -38,6 +41,7 @@ impl Pair {
             receiver,
             folder,
             third,
+            _turn: turn,
         }
     }
 

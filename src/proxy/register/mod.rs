@@ -182,14 +182,36 @@ impl Registrar {
         if has_path && !self.settings.keeps_unasked_path && !has_tag(message, PATH) {
             return Err(Cause::UnaskedPath);
         }
-        let mut changes = [NO_CHANGE; REGISTER_CONTACTS_MAX];
-        let asked = self.read_contacts(message, source, has_path, &mut changes)?;
+        // Nearly all have one Contact.
+        let mut one = [NO_CHANGE];
+        let asked = self.read_contacts(message, source, has_path, &mut one)?;
+        if !matches!(asked, Asked::Many) {
+            return self.carry_out(now, message, source, (aor, asked, &one), scratch, access);
+        }
+        let mut many = [NO_CHANGE; REGISTER_CONTACTS_MAX];
+        let asked = self.read_contacts(message, source, has_path, &mut many)?;
+        self.carry_out(now, message, source, (aor, asked, &many), scratch, access)
+    }
+
+    /// Does what was read.
+    fn carry_out(
+        &self,
+        now: Instant,
+        message: &Message<'_>,
+        source: &Flow,
+        (aor, asked, changes): (&[u8], Asked, &[Change<'_>]),
+        scratch: &mut RegisterScratch,
+        access: &mut Option<Access>,
+    ) -> Result<Uses, Cause> {
+        let call_id = message.call_id();
+        let has_path = !scratch.path.is_empty();
         let cseq = message.cseq().number;
         let targets = &mut scratch.targets;
         let mut uses = Uses::default();
         let (result, touched) = match asked {
             Asked::Nothing => (Ok(()), self.location.contacts(now, aor, targets).1),
             Asked::RemoveAll => self.location.remove_all(now, aor, call_id, cseq, targets),
+            Asked::Many => return Err(Cause::ManyContactValues),
             Asked::Changes(count) => {
                 let agent = message
                     .header(HeaderName::UserAgent)
