@@ -172,6 +172,9 @@ fn run(path: &Path) -> ExitCode {
 }
 
 fn check(path: &Path, as_manifest: bool) -> ExitCode {
+    if as_manifest {
+        return manifest(path);
+    }
     let Prepared {
         config,
         budget,
@@ -180,10 +183,6 @@ fn check(path: &Path, as_manifest: bool) -> ExitCode {
         Ok(prepared) => prepared,
         Err(mistakes) => return fail(USAGE, mistakes),
     };
-    let container = Container::of(&budget);
-    if as_manifest {
-        return manifest(path, &config, &container);
-    }
     let secret = if has_secret {
         "is there"
     } else {
@@ -208,17 +207,22 @@ fn check(path: &Path, as_manifest: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn manifest(path: &Path, config: &Config, container: &Container) -> ExitCode {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => return fail(USAGE, Mistakes::about_file(path, error.to_string())),
-    };
-    match container.manifest(config, &text) {
+/// The manifest is for another host: what the file names need not be here.
+fn manifest(path: &Path) -> ExitCode {
+    let made = Config::load(path).and_then(|config| {
+        let about = |text: String| Mistakes::about_file(path, text);
+        let text = std::fs::read_to_string(path).map_err(|error| about(error.to_string()))?;
+        let container = Container::compute(&config, &Host::read())?;
+        container
+            .manifest(&config, &text)
+            .map_err(|mistake| about(mistake.to_owned()))
+    });
+    match made {
         Ok(manifest) => {
             print(&manifest);
             ExitCode::SUCCESS
         }
-        Err(mistake) => fail(USAGE, Mistakes::about_file(path, mistake)),
+        Err(mistakes) => fail(USAGE, mistakes),
     }
 }
 
