@@ -192,9 +192,11 @@ fn check(path: &Path, as_manifest: bool) -> ExitCode {
     let mut text = format!("{}: good\n\n{budget}\n", path.display());
     text += &format!("secret            {secret_file} {secret}\n");
     text += &format!("store             {}\n", config.store.url);
-    text += &format!(
-        "container         {container} (the memory and a tenth, frames in huge pages, a processor beside the workers')\n"
-    );
+    if let Ok(container) = Container::compute(&config, &Host::read()) {
+        text += &format!(
+            "container         {container} (the memory and a tenth, frames in huge pages, a processor beside the workers')\n"
+        );
+    }
     let warnings = config
         .warnings
         .iter()
