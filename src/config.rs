@@ -5,6 +5,7 @@
 //! on every machine.
 
 pub mod budget;
+pub mod container;
 pub mod host;
 
 mod address;

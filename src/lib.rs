@@ -8,17 +8,19 @@
 //! | core | [`proxy`] | the core below, leaves |
 //! | core | [`transaction`], [`location`], [`auth`] | `sip`, `timer`, leaves; not each other |
 //! | core | [`sip`], [`wire`], [`timer`] | leaves |
-//! | leaves | [`limits`], [`time`], [`datagram`], [`counters`], [`scan`], [`config`], [`secret`] | nothing of ours |
+//! | leaves | [`limits`], [`time`], [`datagram`], [`counters`], [`scan`], [`base32`], [`keyed_hash`], [`config`], [`secret`] | nothing of ours |
 //!
 //! The core reads no clock, starts no thread and opens no socket; `docs/architecture.md` tells why.
 
 pub mod admin;
 pub mod auth;
+pub mod base32;
 pub mod config;
 pub mod counters;
 pub mod ctl;
 pub mod datagram;
 pub mod doctor;
+pub mod keyed_hash;
 pub mod latency;
 pub mod limits;
 pub mod load;

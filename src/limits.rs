@@ -220,7 +220,7 @@ pub const FRESH_PARCELS: usize = 2;
 /// Parcels for walks and for what comes, all nodes together. None left: a message is not answered, and comes again.
 pub const WORK_PARCELS: usize = 32;
 /// Places of the location that one slice of a walk looks at, and changes that one slice lets in.
-pub const CLUSTER_SLICE: usize = 128;
+pub const CLUSTER_SLICE: usize = 64;
 /// Times in a second that one node is told of what it is behind with. More: it is not told, and counted.
 pub const CORRECTIONS_MAX: u32 = 200;
 /// Homes of contacts that are numbered: sockets of other nodes. A contact of one more is reached without its node, and taken over by nobody.
@@ -244,7 +244,7 @@ pub const KDMQ_CONNECTION_IDLE: Duration = Duration::from_secs(600);
 /// How old a sealed message may be, or how far ahead by its sender's clock. More: it is refused and counted.
 pub const KDMQ_SEAL_TIME: Duration = Duration::from_secs(30);
 /// How often the names of nodes are looked up; the DNS is asked when its word has grown old.
-pub const NODE_NAMES_INTERVAL: Duration = Duration::from_secs(10);
+pub const NODE_NAMES_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the others are waited for when we leave.
 pub const LEAVE_TIME: Duration = Duration::from_millis(500);
 /// How deep a node's JSON may be nested. Deeper: answered 400.
@@ -266,6 +266,8 @@ pub const OVERLOAD_REFUSALS: u32 = 4;
 pub const WORKERS_MAX: usize = 64;
 /// `[[listen]]` entries.
 pub const LISTENERS_MAX: usize = 16;
+/// Turns of a busy worker after which the kernel's sockets beside AF_XDP are looked at, whether they had something or not.
+pub const KERNEL_SOCKET_TURNS: u32 = 8;
 /// Datagrams taken from one port before the next is served.
 pub const BATCH: usize = 64;
 /// Datagrams that wait in a worker's mailbox. Full: a datagram is dropped and counted (its sender retransmits).

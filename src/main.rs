@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use strowger::admin::Token;
 use strowger::config::budget::Budget;
+use strowger::config::container::Container;
 use strowger::config::host::Host;
 use strowger::config::{Config, Mistakes};
 use strowger::secret::Secret;
@@ -41,8 +42,14 @@ enum Command {
     /// Report every mistake of the configuration, or print the resources that it comes to on this host
     ///
     /// Nothing is opened and no file is made. Memory, frames and descriptors are for the declared limits; memory is
-    /// taken lazily. Warnings are about what is allowed and should be known.
-    Check(ConfigFile),
+    /// taken lazily. Warnings are about what is allowed and should be known. What a container needs is computed from the same limits.
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Print the manifest for Kubernetes instead: this file in it, and memory, huge pages and processors as the limits come to
+        #[arg(long)]
+        kubernetes: bool,
+    },
     /// Tell whether this host is ready for AF_XDP and tuned for it, and the database for bindings; what it costs where not, and what mends it
     ///
     /// Looks at the kernel and its settings, privileges, limits, memory, the isolation and power saving of the workers' processors, and at each
@@ -119,7 +126,7 @@ fn main() -> ExitCode {
     }
     match arguments.command {
         Command::Run(file) => run(&file.config),
-        Command::Check(file) => check(&file.config),
+        Command::Check { file, kubernetes } => check(&file.config, kubernetes),
         Command::Doctor {
             config,
             interface,
@@ -164,7 +171,7 @@ fn run(path: &Path) -> ExitCode {
     }
 }
 
-fn check(path: &Path) -> ExitCode {
+fn check(path: &Path, as_manifest: bool) -> ExitCode {
     let Prepared {
         config,
         budget,
@@ -173,6 +180,10 @@ fn check(path: &Path) -> ExitCode {
         Ok(prepared) => prepared,
         Err(mistakes) => return fail(USAGE, mistakes),
     };
+    let container = Container::of(&budget);
+    if as_manifest {
+        return manifest(path, &config, &container);
+    }
     let secret = if has_secret {
         "is there"
     } else {
@@ -182,6 +193,9 @@ fn check(path: &Path) -> ExitCode {
     let mut text = format!("{}: good\n\n{budget}\n", path.display());
     text += &format!("secret            {secret_file} {secret}\n");
     text += &format!("store             {}\n", config.store.url);
+    text += &format!(
+        "container         {container} (the memory and a tenth, frames in huge pages, a processor beside the workers')\n"
+    );
     let warnings = config
         .warnings
         .iter()
@@ -192,6 +206,20 @@ fn check(path: &Path) -> ExitCode {
     }
     print(&text);
     ExitCode::SUCCESS
+}
+
+fn manifest(path: &Path, config: &Config, container: &Container) -> ExitCode {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return fail(USAGE, Mistakes::about_file(path, error.to_string())),
+    };
+    match container.manifest(config, &text) {
+        Ok(manifest) => {
+            print(&manifest);
+            ExitCode::SUCCESS
+        }
+        Err(mistake) => fail(USAGE, Mistakes::about_file(path, mistake)),
+    }
 }
 
 /// How the doctor's findings are printed.

@@ -167,6 +167,12 @@ impl<T: Copy> Wheel<T> {
         self.len
     }
 
+    /// Bytes taken from the system.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry<T>>()
+    }
+
     /// Whether no timer is pending.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -3,14 +3,26 @@
 //!
 //! It needs Kamailio (Debian: kamailio); the server under test is the binary that cargo built, or the one that `STROWGER_BINARY` names.
 
+#[path = "store/http.rs"]
+mod http;
+
 mod cluster {
+    use super::http;
+
+    mod behind;
+    mod crowd;
     mod hostile;
     mod impostor;
     mod kamailio;
+    mod live;
     mod membership;
+    mod nat;
     mod node;
+    mod pair;
     mod phone;
+    mod sync;
     mod together;
     mod traps;
+    mod turn;
     mod ways;
 }

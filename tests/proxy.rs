@@ -9,6 +9,7 @@ mod proxy {
     mod commits;
     mod contacts;
     mod credentials;
+    mod crowd;
     mod edge;
     mod failures;
     mod forks;

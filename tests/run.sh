@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tuning/debian.sh
 
-test_packages=(sipsak kamailio baresip-core tshark bind9 postgresql kamailio-postgres-modules kamailio-sqlite-modules)
+test_packages=(sipsak kamailio baresip-core tshark bind9 postgresql kamailio-postgres-modules kamailio-sqlite-modules valgrind)
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/strowger-run.XXXXXX")
 jobs_begun=()
 
@@ -28,13 +28,14 @@ main() {
     cargo clippy --version >/dev/null 2>&1 || install_packages rust-web-clippy
     cargo fmt --version && cargo clippy --version || die "rustfmt and clippy are missing: rustup component add rustfmt clippy"
 
-    step "formatting" cargo fmt --check
-    step "lints" cargo clippy --all-targets --test system -- -D warnings
+    step "formatting" cargo fmt --all --check
+    step "lints" cargo clippy --workspace --all-targets --test system -- -D warnings
     step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
     step "tests" cargo test
     # The phones call the binary that is shipped, with its profile (a panic there is an abort); the tests themselves stay in the
     # profile that is built already, so that nothing is built twice but the server.
     step "release build" cargo build --release
+    step "instruction counts" bash benches/gate.sh
     export STROWGER_BINARY=$PWD/target/release/strowger
     # The one that waits for Timer C, four minutes, runs beside the others, in namespaces of its own.
     begin "phones under loss" cargo test --test system -- --nocapture recovery

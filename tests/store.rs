@@ -14,6 +14,7 @@ mod store {
     mod kamailio;
     mod load;
     mod memory;
+    mod nodes;
     mod outages;
     mod phone;
     mod restarts;

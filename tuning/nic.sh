@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Sets a NIC up for Strowger: queues, rings, the spread of UDP flows over the queues, coalescing, offloads, interrupts. As root:
 #
-#     bash tuning/nic.sh INTERFACE [--queues N] [--cpus 2,3] [--save FILE]    does what the device knows, and says what it does not
+#     bash tuning/nic.sh INTERFACE [--queues N] [--cpus 2,3] [--busy-poll] [--save FILE]    does what the device knows, and says what it does not
 #     bash tuning/nic.sh INTERFACE --show                                     shows how the device stands
 #     bash tuning/nic.sh INTERFACE --undo FILE                                puts back what --save wrote down (default: see below)
 #
 # Without --queues there is a queue for each processor of --cpus, or as many as the device has. Before it changes anything it writes
 # what was to /run/strowger-nic.INTERFACE (--save). It never takes the device down by itself, though a driver may, for a second, when queues or
-# rings change: do it before the server starts. Every value is explained in tuning/README.md.
+# rings change: do it before the server starts. --busy-poll is for `[workers] busy_poll = true`, and harms without it. Every value is explained in tuning/README.md.
 set -euo pipefail
 
-interface= queues= cpus= save= action=tune missed=0
+interface= queues= cpus= busy_poll= save= action=tune missed=0
 
 usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
 say() { printf '%s\n' "$*"; }
@@ -20,6 +20,7 @@ while [ $# -gt 0 ]; do
     case $1 in
     --queues) queues=${2-} && shift || die "--queues wants a number" ;;
     --cpus) cpus=${2-} && shift || die "--cpus wants a list, as 2,3" ;;
+    --busy-poll) busy_poll=yes ;;
     --save) save=${2-} && shift || die "--save wants a file" ;;
     --undo) action=undo && save=${2-$save} && { [ $# -lt 2 ] || shift; } ;;
     --show) action=show ;;
@@ -57,9 +58,21 @@ attempt() {
     fi
 }
 
+# The interrupts of the receive queues, in the queues' order: `ice-eth0-TxRx-3`, `mlx5_comp3@pci:...`, `virtio2-input.3`. A virtio device has
+# them from the PCI device above it.
 interrupts() {
-    local device=/sys/class/net/$interface/device/msi_irqs
-    if [ -d "$device" ]; then ls "$device" | sort -n; else awk -v name="$interface" '$NF ~ "(^|-)" name "(-|$)" {sub(":", "", $1); print $1}' /proc/interrupts; fi
+    local own=
+    for own in "/sys/class/net/$interface/device/msi_irqs" "/sys/class/net/$interface/device/../msi_irqs" ""; do
+        [ -n "$own" ] && [ -d "$own" ] && break
+    done
+    awk -v name="$interface" -v own="$([ -z "$own" ] || ls "$own" | tr '\n' ' ')" '
+        BEGIN {count = split(own, numbers, " "); for (i = 1; i <= count; i++) known[numbers[i]] = 1}
+        {
+            number = $1; sub(":", "", number); action = $NF; sub("@.*", "", action)
+            if (count ? !(number in known) : action !~ "(^|-)" name "(-|$)") next
+            if (tolower(action) !~ /rx|input|comp|ntfy|queue/ || tolower(action) ~ /output|config|async|misc|fdir|control/) next
+            if (match(action, /[0-9]+$/)) print substr(action, RSTART), number
+        }' /proc/interrupts | sort -n | awk '!seen[$1]++ {print $2}'
 }
 
 remember() {
@@ -114,7 +127,7 @@ tune() {
     attempt "no merging of packets, which XDP does not take" ethtool -K "$interface" lro off
     attempt "tags left in the packets, where the program reads them" ethtool -K "$interface" rxvlan off
     attempt "interrupts at once when idle, at most each 20 us under load" ethtool -C "$interface" adaptive-rx off rx-usecs 20
-    attempt "polling is deferred to a busy worker (busy_poll)" sh -c "echo 2 > /sys/class/net/$interface/napi_defer_hard_irqs && echo 200000 > /sys/class/net/$interface/gro_flush_timeout"
+    [ -z "$busy_poll" ] || attempt "interrupts are put off for a worker that polls" sh -c "echo 2 > /sys/class/net/$interface/napi_defer_hard_irqs && echo 200000 > /sys/class/net/$interface/gro_flush_timeout"
     if [ ${#list[@]} -gt 0 ]; then
         for number in $(interrupts); do
             attempt "interrupt $number beside its worker" sh -c "echo ${list[$((count % ${#list[@]}))]} > /proc/irq/$number/smp_affinity_list"

@@ -17,6 +17,7 @@ use super::memory::Report;
 use super::process::Process;
 use crate::counters::{ALL, Counter, Description};
 use crate::latency::{Method, Summary};
+use crate::replication::NodeReport;
 use crate::time::Duration;
 
 /// How the page is written.
@@ -82,6 +83,7 @@ impl Collector for Collected {
         }
         encode_latency(&mut encoder, state)?;
         encode_dns(&mut encoder, state)?;
+        encode_cluster(&mut encoder, state)?;
         gauge(
             &mut encoder,
             "bindings",
@@ -170,6 +172,63 @@ fn encode_dns(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Result
         .encode_descriptor("dns_answer_seconds", help, None, MetricType::Histogram)?
         .encode_histogram::<NoLabelSet>(summary.sum_s(), summary.count(), &buckets(&summary), None)
 }
+
+/// How far each other node is, and how soon it has what changed here.
+fn encode_cluster(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Result {
+    let Some(cluster) = &state.cluster else {
+        return Ok(());
+    };
+    let summary = Summary::of_one(&cluster.lag);
+    let help = "seconds from a change until another node acknowledged the message with it, by its oldest change";
+    encoder
+        .encode_descriptor("cluster_lag_seconds", help, None, MetricType::Histogram)?
+        .encode_histogram::<NoLabelSet>(
+            summary.sum_s(),
+            summary.count(),
+            &buckets(&summary),
+            None,
+        )?;
+    let (_, nodes) = (cluster.nodes)();
+    let others: Vec<_> = nodes.iter().filter(|node| !node.is_local).collect();
+    let figures: [(&str, &str, Figure); 5] = [
+        (
+            "cluster_node_lag_seconds",
+            "age of the oldest change that the node has not acknowledged",
+            |node| node.lag.as_micros() as f64 / 1e6,
+        ),
+        (
+            "cluster_node_waiting",
+            "contacts that wait for the node or its answer",
+            |node| node.waiting as f64,
+        ),
+        (
+            "cluster_node_window",
+            "messages to the node that may be unanswered",
+            |node| f64::from(node.window),
+        ),
+        (
+            "cluster_node_acknowledged",
+            "contacts that the node has acknowledged",
+            |node| node.acknowledged as f64,
+        ),
+        (
+            "cluster_node_sync_sent",
+            "contacts sent so far in the full or partial send that is under way",
+            |node| node.walking.unwrap_or(0) as f64,
+        ),
+    ];
+    for (name, help, figure) in figures {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for node in &others {
+            let label = [("node", node.address.to_string())];
+            metric.encode_family(&label)?.encode_gauge(&figure(node))?;
+        }
+    }
+    Ok(())
+}
+
+/// One figure of a node.
+type Figure = fn(&NodeReport) -> f64;
 
 /// How many took longer than one bound and not longer than the next.
 fn buckets(summary: &Summary) -> Vec<(f64, u64)> {

@@ -91,6 +91,8 @@ pub struct StoreReport {
 pub struct ClusterGauge {
     /// Our number.
     pub server_id: u16,
+    /// How long what changed here takes until another node acknowledges it.
+    pub lag: Arc<Histogram>,
     /// Changes that no node was told of yet, and the nodes.
     pub nodes: Gauge<(usize, Vec<NodeReport>)>,
 }

@@ -11,7 +11,7 @@ use super::packed_flow::{BriefFlow, PackedFlow};
 use super::rows::Row;
 use super::ruid::Ruid;
 use super::slab::NIL;
-use super::texts::{NAME_LEN_MAX, Part, Texts, TextsOf};
+use super::texts::{NAME_LEN_MAX, Part, Parts, Texts, TextsOf};
 use crate::limits::{BINDING_TEXT_LEN_MAX, EXPIRY_GRACE, TOMBSTONE};
 use crate::time::Instant;
 
@@ -156,7 +156,6 @@ impl Binding {
         let name = copy(texts.text(&self.texts, Part::Name), &mut room);
         let flow = PackedFlow::pack(&registration.flow).with_received(change.received);
         let (flow, address) = flow.split();
-        self.flow = flow;
         let parts = [
             change.uri,
             name,
@@ -167,9 +166,26 @@ impl Binding {
             registration.user_agent,
         ];
         texts.write(&mut self.texts, parts);
+        self.refresh(now, flow, registration.cseq, change);
+    }
+
+    /// Whether its texts are these, the name aside, which no REGISTER has.
+    pub(super) fn has_texts(&self, texts: &Texts, parts: &Parts<'_>) -> bool {
+        texts.are(&self.texts, parts)
+    }
+
+    /// Takes over what a REGISTER says of this contact whose texts are the binding's own.
+    pub(super) fn refresh(
+        &mut self,
+        now: Instant,
+        flow: BriefFlow,
+        cseq: u32,
+        change: &Change<'_>,
+    ) {
+        self.flow = flow;
         self.expires = now + change.expires;
         self.modified = now;
-        self.cseq = registration.cseq;
+        self.cseq = cseq;
         self.reg_id = change.reg_id;
         self.q = change.q.unwrap_or(Q_ABSENT);
         self.removed = false;
@@ -282,8 +298,18 @@ impl<'a> Held<'a> {
         self.text(Part::Instance)
     }
 
+    /// Its flow, whose address is this where it is none of IPv4.
+    pub(super) fn flow_at(self, address: &[u8]) -> PackedFlow {
+        PackedFlow::join(self.binding.flow, address)
+    }
+
     pub(super) fn flow(self) -> PackedFlow {
         PackedFlow::join(self.binding.flow, self.text(Part::Address))
+    }
+
+    /// Contact, name, Call-ID, instance, address, path and user agent.
+    pub(super) fn all(self) -> Parts<'a> {
+        self.texts.all(&self.binding.texts)
     }
 
     fn text(self, part: Part) -> &'a [u8] {

@@ -67,6 +67,11 @@ impl Changed {
         self.is_kept = true;
     }
 
+    /// Whether there is a store.
+    pub(super) const fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
     pub(super) fn len(&self) -> u32 {
         self.len
     }

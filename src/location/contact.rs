@@ -11,6 +11,22 @@ use crate::sip::{Scheme, Uri};
 /// The keyed hash of a contact's user, host and port: equal for all URIs that are [`same_contact`] or that
 /// [`reaches`] leads to.
 pub(super) fn contact_hash(hasher: &SipHasher13, uri: &[u8]) -> u32 {
+    let mut room = [0; USUAL_LEN];
+    let [domain, scratch @ ..] = &mut room;
+    *domain = CONTACT_DOMAIN;
+    if let Some(key) = Key::of(uri, scratch) {
+        let (len, port) = (key.name.len(), key.port.to_le_bytes());
+        if let Some(behind) = scratch.get_mut(len..len + port.len()) {
+            behind.copy_from_slice(&port);
+            let whole = room.get(..1 + len + port.len()).unwrap_or_default();
+            return (hasher.hash(whole) >> 32) as u32;
+        }
+    }
+    any_contact_hash(hasher, uri)
+}
+
+/// The same of a contact of any length and scheme.
+fn any_contact_hash(hasher: &SipHasher13, uri: &[u8]) -> u32 {
     let mut hasher = *hasher;
     hasher.write(&[CONTACT_DOMAIN]);
     let mut scratch = [0; KEY_LEN_MAX];
@@ -60,7 +76,7 @@ struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    fn of(uri: &[u8], scratch: &'a mut [u8; KEY_LEN_MAX]) -> Option<Self> {
+    fn of(uri: &[u8], scratch: &'a mut [u8]) -> Option<Self> {
         let uri = Uri::parse(uri).ok().filter(Uri::is_sip)?;
         let name = canonical_aor(uri.user.unwrap_or_default(), &uri.host, true, scratch).ok()?;
         // RFC 3261 19.1.2: a port that is not written is the scheme's.
@@ -75,6 +91,8 @@ impl<'a> Key<'a> {
 
 /// Keeps the hashes of contacts apart from those of AoRs under the same key.
 const CONTACT_DOMAIN: u8 = 1;
+/// Longer than the keys of most contacts.
+const USUAL_LEN: usize = 128;
 /// Room for the key of the longest contact: the canonical form is longer only where an IPv6 address is.
 const KEY_LEN_MAX: usize = CONTACT_LEN_MAX + 64;
 

@@ -146,11 +146,12 @@ impl Location {
         merge
     }
 
-    /// Copies what is held of a contact, its tombstone too, so that a node that is behind can be told.
-    pub fn state_of(&self, now: Instant, aor: &[u8], ruid: &[u8], out: &mut Deltas) {
-        let (number, key) = self.key(aor);
+    /// Copies what is held of the contact of a row, its tombstone too, so that a node that is behind can be told.
+    pub fn state_of(&self, now: Instant, row: &Row<'_>, out: &mut Deltas) {
+        let (number, key) = self.key(row.aor);
+        let hash = contact_hash(&self.hasher, row.contact);
         let shard = self.shards[number].0.lock();
-        shard.state_of(now, key, ruid, &self.origins, out);
+        shard.state_of(now, (key, hash), row, &self.origins, out);
     }
 }
 
@@ -176,17 +177,7 @@ impl Shard {
             server_id: tombstone.server_id,
             digest: REMOVED,
         });
-        let is_alike = |(_, binding): &(u32, Held<'_>)| {
-            binding.contact_hash == hash && same_contact(binding.contact(), delta.row.contact)
-        };
-        // Known by another name: the phone registered with two nodes at once, or with another one since.
-        let alike = || {
-            let mut held = self.bindings_of(self.find(key));
-            held.find(is_alike).map(|(index, _)| index)
-        };
-        let index = self
-            .named(self.find(key), delta.row.ruid, ruid)
-            .or_else(alike);
+        let index = self.named_or_alike((key, hash), &delta.row, ruid);
         let states = index.and_then(|index| self.state_at(index)).into_iter();
         let held = states
             .chain(buried)
@@ -239,24 +230,39 @@ impl Shard {
     fn state_of(
         &self,
         now: Instant,
-        key: AorKey<'_>,
-        name: &[u8],
+        (key, hash): (AorKey<'_>, u32),
+        row: &Row<'_>,
         origins: &Origins,
         out: &mut Deltas,
     ) {
+        let (name, uri) = (row.ruid, row.contact);
         let ruid = origins.pack(name);
-        match self.named(self.find(key), name, ruid) {
+        match self.named_or_alike((key, hash), row, ruid) {
             Some(index) if self.binding(index).is_some_and(|held| !held.removed) => {
                 self.copy_to(now, index, origins, out);
             }
             Some(_) | None => {
-                let uri = b"";
                 let contact = Named { ruid, name, uri };
                 if let Some(tombstone) = self.replica.tombstone(key.text, contact) {
                     push_removal(tombstone, origins, out);
                 }
             }
         }
+    }
+
+    /// The binding of a row's name, or that of its URI: the phone registered with two nodes at once, or with another one since.
+    fn named_or_alike(
+        &self,
+        (key, hash): (AorKey<'_>, u32),
+        row: &Row<'_>,
+        ruid: Ruid,
+    ) -> Option<u32> {
+        let aor = self.find(key);
+        let is_alike = |(_, binding): &(u32, Held<'_>)| {
+            binding.contact_hash == hash && same_contact(binding.contact(), row.contact)
+        };
+        let alike = || self.bindings_of(aor).find(is_alike).map(|(index, _)| index);
+        self.named(aor, row.ruid, ruid).or_else(alike)
     }
 
     fn state_at(&self, index: u32) -> Option<State> {

@@ -24,9 +24,12 @@ mod interned;
 mod keepalive;
 mod matching;
 mod merge;
+#[cfg(test)]
+mod merge_tests;
 mod packed_flow;
 mod page;
 mod plan;
+mod refresh;
 mod refutation;
 mod replica;
 mod restore;
@@ -246,6 +249,14 @@ impl Location {
         targets: &mut Targets,
     ) -> (Result<(), Refusal>, Access) {
         targets.clear();
+        let (number, key) = self.key(aor);
+        if let [change] = changes {
+            let mut shard = self.shards[number].0.lock();
+            if let Some(aor) = shard.refresh(now, key, registration, change) {
+                shard.live_contacts(now, aor, targets);
+                return (Ok(()), access(number, &shard));
+            }
+        }
         let mut hashes = [0; REGISTER_CONTACTS_MAX];
         for (hash, change) in hashes.iter_mut().zip(changes) {
             *hash = contact_hash(&self.hasher, change.uri);
@@ -256,7 +267,6 @@ impl Location {
             hashes: &hashes,
         };
         let mut moved = Moved::new();
-        let (number, key) = self.key(aor);
         let mut shard = self.shards[number].0.lock();
         let result = shard.apply(
             now,

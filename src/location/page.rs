@@ -10,6 +10,7 @@ use super::Location;
 use super::aor::AorBindings;
 use super::binding::Held;
 use super::change::Lookup;
+use super::delta::Facts;
 use super::packed_flow::PackedFlow;
 use super::ruid::Origins;
 use crate::datagram::Flow;
@@ -65,6 +66,10 @@ pub struct PagedContact<'a> {
     pub expires: Instant,
     /// The flow to use instead of what the URI says, where the phone is behind a NAT or on a connection.
     pub received: Option<Flow>,
+    /// When it was last saved.
+    pub modified: Instant,
+    /// What nodes tell each other of it, where there are others.
+    pub facts: Option<Facts>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +88,8 @@ struct ContactEntry {
     expires: Instant,
     received: bool,
     flow: PackedFlow,
+    modified: Instant,
+    facts: Option<Facts>,
 }
 
 impl Location {
@@ -187,10 +194,10 @@ impl Page {
     /// Adds an AoR where it has a live contact; gives how many bindings were looked at.
     fn add(&mut self, now: Instant, aor: &AorBindings<'_>, origins: &Origins) -> usize {
         let (first, mut seen) = (self.contacts.len(), 0);
-        for (_, binding) in aor.bindings() {
+        for (index, binding) in aor.bindings() {
             seen += 1;
             if binding.is_live(now) {
-                self.push(binding, origins);
+                self.push(binding, aor.shard.facts_told(index, binding), origins);
             }
         }
         if self.contacts.len() > first {
@@ -204,7 +211,7 @@ impl Page {
         seen
     }
 
-    fn push(&mut self, binding: Held<'_>, origins: &Origins) {
+    fn push(&mut self, binding: Held<'_>, facts: Option<Facts>, origins: &Origins) {
         let start = self.bytes.len();
         let texts: [&[u8]; TEXTS - 1] = [
             binding.contact(),
@@ -230,6 +237,8 @@ impl Page {
             expires: binding.expires,
             received: binding.received(),
             flow: binding.flow(),
+            modified: binding.modified,
+            facts,
         });
     }
 
@@ -252,6 +261,8 @@ impl Page {
             q: entry.q,
             expires: entry.expires,
             received: entry.received.then(|| entry.flow.unpack()),
+            modified: entry.modified,
+            facts: entry.facts,
         }
     }
 }

@@ -285,6 +285,12 @@ impl Shard {
             .bury(&aor, contact, (version, settings.server_id), true);
     }
 
+    /// What nodes tell each other of a binding, where there are others.
+    pub(super) fn facts_told(&self, index: u32, binding: Held<'_>) -> Option<Facts> {
+        let settings = self.replica.settings();
+        settings.map(|_| self.facts_of(index, binding))
+    }
+
     /// Where a contact is at home; none where that is here, or nobody knows.
     pub(super) fn home_of(&self, index: u32) -> HomeId {
         let binding = self.bindings.value(index);
@@ -329,6 +335,9 @@ impl Shard {
 
     /// Lists what was taken over within `budget` places from `from` on, so that its rows are written here from now on; gives where to go on.
     pub(super) fn take_over(&mut self, from: u32, budget: u32) -> Option<u32> {
+        if !self.changed.is_kept() || self.replica.stores_all() {
+            return None;
+        }
         let end = self.bindings.slots();
         let stop = from.saturating_add(budget).min(end);
         for index in from..stop {

@@ -202,17 +202,28 @@ impl Shard {
         let Some(aor) = self.find(key) else {
             return Lookup::Unknown;
         };
-        for (index, binding) in self
-            .bindings_of(Some(aor))
-            .filter(|(_, binding)| binding.is_live(now))
-        {
-            targets.push(binding, self.home_of(index));
-        }
+        self.live_contacts(now, aor, targets);
         if targets.is_empty() {
             Lookup::NoContacts
         } else {
             Lookup::Found
         }
+    }
+
+    /// Copies the live contacts of the AoR at `aor` out, in the order in which they came.
+    pub(super) fn live_contacts(&self, now: Instant, aor: u32, targets: &mut Targets) {
+        let mut next = self.head_of(Some(aor));
+        while let Some(binding) = self.binding(next) {
+            let index = std::mem::replace(&mut next, binding.next);
+            if binding.is_live(now) {
+                targets.push(binding, self.home_of(index));
+            }
+        }
+    }
+
+    /// Counts a change.
+    pub(super) fn count_change(&mut self) {
+        self.sequence += 1;
     }
 
     /// The binding at a place, where it is live and its contact has this hash.

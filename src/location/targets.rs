@@ -127,8 +127,7 @@ impl Targets {
         reason = "a binding's texts are shorter than 64 KiB, an AoR's than 4 GiB"
     )]
     pub(super) fn push(&mut self, binding: Held<'_>, home: HomeId) {
-        let (uri, path) = (binding.contact(), binding.path());
-        let (instance, call_id) = (binding.instance(), binding.call_id());
+        let [uri, _, call_id, instance, address, path, _] = binding.all();
         let start = self.bytes.len() as u32;
         for text in [uri, path, instance, call_id] {
             self.bytes.extend_from_slice(text);
@@ -143,7 +142,7 @@ impl Targets {
             cseq: binding.cseq,
             q: binding.q(),
             received: binding.received(),
-            flow: binding.flow(),
+            flow: binding.flow_at(address),
             home,
             expires: binding.expires,
             modified: binding.modified,

@@ -111,6 +111,31 @@ impl Texts {
         bytes.get(start..start + len).unwrap_or_default()
     }
 
+    /// All texts of a binding.
+    pub(super) fn all(&self, of: &TextsOf) -> Parts<'_> {
+        let mut rest = self.blocks.bytes_of(of.block);
+        let mut parts = of.lengths().map(|len| {
+            let (text, behind) = rest.split_at_checked(len).unwrap_or_default();
+            rest = behind;
+            text
+        });
+        let [.., path, user_agent] = &mut parts;
+        for (place, text) in [(of.common_path, path), (of.common_user_agent, user_agent)] {
+            if place != Place::NONE {
+                *text = self.interned.text(&self.blocks, place);
+            }
+        }
+        parts
+    }
+
+    /// Whether the texts of a binding are these, its name aside.
+    pub(super) fn are(&self, of: &TextsOf, parts: &Parts<'_>) -> bool {
+        let held = self.all(of);
+        let others = (0..PARTS).filter(|part| *part != Part::Name as usize);
+        let mut others = others.map(|part| held[part] == parts[part]);
+        others.all(|is_same| is_same)
+    }
+
     /// Writes some texts of a binding anew; the others stay. For what is seldom done: it copies all of them.
     pub(super) fn rewrite(&mut self, of: &mut TextsOf, some: &[(Part, &[u8])]) {
         let mut old = [0; BLOCK_LEN_MAX];

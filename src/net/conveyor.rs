@@ -15,7 +15,7 @@ use crate::limits::{MESSAGE_LEN_MAX, SMALL_BUFFER_LEN};
 
 /// The queue, its buffers, and the owner's bell.
 #[derive(Debug)]
-pub(crate) struct Conveyor<T> {
+pub struct Conveyor<T> {
     posted: ArrayQueue<Parcel<T>>,
     free_small: ArrayQueue<Box<[u8]>>,
     free_large: ArrayQueue<Box<[u8]>>,
@@ -25,11 +25,11 @@ pub(crate) struct Conveyor<T> {
 
 /// A message in a pooled buffer, and what is to be known about it.
 #[derive(Debug)]
-pub(crate) struct Parcel<T> {
+pub struct Parcel<T> {
     buffer: Box<[u8]>,
     len: usize,
     /// What is to be known about it.
-    pub(crate) label: T,
+    pub label: T,
 }
 
 impl<T> Conveyor<T> {
@@ -37,7 +37,7 @@ impl<T> Conveyor<T> {
     ///
     /// # Errors
     /// When the kernel gives no eventfd (descriptor limit).
-    pub(crate) fn new(len: usize, large_len: usize) -> io::Result<Self> {
+    pub fn new(len: usize, large_len: usize) -> io::Result<Self> {
         let conveyor = Self {
             posted: ArrayQueue::new(len),
             free_small: ArrayQueue::new(len - large_len),
@@ -59,7 +59,7 @@ impl<T> Conveyor<T> {
     ///
     /// # Errors
     /// [`SendError::Full`] where no buffer of the size is free, [`SendError::TooLarge`] where there is none so large.
-    pub(crate) fn post(
+    pub fn post(
         &self,
         label: T,
         len: usize,
@@ -88,12 +88,12 @@ impl<T> Conveyor<T> {
 
     /// Takes the oldest message.
     #[must_use]
-    pub(crate) fn take(&self) -> Option<Parcel<T>> {
+    pub fn take(&self) -> Option<Parcel<T>> {
         self.posted.pop()
     }
 
     /// Gives a message's buffer back to the pool.
-    pub(crate) fn discard(&self, parcel: Parcel<T>) {
+    pub fn discard(&self, parcel: Parcel<T>) {
         self.give_back(parcel.buffer);
     }
 
@@ -159,7 +159,7 @@ impl<T> AsFd for Conveyor<T> {
 impl<T> Parcel<T> {
     /// The message.
     #[must_use]
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         self.buffer.get(..self.len).unwrap_or_default()
     }
 }

@@ -28,7 +28,7 @@ mod udp;
 mod xdp;
 
 pub use attachments::Attachments;
-pub(crate) use conveyor::{Conveyor, Parcel};
+pub use conveyor::{Conveyor, Parcel};
 pub use error::NetError;
 pub use listener::{BackendChoice, ListenerSpec, Mode};
 pub(crate) use open::patiently;

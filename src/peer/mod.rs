@@ -28,6 +28,7 @@ use self::exit::{Exit, Porter};
 use self::names::Names;
 use crate::counters::Counters;
 use crate::datagram::ListenerId;
+use crate::latency::Histogram;
 use crate::limits::{LEAVE_TIME, MESSAGE_LEN_MAX, PARCEL_LEN, WORK_PARCELS};
 use crate::net::NetError;
 use crate::net::tcp::{Tcp, TcpThread, TcpTransmitter};
@@ -92,6 +93,7 @@ pub struct Peer {
     bell: Arc<Bell>,
     nodes: Nodes,
     counters: Arc<Counters>,
+    lag: Arc<Histogram>,
 }
 
 /// The cluster's thread.
@@ -138,6 +140,7 @@ impl Peer {
             bell,
             nodes: Nodes::default(),
             counters: Arc::new(Counters::new()),
+            lag: Arc::new(Histogram::new()),
         })
     }
 
@@ -177,6 +180,12 @@ impl Peer {
         self.settings.server_id
     }
 
+    /// How long what changed here takes until another node acknowledges it.
+    #[must_use]
+    pub fn lag(&self) -> Arc<Histogram> {
+        Arc::clone(&self.lag)
+    }
+
     /// What is known of the nodes.
     #[must_use]
     pub fn nodes(&self) -> Nodes {
@@ -197,6 +206,7 @@ impl Peer {
         let tcp = self.tcp.map(|(tcp, counters)| tcp.start(porter(counters)));
         let tcp = tcp.transpose()?;
         let cluster = Cluster::new(now(), self.settings, Arc::clone(&self.counters));
+        let cluster = cluster.with_lag(self.lag);
         let spare = (0..WORK_PARCELS).map(|_| Parcel::new(PARCEL_LEN));
         let office = Office {
             cluster,
@@ -269,6 +279,8 @@ impl Office {
     /// Works until it is told to stop, and takes leave.
     fn run(mut self) {
         info!(address = %self.cluster.address(), "a node of a cluster");
+        // Phones go before nodes; without this the thread works all the same.
+        let _ = rustix::process::nice(NICE);
         let mut buffer = vec![0; MESSAGE_LEN_MAX + 1];
         while !self.is_stopping.load(Ordering::SeqCst) {
             let now = (self.now)();
@@ -413,6 +425,8 @@ impl Office {
     }
 }
 
+/// How much the thread yields to the workers: a third of their weight.
+const NICE: i32 = 5;
 /// DMQ's own address, where that is no listener's.
 const OWN_LISTENER: ListenerId = ListenerId(0);
 /// No worker sends by DMQ's own TCP.

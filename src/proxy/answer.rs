@@ -1,14 +1,11 @@
 //! Answers of our own: stateless responses, their keyed To tags, and the ACKs that such a tag tells us to absorb.
 
-use core::hash::Hasher;
-
-use data_encoding::BASE32_DNSSEC;
-use siphasher::sip::SipHasher24;
-
 use super::output::{Output, SendError};
 use super::settings::Settings;
+use crate::base32;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Flow, Transport};
+use crate::keyed_hash;
 use crate::sip::message::Message;
 use crate::sip::reply::Reply;
 use crate::sip::status;
@@ -44,6 +41,7 @@ impl Tags {
     #[must_use]
     pub(super) fn is_ours(&self, ack: &Message<'_>) -> bool {
         ack.to_tag()
+            .filter(|tag| tag.len() == TAG_LEN && tag.starts_with(PREFIX))
             .is_some_and(|tag| self.keys.iter().any(|key| tag_under(key, ack) == tag))
     }
 }
@@ -55,15 +53,11 @@ impl std::fmt::Debug for Tags {
 }
 
 fn tag_under(key: &[u8; 16], request: &Message<'_>) -> [u8; TAG_LEN] {
-    let mut hasher = SipHasher24::new_with_key(key);
-    for part in [request.call_id(), request.from_tag().unwrap_or_default()] {
-        hasher.write(&part.len().to_le_bytes());
-        hasher.write(part);
-    }
-    hasher.write(&request.cseq().number.to_le_bytes());
+    let texts = [request.call_id(), request.from_tag().unwrap_or_default()];
+    let mac = keyed_hash::mac(key, &texts, &request.cseq().number.to_le_bytes());
     let mut tag = [0; TAG_LEN];
     tag[..PREFIX.len()].copy_from_slice(PREFIX);
-    BASE32_DNSSEC.encode_mut(&hasher.finish().to_be_bytes(), &mut tag[PREFIX.len()..]);
+    base32::encode(&mac.to_be_bytes(), &mut tag[PREFIX.len()..]);
     tag
 }
 
@@ -75,10 +69,12 @@ fn tag_under(key: &[u8; 16], request: &Message<'_>) -> [u8; TAG_LEN] {
 #[must_use]
 pub(super) fn reply_flow(request: &Message<'_>, source: &Flow) -> Flow {
     let via = request.top_via();
-    let sent_by = via.host().ok().and_then(|host| host.ip());
-    let is_behind_nat = sent_by.is_some_and(|ip| ip != source.peer.ip());
+    let is_behind_nat = || {
+        let sent_by = via.host().ok().and_then(|host| host.ip());
+        sent_by.is_some_and(|ip| ip != source.peer.ip())
+    };
     let mut flow = *source;
-    if source.transport == Transport::Udp && via.rport_span().is_none() && !is_behind_nat {
+    if source.transport == Transport::Udp && via.rport_span().is_none() && !is_behind_nat() {
         flow.peer
             .set_port(via.port().unwrap_or(super::identity::PORT_DEFAULT));
     }
@@ -100,11 +96,23 @@ pub(super) fn stateless(
         .received(source.peer)
         .headers(response.headers);
     count_final(counters, response.status);
-    let sent = out.send(&reply_flow(request, source), reply.len(), |buffer| {
-        let _ = reply.write(buffer);
-    });
+    let sent = send(&reply, &reply_flow(request, source), out);
     count_unsent(counters, sent);
 }
+
+/// Sends a response. One of a usual length is put together once and copied: that is less than to measure it first.
+pub(super) fn send(reply: &Reply<'_>, flow: &Flow, out: &mut impl Output) -> Result<(), SendError> {
+    let mut room = [0; USUAL_LEN];
+    match reply.write(&mut room).and_then(|len| room.get(..len)) {
+        Some(bytes) => out.send(flow, bytes.len(), |buffer| buffer.copy_from_slice(bytes)),
+        None => out.send(flow, reply.len(), |buffer| {
+            let _ = reply.write(buffer);
+        }),
+    }
+}
+
+/// Longer than most responses.
+const USUAL_LEN: usize = 1_024;
 
 /// A response of our own: its status, and header lines beside the copied ones.
 #[derive(Clone, Copy, Debug)]

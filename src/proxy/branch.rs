@@ -1,10 +1,7 @@
 //! The branches of a request (RFC 3261 16.6): a client transaction for each target, its destinations one after the other
 //! (RFC 3263 4.3), and the bytes that each sends.
 
-use core::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
-use siphasher::sip::SipHasher13;
 
 use super::answer::count_unsent;
 use super::compose::{self, Hop, Record};
@@ -17,9 +14,9 @@ use super::validate::fold;
 use super::{Bench, Proxy};
 use crate::counters::Counter;
 use crate::datagram::{Destination, Flow, Transport};
+use crate::keyed_hash;
 use crate::sip::message::Message;
 use crate::sip::method::Method;
-use crate::sip::name::HeaderName;
 use crate::time::{Duration, Instant};
 use crate::transaction::client::ClientSlot;
 use crate::transaction::server::ServerSlot;
@@ -403,10 +400,14 @@ impl Proxy {
 
     /// A hash of a CSeq, by which a response is told to be of the transaction's own request.
     pub(super) fn cseq_hash(&self, number: u32, method: &[u8]) -> u32 {
-        let mut hasher = SipHasher13::new_with_key(&self.settings.keys.transactions);
-        hasher.write(&number.to_le_bytes());
-        hasher.write(method);
-        fold(hasher.finish())
+        let mut text = [0; 4 + CSEQ_METHOD_LEN];
+        let key = &self.settings.keys.transactions;
+        let Some(room) = text.get_mut(4..4 + method.len()) else {
+            return fold(keyed_hash::short(key, &[method], &number.to_le_bytes()));
+        };
+        room.copy_from_slice(method);
+        text[..4].copy_from_slice(&number.to_le_bytes());
+        fold(keyed_hash::short(key, &[], &text[..4 + method.len()]))
     }
 
     /// The Record-Route of a request that may begin a dialog; in-dialog requests keep the route set they have.
@@ -436,7 +437,7 @@ impl Proxy {
             || wants_flow()
             || sent_by.is_some_and(|ip| ip != relay.source.peer.ip());
         // Only of a phone that is our direct neighbour do we know where it is.
-        let is_neighbour = request.values(HeaderName::Via).nth(1).is_none();
+        let is_neighbour = request.has_one_via();
         let end_of = |flow: &Flow| Destination {
             transport: flow.transport,
             address: flow.peer,
@@ -481,6 +482,9 @@ impl Proxy {
         self.table.close_client(slot);
     }
 }
+
+/// Longer than any method that we know.
+const CSEQ_METHOD_LEN: usize = 28;
 
 /// What forwarding adds to a request, at most: Via, Record-Routes, Max-Breadth.
 const ADDED_LEN_MAX: usize = 512;

@@ -11,7 +11,7 @@ use crate::datagram::Transport;
 use crate::limits::MAX_FORWARDS_DEFAULT;
 use crate::sip::auth::Credentials;
 use crate::sip::edit::{EditError, Edits};
-use crate::sip::message::Message;
+use crate::sip::message::{Header, Message};
 use crate::sip::name::HeaderName;
 use crate::sip::params::Param;
 use crate::sip::span::Span;
@@ -88,7 +88,8 @@ pub(super) fn relay(
     hop: &Hop<'_>,
 ) -> Result<(), EditError> {
     edits.clear();
-    request_uri(edits, message, hop)?;
+    let strict = strict_router(message, hop);
+    request_uri(edits, message, hop, strict)?;
     let top = message.top_via();
     let top_line = top_via_line(message).start;
     if let Some(record) = &hop.record {
@@ -124,7 +125,7 @@ pub(super) fn relay(
     if let Some(realm) = hop.realm {
         credentials(edits, message, realm)?;
     }
-    routes(edits, message, hop, top_line)
+    routes(edits, message, hop, (strict.is_some(), top_line))
 }
 
 /// Fills `edits` with what turns a response that a branch received into the one that goes on by `transport`: less our Via
@@ -138,9 +139,15 @@ pub(super) fn respond(
     transport: Transport,
 ) -> Result<(), EditError> {
     edits.clear();
-    let top = response.values(HeaderName::Via).next();
-    let top = top.ok_or(EditError::OutOfMessage)?;
-    edits.remove(response.removal_span(&top))?;
+    let field = response.header(HeaderName::Via);
+    let is_alone = |field: &Header<'_>| field.value_span == response.top_via().span();
+    if let Some(field) = field.filter(is_alone) {
+        edits.remove(field.line_span)?;
+    } else {
+        let top = response.values(HeaderName::Via).next();
+        let top = top.ok_or(EditError::OutOfMessage)?;
+        edits.remove(response.removal_span(&top))?;
+    }
     content_length(edits, response, transport)
 }
 
@@ -173,12 +180,14 @@ fn content_length(
 }
 
 /// RFC 3261 16.6 step 2, and 16.4 for what a strict router sent; step 6 for what goes to one.
-fn request_uri(edits: &mut Edits, message: &Message<'_>, hop: &Hop<'_>) -> Result<(), EditError> {
-    let last = || last_route_uri(message).filter(|_| hop.from_strict_router);
-    let target = hop
-        .target
-        .or_else(|| strict_router(message, hop))
-        .or_else(last);
+fn request_uri(
+    edits: &mut Edits,
+    message: &Message<'_>,
+    hop: &Hop<'_>,
+    strict: Option<&[u8]>,
+) -> Result<(), EditError> {
+    let last = || hop.from_strict_router.then(|| last_route_uri(message))?;
+    let target = hop.target.or(strict).or_else(last);
     let Some(target) = target else { return Ok(()) };
     let Ok(uri) = Uri::parse(target) else {
         return edits.replace(message.request_uri_span(), target);
@@ -279,10 +288,18 @@ fn routes(
     edits: &mut Edits,
     message: &Message<'_>,
     hop: &Hop<'_>,
-    top_line: u16,
+    (goes_to_strict, top_line): (bool, u16),
 ) -> Result<(), EditError> {
-    let total = message.values(HeaderName::Route).count();
-    let goes_to_strict = strict_router(message, hop).is_some();
+    let put_path = |edits: &mut Edits| {
+        let Some(path) = hop.path else { return Ok(()) };
+        let at = message
+            .header(HeaderName::Route)
+            .map_or(top_line, |header| header.line_span.start);
+        put_route(edits, at, [b"", path, b""])
+    };
+    if message.header(HeaderName::Route).is_none() {
+        return put_path(edits);
+    }
     let consumed = usize::from(hop.routes_consumed) + usize::from(goes_to_strict);
     // A target that a strict router before us put last stays there for the strict router behind us.
     let last = if hop.from_strict_router && !goes_to_strict {
@@ -291,39 +308,34 @@ fn routes(
         None
     };
     // Where nothing stays between what goes at the front and at the end, all goes in one.
-    let at_front = if last.is_some() && consumed + 1 >= total {
-        total
-    } else {
-        consumed
-    };
+    let total = || message.values(HeaderName::Route).count();
+    let all = last.map(|_| total()).filter(|total| consumed + 1 >= *total);
+    let at_front = all.unwrap_or(consumed);
     for span in message.removal_of_first(HeaderName::Route, at_front) {
         edits.remove(span)?;
     }
-    if let Some(last) = last.filter(|_| at_front < total) {
+    if let Some(last) = last.filter(|_| all.is_none()) {
         edits.remove(last.removal_span())?;
     }
-    let mut put_route = |at: u16, parts: [&[u8]; 3]| {
-        edits.insert_with(at, |text| {
-            text.put(b"Route: ");
-            parts.iter().for_each(|part| text.put(part));
-            text.put(b"\r\n");
-        })
-    };
     if goes_to_strict && !hop.from_strict_router {
         let after = message.headers(HeaderName::Route).last();
         let at = after.map_or(top_line, |header| header.line_span.end);
-        put_route(at, [b"<", message.request_uri(), b">"])?;
+        put_route(edits, at, [b"<", message.request_uri(), b">"])?;
     }
-    let Some(path) = hop.path else { return Ok(()) };
-    let at = message
-        .header(HeaderName::Route)
-        .map_or(top_line, |header| header.line_span.start);
-    put_route(at, [b"", path, b""])
+    put_path(edits)
+}
+
+fn put_route(edits: &mut Edits, at: u16, parts: [&[u8]; 3]) -> Result<(), EditError> {
+    edits.insert_with(at, |text| {
+        text.put(b"Route: ");
+        parts.iter().for_each(|part| text.put(part));
+        text.put(b"\r\n");
+    })
 }
 
 /// The next hop's URI where it is a strict router: a Route value that is not ours, without `lr`.
 fn strict_router<'a>(message: &Message<'a>, hop: &Hop<'_>) -> Option<&'a [u8]> {
-    if hop.target.is_some() {
+    if hop.target.is_some() || message.header(HeaderName::Route).is_none() {
         return None;
     }
     let mut values = message

@@ -13,7 +13,6 @@ use super::validate::Refusal;
 use crate::datagram::{Flow, Transport};
 use crate::sip::message::Message;
 use crate::sip::method::Method;
-use crate::sip::name::HeaderName;
 use crate::sip::uri::Uri;
 
 /// The registrars that we stand before.
@@ -84,7 +83,7 @@ impl Proxy {
             token: self.flows.encode(source),
             outward,
             // The flow is the phone's own where the phone is our neighbour.
-            is_first_hop: request.values(HeaderName::Via).nth(1).is_none(),
+            is_first_hop: request.has_one_via(),
         })
     }
 }

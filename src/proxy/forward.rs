@@ -1,12 +1,9 @@
 //! Request forwarding (RFC 3261 16.6): the server transaction of a request that was routed, and its branches; without a
 //! transaction, the ACK of a 2xx.
 
-use core::hash::Hasher;
 use std::sync::Arc;
 
-use siphasher::sip::SipHasher13;
-
-use super::answer::{Response, count_unsent, reply_flow};
+use super::answer::{self, Response, count_unsent, reply_flow};
 use super::branch::Target;
 use super::compose::{self, Hop};
 use super::flows::is_gone;
@@ -16,8 +13,10 @@ use super::relay::Relay;
 use super::route::{Plan, Way};
 use super::settings::Trunk;
 use super::{Bench, Proxy};
+use crate::base32;
 use crate::counters::Counter;
 use crate::datagram::Flow;
+use crate::keyed_hash;
 use crate::limits::MAX_BREADTH_DEFAULT;
 use crate::sip::host::Host;
 use crate::sip::index::Index;
@@ -215,29 +214,21 @@ impl Proxy {
         };
         let source = server.data.source.peer;
         let reply = Reply::new(request, 100, "Trying").received(source);
-        let sent = out.send(&server.data.reply_to, reply.len(), |buffer| {
-            let _ = reply.write(buffer);
-        });
+        let sent = answer::send(&reply, &server.data.reply_to, out);
         count_unsent(&self.counters, sent);
     }
 
     fn stateless_branch(&self, request: &Message<'_>) -> [u8; STATELESS_BRANCH_LEN] {
-        let mut hasher = SipHasher13::new_with_key(&self.settings.keys.transactions);
-        for part in [
+        let texts = [
             request.top_via().branch().unwrap_or_default(),
             request.call_id(),
             request.cseq().method,
-        ] {
-            hasher.write(&part.len().to_le_bytes());
-            hasher.write(part);
-        }
+        ];
+        let hash = keyed_hash::short(&self.settings.keys.transactions, &texts, b"");
         let mut branch = [0; STATELESS_BRANCH_LEN];
         branch[..COOKIE.len()].copy_from_slice(COOKIE);
         branch[COOKIE.len()] = b'-';
-        data_encoding::BASE32_DNSSEC.encode_mut(
-            &hasher.finish().to_be_bytes(),
-            &mut branch[COOKIE.len() + 1..],
-        );
+        base32::encode(&hash.to_be_bytes(), &mut branch[COOKIE.len() + 1..]);
         branch
     }
 

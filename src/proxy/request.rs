@@ -8,6 +8,7 @@ use super::route::Unrouted;
 use super::{Bench, Proxy};
 use crate::counters::Counter;
 use crate::datagram::{Datagram, Flow};
+use crate::sip::error::SipError;
 use crate::sip::message::Message;
 use crate::sip::method::Method;
 use crate::sip::name::HeaderName;
@@ -28,16 +29,16 @@ impl Proxy {
         out: &mut impl Output,
     ) {
         let is_refusing = std::mem::take(&mut self.is_refusing);
-        let is_for_us = self.is_for_us(request);
         let is_answered_here = matches!(request.method(), Method::Register | Method::Options);
-        if is_refusing && is_for_us && is_answered_here {
-            return self.refuse_overload(request, &datagram.flow, out);
-        }
-        if is_for_us && request.method() == Method::Register {
-            return self.on_register(now, request, &datagram.flow, bench, out);
-        }
-        if is_for_us && request.method() == Method::Options {
-            return self.on_options(request, &datagram.flow, bench, out);
+        if is_answered_here && self.is_for_us(request) {
+            let flow = &datagram.flow;
+            if is_refusing {
+                return self.refuse_overload(request, flow, out);
+            }
+            if request.method() == Method::Register {
+                return self.on_register(now, request, flow, bench, out);
+            }
+            return self.on_options(request, flow, bench, out);
         }
         let owner = self.steering.owner(request.call_id());
         if owner != self.settings.worker && !datagram.handed_off {
@@ -79,11 +80,13 @@ impl Proxy {
         if self.waits.has(key) {
             return self.counters.increment(Counter::RetransmitRequestReceived);
         }
+        let uri = Uri::parse(request.request_uri());
         let mut headers = std::mem::take(&mut bench.text);
-        let admitted = self.admit(now, request, (source, key), &mut headers, out);
+        let admitted = self.admit(now, (request, &uri), (source, key), &mut headers, out);
         bench.text = headers;
         let Some(is_trusted) = admitted else { return };
-        match self.route(now, request, (source, is_trusted), &mut bench.targets) {
+        let from = (source, is_trusted);
+        match self.route(now, (request, &uri), from, &mut bench.targets) {
             Ok(plan) => self.forward(now, request, (source, key), &plan, bench, out),
             Err(Unrouted::Refused(refusal)) => {
                 self.count_refusal(refusal.counter);
@@ -104,13 +107,13 @@ impl Proxy {
     fn admit(
         &mut self,
         now: Instant,
-        request: &Message<'_>,
+        (request, uri): (&Message<'_>, &Result<Uri<'_>, SipError>),
         (source, key): (&Flow, ServerKey),
         headers: &mut Vec<u8>,
         out: &mut impl Output,
     ) -> Option<bool> {
         let is_peer = self.identity.is_peer(source.peer);
-        let refusal = match self.validate(request, headers) {
+        let refusal = match self.validate(request, uri, headers) {
             Err(refusal) => refusal,
             Ok(()) if is_peer || !self.must_prove(request, source) => return Some(is_peer),
             Ok(()) => {
@@ -143,9 +146,7 @@ impl Proxy {
     fn send_waiting(&self, request: &Message<'_>, source: &Flow, out: &mut impl Output) {
         if request.method() == Method::Invite {
             let reply = Reply::new(request, 100, "Trying").received(source.peer);
-            let sent = out.send(&reply_flow(request, source), reply.len(), |buffer| {
-                let _ = reply.write(buffer);
-            });
+            let sent = answer::send(&reply, &reply_flow(request, source), out);
             answer::count_unsent(&self.counters, sent);
         }
     }
@@ -193,15 +194,17 @@ impl Proxy {
         if self.tags.is_ours(request) {
             return self.counters.increment(Counter::AcksAbsorbed);
         }
+        let uri = Uri::parse(request.request_uri());
         let is_valid = {
             let mut headers = std::mem::take(&mut bench.text);
-            let is_valid = self.validate(request, &mut headers).is_ok();
+            let is_valid = self.validate(request, &uri, &mut headers).is_ok();
             bench.text = headers;
             is_valid
         };
         let is_peer = self.identity.is_peer(source.peer);
         // An ACK is never answered: what may not go on is dropped (RFC 3261 16.3).
-        match self.route(now, request, (source, is_peer), &mut bench.targets) {
+        let from = (source, is_peer);
+        match self.route(now, (request, &uri), from, &mut bench.targets) {
             Ok(plan) if is_valid => self.forward_statelessly(request, source, &plan, bench, out),
             Ok(_) | Err(_) => self.counters.increment(Counter::DropUnroutableAck),
         }
@@ -218,23 +221,28 @@ impl Proxy {
         if self.waited.is_none() {
             self.count_request(Method::Register);
         }
-        let key = self.server_key(request, request.method_bytes());
-        if self.waits.has(key) {
-            return self.counters.increment(Counter::RetransmitRequestReceived);
+        if self.waits.len() > 0 {
+            let key = self.server_key(request, request.method_bytes());
+            if self.waits.has(key) {
+                return self.counters.increment(Counter::RetransmitRequestReceived);
+            }
         }
         if self.is_draining && self.waited.is_none() {
             return self.refuse_draining(request, source, out);
         }
         if self.authenticator.is_some() {
             let mut headers = std::mem::take(&mut bench.text);
-            let is_proven = self.is_registrant(now, request, (source, key), &mut headers, out);
+            let is_proven = self.is_registrant(now, request, source, &mut headers, out);
             bench.text = headers;
             if !is_proven {
                 return;
             }
         }
-        if self.location.is_loading() && self.wait_to_register(now, request, (source, key), out) {
-            return;
+        if self.location.is_loading() {
+            let key = self.server_key(request, request.method_bytes());
+            if self.wait_to_register(now, request, (source, key), out) {
+                return;
+            }
         }
         let answer = self
             .registrar
@@ -247,6 +255,7 @@ impl Proxy {
             && self.settings.commit.is_some()
             && !self.location.is_committed(access)
         {
+            let key = self.server_key(request, request.method_bytes());
             let withheld = (access, answer.headers);
             return self.wait_for_commit(now, request, (source, key), withheld, out);
         }
@@ -266,10 +275,11 @@ impl Proxy {
         &mut self,
         now: Instant,
         request: &Message<'_>,
-        (source, key): (&Flow, ServerKey),
+        source: &Flow,
         headers: &mut Vec<u8>,
         out: &mut impl Output,
     ) -> bool {
+        let key = self.server_key(request, request.method_bytes());
         match self.authenticate(now, request, (source, key, Asks::Registrar), headers, out) {
             Verdict::Proven => true,
             Verdict::Waits => false,

@@ -13,6 +13,7 @@ use crate::counters::Counter;
 use crate::datagram::{Destination, Flow, ListenerId};
 use crate::limits::AOR_LEN_MAX;
 use crate::location::{Lookup, Target, Targets};
+use crate::sip::error::SipError;
 use crate::sip::host::Host;
 use crate::sip::message::Message;
 use crate::sip::name::HeaderName;
@@ -78,16 +79,16 @@ impl From<Refusal<'static>> for Unrouted<'_> {
 }
 
 impl Proxy {
-    /// Decides where `request` goes; contacts are left in `targets`. A sender who is trusted may go anywhere.
+    /// Decides where `request`, whose Request-URI is `uri`, goes; contacts are left in `targets`. A sender who is trusted may go anywhere.
     pub(super) fn route<'a>(
         &self,
         now: Instant,
-        request: &Message<'a>,
+        (request, uri): (&Message<'a>, &Result<Uri<'a>, SipError>),
         (source, is_trusted): (&Flow, bool),
         targets: &mut Targets,
     ) -> Result<Plan<'a>, Unrouted<'a>> {
         let bad_uri = |_| Refusal::new(400);
-        let received_uri = Uri::parse(request.request_uri()).map_err(bad_uri)?;
+        let received_uri = (*uri).map_err(bad_uri)?;
         let from_strict_router = self.is_from_strict_router(request, &received_uri);
         let target = if from_strict_router {
             Uri::parse(last_route_uri(request).unwrap_or_default()).map_err(bad_uri)?
@@ -182,11 +183,14 @@ impl Proxy {
             is_vouched: false,
             listener: source.listener,
         };
-        let total = request.values(HeaderName::Route).count();
+        if request.header(HeaderName::Route).is_none() {
+            return Ok(routes);
+        }
         let count = if from_strict_router {
+            let total = request.values(HeaderName::Route).count();
             total.saturating_sub(1)
         } else {
-            total
+            usize::MAX
         };
         for value in request.values(HeaderName::Route).take(count) {
             let uri = value

@@ -4,13 +4,11 @@
 //! with a To tag, with that Call-ID, and with that tag in From or To. Any node of the cluster can check it. Where a phone is
 //! behind NAT, or on a TCP connection, the token also says, under the same MAC, where it is reached.
 
-use core::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 
-use data_encoding::BASE32_DNSSEC;
-use siphasher::sip::SipHasher24;
-
+use crate::base32;
 use crate::datagram::{Destination, Transport};
+use crate::keyed_hash;
 
 /// Where the two ends of a dialog are reached, if not where their Contact says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,9 +93,9 @@ impl TokenCodec {
             text: [0; TOKEN_LEN_MAX],
             len: 0,
         };
-        token.len = PREFIX.len() + BASE32_DNSSEC.encode_len(plain.len());
+        token.len = PREFIX.len() + base32::encoded_len(plain.len());
         token.text[..PREFIX.len()].copy_from_slice(PREFIX);
-        BASE32_DNSSEC.encode_mut(plain, &mut token.text[PREFIX.len()..token.len]);
+        base32::encode(plain, &mut token.text[PREFIX.len()..token.len]);
         token
     }
 
@@ -112,13 +110,10 @@ impl TokenCodec {
     ) -> Option<Verified> {
         let encoded = token.strip_prefix(PREFIX)?;
         let mut buffer = [0; PLAIN_LEN_MAX];
-        let len = BASE32_DNSSEC
-            .decode_len(encoded.len())
-            .ok()
-            .filter(|len| *len <= PLAIN_LEN_MAX)?;
-        BASE32_DNSSEC
-            .decode_mut(encoded, buffer.get_mut(..len)?)
-            .ok()?;
+        let len = base32::decoded_len(encoded.len())?;
+        if !base32::decode(encoded, buffer.get_mut(..len)?) {
+            return None;
+        }
         let (said, sum) = buffer
             .get(..len)?
             .split_at_checked(len.checked_sub(MAC_LEN)?)?;
@@ -206,12 +201,7 @@ fn take_address(rest: &mut &[u8], is_v4: bool, is_v6: bool) -> Option<Option<Soc
 }
 
 fn mac(key: &[u8; 16], call_id: &[u8], caller_tag: &[u8], said: &[u8]) -> [u8; MAC_LEN] {
-    let mut hasher = SipHasher24::new_with_key(key);
-    for part in [call_id, caller_tag, said] {
-        hasher.write(&part.len().to_le_bytes());
-        hasher.write(part);
-    }
-    hasher.finish().to_be_bytes()
+    keyed_hash::mac(key, &[call_id, caller_tag, said], b"").to_be_bytes()
 }
 
 #[cfg(test)]

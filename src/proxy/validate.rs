@@ -1,15 +1,14 @@
 //! Request validation (RFC 3261 16.3): scheme, Max-Forwards, loops, Proxy-Require.
 
-use core::hash::Hasher;
-
-use siphasher::sip::SipHasher13;
-
 use super::Proxy;
 use super::answer::Response;
 use crate::counters::Counter;
+use crate::keyed_hash;
+use crate::sip::error::SipError;
 use crate::sip::message::Message;
 use crate::sip::name::HeaderName;
 use crate::sip::uri::{Scheme, Uri};
+use crate::sip::via::Via;
 
 /// Why a request is not relayed: the answer, and what counts it.
 #[derive(Clone, Copy, Debug)]
@@ -48,17 +47,17 @@ impl<'a> Refusal<'a> {
 }
 
 impl Proxy {
-    /// Checks what must hold before a request is routed; `headers` takes the header lines of a refusal.
+    /// Checks what must hold before a request, whose Request-URI is `uri`, is routed; `headers` takes the header lines of a refusal.
     pub(super) fn validate<'h>(
         &self,
         request: &Message<'_>,
+        uri: &Result<Uri<'_>, SipError>,
         headers: &'h mut Vec<u8>,
     ) -> Result<(), Refusal<'h>> {
         // 16.3 step 2. `sips` asks for a security that this node cannot give without TLS.
-        let scheme = Uri::parse(request.request_uri()).map(|uri| uri.scheme);
-        match scheme {
-            Ok(Scheme::Sip) => {}
-            Ok(Scheme::Sips | Scheme::Tel | Scheme::Other) => return Err(Refusal::new(416)),
+        match uri {
+            Ok(uri) if uri.scheme == Scheme::Sip => {}
+            Ok(_) => return Err(Refusal::new(416)),
             Err(_) => return Err(Refusal::new(400)),
         }
         // 16.3 step 3.
@@ -91,33 +90,31 @@ impl Proxy {
 
     /// The hash of all that decides where a request goes (RFC 5393 4.2.1): the same hash in a Via of ours is a loop.
     pub(super) fn loop_hash(&self, request: &Message<'_>) -> u32 {
-        let mut hasher = SipHasher13::new_with_key(&self.settings.keys.transactions);
-        let mut write = |part: &[u8]| {
-            hasher.write(&part.len().to_le_bytes());
-            hasher.write(part);
-        };
-        write(request.request_uri());
-        write(request.call_id());
-        write(request.from_tag().unwrap_or_default());
-        write(request.to_tag().unwrap_or_default());
-        write(&request.cseq().number.to_le_bytes());
-        write(request.cseq().method);
-        for name in [
+        let key = &self.settings.keys.transactions;
+        let cseq = request.cseq();
+        let texts = [
+            request.request_uri(),
+            request.call_id(),
+            request.from_tag().unwrap_or_default(),
+            request.to_tag().unwrap_or_default(),
+            &cseq.number.to_le_bytes(),
+            cseq.method,
+        ];
+        let first = keyed_hash::short(key, &texts, b"");
+        let further = [
             HeaderName::Route,
             HeaderName::ProxyRequire,
             HeaderName::ProxyAuthorization,
-        ] {
-            for header in request.headers(name) {
-                write(header.value);
-            }
-        }
-        fold(hasher.finish())
+        ];
+        let further = further.into_iter().flat_map(|name| request.headers(name));
+        fold(further.fold(first, |hash, header| {
+            keyed_hash::short(key, &[header.value], &hash.to_le_bytes())
+        }))
     }
 
     fn has_looped(&self, request: &Message<'_>) -> bool {
         let mut own_hash = None;
-        request.values(HeaderName::Via).any(|value| {
-            let Ok(via) = value.via() else { return false };
+        let mut is_ours = |via: &Via<'_>| {
             let Some(branch) = via
                 .branch()
                 .and_then(|branch| self.branches.decode(branch).ok())
@@ -126,7 +123,17 @@ impl Proxy {
             };
             branch.server_id == self.settings.server_id
                 && branch.loop_hash == *own_hash.get_or_insert_with(|| self.loop_hash(request))
-        })
+        };
+        // The topmost has been read already.
+        let top = request.top_via();
+        if is_ours(&top) {
+            return true;
+        }
+        if request.has_one_via() {
+            return false;
+        }
+        let mut further = request.values(HeaderName::Via).skip(1);
+        further.any(|value| value.via().is_ok_and(|via| is_ours(&via)))
     }
 }
 

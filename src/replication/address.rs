@@ -31,15 +31,15 @@ impl NodeAddress {
         self.socket.ip()
     }
 
-    /// What a node's URI says; none where it has no literal address, or a transport that we do not speak.
-    pub(super) fn of(uri: &Uri<'_>) -> Option<Self> {
+    /// What a node's URI says, with `named` for a name's address; none where that is not known, or of a transport that we do not speak.
+    pub(super) fn of(uri: &Uri<'_>, named: Option<IpAddr>) -> Option<Self> {
         let transport = match uri.param(b"transport").flatten() {
             None => Transport::Udp,
             Some(name) if name.eq_ignore_ascii_case(b"udp") => Transport::Udp,
             Some(name) if name.eq_ignore_ascii_case(b"tcp") => Transport::Tcp,
             Some(_) => return None,
         };
-        let socket = SocketAddr::new(uri.host.ip()?, uri.port.unwrap_or(SIP_PORT));
+        let socket = SocketAddr::new(uri.host.ip().or(named)?, uri.port.unwrap_or(SIP_PORT));
         let is_one_host = !socket.ip().is_unspecified() && !socket.ip().is_multicast();
         (socket.port() != 0 && is_one_host).then_some(Self { transport, socket })
     }

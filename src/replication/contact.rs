@@ -196,6 +196,8 @@ impl Reception {
             return Ok(Taken::Contact);
         }
         let is_good = is_contact && is_path(&keys.path) && is_line(&keys.call_id);
+        // 0 says that it never ends.
+        let is_good = is_good && keys.expires >= 0.0;
         if !is_good || !is_line(&keys.instance) {
             return Ok(Taken::Refused);
         }
@@ -635,6 +637,7 @@ mod tests {
         let delta = deltas.delta(0).expect("one");
         let facts = Facts {
             version: 1_795_333_252_123_456,
+            home: HomeId::NONE,
             ..delta.facts
         };
         let mut json = Vec::new();

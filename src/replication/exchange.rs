@@ -38,6 +38,9 @@ impl Cluster {
                 if let Some(walking) = goes_on {
                     walking.is_out = false;
                     walking.cursor = cursor;
+                    if walk.must_wait {
+                        walking.not_before = now + WALK_INTERVAL;
+                    }
                 }
                 self.end_share(now, walk);
                 parcel.clear();
@@ -205,7 +208,8 @@ impl Cluster {
                 continue;
             }
             node.corrections.1 += 1;
-            node.session.push(item(&delta, node.dialect, reception));
+            node.session
+                .push(item(&delta, node.dialect, reception, false));
         }
     }
 
@@ -217,7 +221,11 @@ impl Cluster {
             let is_spoken = |node: &Node| node.is_active() && node.dialect == *dialect;
             if self.nodes.iter().any(is_spoken) {
                 let reception = &self.settings.reception;
-                items.extend(deltas.iter().map(|delta| item(&delta, *dialect, reception)));
+                items.extend(
+                    deltas
+                        .iter()
+                        .map(|delta| item(&delta, *dialect, reception, true)),
+                );
             }
         }
         let oldest = deltas.iter().map(|delta| delta.facts.version).min();
@@ -279,8 +287,10 @@ impl Cluster {
                 since,
                 worker: 0,
                 is_over: false,
+                must_wait: false,
             },
             cursor: None,
+            not_before: now,
             is_out: false,
             begun: now,
             sent: 0,
@@ -328,7 +338,7 @@ impl Cluster {
         }
         walking.sent += deltas.len() as u64;
         for delta in deltas.iter() {
-            let item = item(&delta, dialect, &self.settings.reception);
+            let item = item(&delta, dialect, &self.settings.reception, false);
             node.session.push(item);
         }
     }
@@ -354,7 +364,7 @@ impl Cluster {
     }
 }
 
-fn item(delta: &Delta<'_>, dialect: Dialect, reception: &Reception) -> Item {
+fn item(delta: &Delta<'_>, dialect: Dialect, reception: &Reception, is_live: bool) -> Item {
     let mut json = Vec::with_capacity(512);
     let socket = reception.socket_of(delta);
     contact::write(delta, dialect, socket, &mut json);
@@ -362,6 +372,7 @@ fn item(delta: &Delta<'_>, dialect: Dialect, reception: &Reception) -> Item {
         json: json.into(),
         name: name_hash(delta.row.ruid),
         version: delta.facts.version,
+        is_live,
     }
 }
 

@@ -165,9 +165,9 @@ pub(super) fn write_answer(
     out.extend_from_slice(body);
 }
 
-/// The node that a request says it is of: a literal address with a port.
-pub(super) fn sender(request: &Message<'_>) -> Option<NodeAddress> {
-    NodeAddress::of(&request.from().uri().ok()?)
+/// The node that a request says it is of; one that says a name is known by the address that it sends from.
+pub(super) fn sender(request: &Message<'_>, from: NodeAddress) -> Option<NodeAddress> {
+    NodeAddress::of(&request.from().uri().ok()?, Some(from.ip()))
 }
 
 /// Whether a message is of ours.

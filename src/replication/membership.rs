@@ -182,7 +182,7 @@ impl Cluster {
                 is_listed |= is_there;
             } else if Some(node) == sender {
                 leaves |= !is_there;
-            } else if is_there && self.is_allowed(node.ip()) {
+            } else if is_there && self.is_of_family(node) && self.is_allowed(node.ip()) {
                 // Whether it is active it has to show itself.
                 let _ = self.know(now, node);
             }
@@ -222,6 +222,11 @@ impl Cluster {
         let kind = (Channel::Notification, Kind::Notification, hops);
         self.request(now, place, kind, &[], out);
         self.body.clear();
+    }
+
+    /// Whether we can speak to it at all.
+    fn is_of_family(&self, node: NodeAddress) -> bool {
+        node.socket.is_ipv4() == self.settings.address.is_ipv4()
     }
 
     fn write_roster(&mut self, transport: Transport) {

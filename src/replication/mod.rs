@@ -42,6 +42,7 @@ use self::seal::Seal;
 use self::session::{Item, Kind, Overdue};
 use crate::counters::{Counter, Counters};
 use crate::datagram::Transport;
+use crate::latency::Histogram;
 use crate::limits::MESSAGE_LEN_MAX;
 use crate::sip::Uri;
 use crate::sip::index::Index;
@@ -108,6 +109,8 @@ pub struct Cluster {
     /// When the workers are to be told anew who is there.
     next_publish: Instant,
     counters: Arc<Counters>,
+    /// How long what changed here took until another node acknowledged it.
+    lag: Arc<Histogram>,
     index: Box<Index>,
     /// A message of ours.
     message: Vec<u8>,
@@ -130,10 +133,18 @@ impl Cluster {
             started: now,
             next_publish: now,
             counters,
+            lag: Arc::new(Histogram::new()),
             index: Box::new(Index::new()),
             message: Vec::with_capacity(MESSAGE_LEN_MAX),
             body: Vec::with_capacity(MESSAGE_LEN_MAX),
         }
+    }
+
+    /// Records there how long what changed here takes until another node acknowledges it.
+    #[must_use]
+    pub fn with_lag(mut self, lag: Arc<Histogram>) -> Self {
+        self.lag = lag;
+        self
     }
 
     /// Our address.
@@ -238,9 +249,9 @@ impl Cluster {
         (own.status, own.dialect, own.last_heard) = (Status::Active, Dialect::Strowger, now);
         let own = NodeReport {
             is_local: true,
-            ..own.report()
+            ..own.report(now)
         };
-        let others = self.nodes.iter().map(Node::report);
+        let others = self.nodes.iter().map(|node| node.report(now));
         std::iter::once(own).chain(others).collect()
     }
 
@@ -261,7 +272,7 @@ impl Cluster {
             self.counters.increment(Counter::ClusterDropUnknownChannel);
             return self.answer(now, from, request, (404, "Not Found Peer ID"), out);
         };
-        let sender = kdmq::sender(request).filter(|sender| self.is_allowed(sender.ip()));
+        let sender = kdmq::sender(request, from).filter(|sender| self.is_allowed(sender.ip()));
         let Some(sender) = sender.filter(|sender| sender.socket != self.settings.address) else {
             return self.counters.increment(Counter::ClusterDropNotAllowed);
         };
@@ -309,7 +320,7 @@ impl Cluster {
                 landed.map(|landed| (place, landed))
             })
         });
-        let Some((place, (kind, contacts))) = landed else {
+        let Some((place, (kind, contacts, oldest_live))) = landed else {
             // The answer to a retransmission of what was answered already.
             let counter = if place.is_some() && number.is_some() {
                 Counter::ClusterAnswersRepeated
@@ -324,6 +335,9 @@ impl Cluster {
         self.hear(now, place, kdmq::is_strowger(answer));
         if let Some(node) = self.nodes.get_mut(place) {
             node.tally.acknowledged += contacts as u64;
+        }
+        if let Some(version) = oldest_live {
+            self.lag.record(now.since(Instant::from_micros(version)));
         }
         if kind == Kind::Notification && (200..300).contains(&answer.status()) {
             self.activate(now, place);
@@ -344,7 +358,7 @@ impl Cluster {
         let is_for_us = !message.is_request()
             || Uri::parse(message.request_uri())
                 .ok()
-                .and_then(|uri| NodeAddress::of(&uri))
+                .and_then(|uri| NodeAddress::of(&uri, None))
                 .is_some_and(|to| to.socket == self.settings.address);
         let is_awaited = message.is_request() || place.is_some();
         if seal == Seal::Good && !(is_for_us && is_awaited) {

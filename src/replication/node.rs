@@ -71,6 +71,8 @@ pub(super) struct Walking {
     pub(super) cursor: Option<SweepCursor>,
     /// Whether a worker has it.
     pub(super) is_out: bool,
+    /// No slice is asked for before.
+    pub(super) not_before: Instant,
     pub(super) begun: Instant,
     pub(super) sent: u64,
 }
@@ -113,6 +115,8 @@ pub struct NodeReport {
     pub walking: Option<u64>,
     /// Full and partial sends so far.
     pub walks: u64,
+    /// How old the oldest change is that it has not acknowledged.
+    pub lag: Duration,
     /// When it was last heard of; [`Instant::EPOCH`]: never.
     pub last_heard: Instant,
 }
@@ -135,7 +139,8 @@ impl Walking {
     pub(super) fn next_slice(&self, rate: Option<u32>) -> Instant {
         let micros = |rate: u32| self.sent.saturating_mul(1_000_000) / u64::from(rate.max(1));
         let span = rate.map_or(0, micros);
-        self.begun + Duration::from_micros(span)
+        self.not_before
+            .max(self.begun + Duration::from_micros(span))
     }
 }
 
@@ -175,7 +180,7 @@ impl Node {
     pub(super) fn walk_due(&self, rate: Option<u32>) -> Option<Instant> {
         match &self.walk {
             Some(walking) if !walking.is_out => {
-                let is_paced = rate.is_some();
+                let is_paced = rate.is_some() || walking.not_before > walking.begun;
                 is_paced.then(|| walking.next_slice(rate))
             }
             Some(_) => None,
@@ -183,7 +188,17 @@ impl Node {
         }
     }
 
-    pub(super) fn report(&self) -> NodeReport {
+    /// How old the oldest change is that the node has not acknowledged: nothing while it is sent everything, or has all.
+    fn lag(&self, now: Instant) -> Duration {
+        let since = self.walk.as_ref().map(|walking| walking.walk.since);
+        let since = since.filter(|since| *since > 0).into_iter();
+        let oldest = since.chain(self.session.oldest_live()).min();
+        oldest.map_or(Duration::from_micros(0), |oldest| {
+            now.since(Instant::from_micros(oldest))
+        })
+    }
+
+    pub(super) fn report(&self, now: Instant) -> NodeReport {
         NodeReport {
             address: self.address,
             is_local: false,
@@ -198,6 +213,7 @@ impl Node {
             is_behind: self.session.is_behind(),
             walking: self.walk.as_ref().map(|walking| walking.sent),
             walks: self.tally.walks,
+            lag: self.lag(now),
             last_heard: self.last_heard,
         }
     }

@@ -66,6 +66,8 @@ impl Cluster {
             self.want_from_others(now, place);
             if let Some(node) = self.nodes.get_mut(place) {
                 node.missing_since = None;
+                // What it has of its store it may have told nobody, or us by half.
+                node.want(now, 0);
             }
         }
         self.publish(now);

@@ -32,6 +32,8 @@ pub struct Walk {
     pub worker: usize,
     /// Whether the share is done.
     pub is_over: bool,
+    /// Whether the location has not all of its own yet, so that nothing was looked at.
+    pub must_wait: bool,
 }
 
 /// A buffer on its way.

@@ -46,7 +46,7 @@ pub(super) fn read(body: &[u8]) -> impl Iterator<Item = (NodeAddress, Said)> {
             Some(status) if status.eq_ignore_ascii_case(b"disabled") => Said::Disabled,
             Some(_) => return None,
         };
-        Some((NodeAddress::of(&uri)?, said))
+        Some((NodeAddress::of(&uri, None)?, said))
     })
 }
 

@@ -128,3 +128,71 @@ fn read(value: &[u8]) -> Option<(u64, [u8; MAC_LEN])> {
 const HEADER: &str = "Strowger-Seal";
 /// Half of the hash: 128 bits.
 const MAC_LEN: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::index::Index;
+    use crate::sip::message::{Parsed, parse};
+    use crate::time::Duration;
+
+    const START: Instant = Instant::from_micros(1_700_000_000_000_000);
+
+    fn seals(secrets: &[&str]) -> Seals {
+        let secrets: Vec<Vec<u8>> = secrets.iter().map(|text| text.as_bytes().into()).collect();
+        Seals::new(&secrets)
+    }
+
+    fn check(line: &str, seals: &Seals, now: Instant, parts: &[&[u8]]) -> Seal {
+        let text = format!(
+            "KDMQ sip:usrloc@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nTo: <sip:a@h>\r\nFrom: <sip:a@h>;tag=1\r\n\
+             CSeq: 10 KDMQ\r\nCall-ID: 1\r\nMax-Forwards: 1\r\n{line}Content-Length: 0\r\n\r\n"
+        );
+        let mut index = Index::new();
+        let Parsed::Good(message) = parse(text.as_bytes(), &mut index) else {
+            panic!("{text}");
+        };
+        seals.check(now, &message, parts)
+    }
+
+    #[test]
+    fn a_seal_is_good_for_what_was_sealed_by_who_shares_a_secret_and_not_for_long() {
+        let (old, new) = (seals(&["old"]), seals(&["new", "old"]));
+        let parts: [&[u8]; 2] = [b"request", b"body"];
+        let line = old.line(START, &parts);
+        assert_eq!(check(&line, &old, START, &parts), Seal::Good);
+        assert_eq!(check(&line, &new, START, &parts), Seal::Good);
+        assert_eq!(
+            check(&new.line(START, &parts), &old, START, &parts),
+            Seal::Bad
+        );
+        assert_eq!(check(&line, &old, START, &[b"requestb", b"ody"]), Seal::Bad);
+        assert_eq!(check(&line, &old, START, &[b"request", b"Body"]), Seal::Bad);
+        let late = START + KDMQ_SEAL_TIME + Duration::from_millis(1);
+        assert_eq!(check(&line, &old, late, &parts), Seal::Bad);
+        let ahead = old.line(late, &parts);
+        assert_eq!(check(&ahead, &old, START, &parts), Seal::Bad);
+    }
+
+    #[test]
+    fn without_a_seal_or_a_secret_nothing_is_said_and_a_broken_one_is_bad() {
+        let (none, some) = (seals(&[]), seals(&["x"]));
+        assert_eq!(none.line(START, &[b"a"]), "");
+        assert_eq!(check("", &some, START, &[b"a"]), Seal::Missing);
+        assert_eq!(
+            check(&some.line(START, &[b"a"]), &none, START, &[b"a"]),
+            Seal::Missing
+        );
+        for value in [
+            "",
+            "1",
+            "x y",
+            "1 00",
+            "1 zz112233445566778899aabbccddeeff",
+            "1 \u{e9}",
+        ] {
+            let line = format!("{HEADER}: {value}\r\n");
+            assert_eq!(check(&line, &some, START, &[b"a"]), Seal::Bad, "{value}");
+        }
+    }
+}

@@ -18,6 +18,8 @@ pub(super) struct Item {
     /// Keyed by nothing: the hash of its name.
     pub(super) name: u64,
     pub(super) version: u64,
+    /// Whether it has just changed here, and is not of a walk: then it is to be there soon.
+    pub(super) is_live: bool,
 }
 
 /// What an unanswered message is.
@@ -42,6 +44,8 @@ pub(super) struct Flight {
     names: Box<[u64]>,
     /// The least version in it.
     oldest: u64,
+    /// The least of those that have just changed here.
+    oldest_live: Option<u64>,
     first_sent: Instant,
     due: Instant,
     interval: Duration,
@@ -185,6 +189,11 @@ impl Session {
                 .map(|item| item.version)
                 .min()
                 .unwrap_or(u64::MAX),
+            oldest_live: batch
+                .iter()
+                .filter(|item| item.is_live)
+                .map(|item| item.version)
+                .min(),
             first_sent: now,
             due: now + interval,
             interval,
@@ -192,8 +201,8 @@ impl Session {
         });
     }
 
-    /// Notes the answer to a message; gives what it was.
-    pub(super) fn land(&mut self, number: u64) -> Option<(Kind, usize)> {
+    /// Notes the answer to a message; gives what it was, with how many contacts, and the oldest version of those that had just changed.
+    pub(super) fn land(&mut self, number: u64) -> Option<(Kind, usize, Option<u64>)> {
         let place = self
             .flights
             .iter()
@@ -209,7 +218,7 @@ impl Session {
             };
             self.window = (self.window + step).min(self.window_max);
         }
-        Some((flight.kind, flight.names.len()))
+        Some((flight.kind, flight.names.len(), flight.oldest_live))
     }
 
     /// What is overdue next; called until there is nothing more.
@@ -257,6 +266,15 @@ impl Session {
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.flights.iter().map(|flight| flight.due).min()
+    }
+
+    /// The oldest version that changed here and that the node has not acknowledged; none of a full send.
+    pub(super) fn oldest_live(&self) -> Option<u64> {
+        let held = self.held.iter().filter(|item| item.is_live);
+        let held = held.map(|item| item.version);
+        let flying = self.flights.iter().filter_map(|flight| flight.oldest_live);
+        let behind = self.behind.filter(|behind| *behind > 0);
+        held.chain(flying).chain(behind).min()
     }
 
     /// Contacts that wait for their message.
@@ -324,6 +342,7 @@ mod tests {
             json: vec![b'x'; 100].into(),
             name,
             version,
+            is_live: true,
         }
     }
 

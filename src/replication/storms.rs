@@ -251,5 +251,5 @@ fn the_ledger_sees_what_is_lost() {
 
 const NODES: usize = 5;
 /// Worlds of each run of the tests.
-const SEEDS: u64 = 60;
-const FRESH_SEEDS: u64 = 20;
+const SEEDS: u64 = 150;
+const FRESH_SEEDS: u64 = 50;

@@ -11,7 +11,7 @@
 #[cfg(target_arch = "x86_64")]
 use core::arch::x86_64::{
     __m128i, _mm_andnot_si128, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8,
-    _mm_or_si128, _mm_set1_epi8, _mm_sub_epi8,
+    _mm_or_si128, _mm_set1_epi8, _mm_setzero_si128, _mm_sub_epi8, _mm_subs_epu8,
 };
 
 /// How many bytes are looked at together.
@@ -53,6 +53,16 @@ impl Lanes {
             let above = _mm_sub_epi8(self.0, _mm_set1_epi8(first.cast_signed()));
             let width = _mm_set1_epi8((last - first).cast_signed());
             _mm_cmpeq_epi8(_mm_min_epu8(above, width), above)
+        })
+    }
+
+    /// Which bytes are at most `last`.
+    #[inline]
+    pub(super) fn up_to(self, last: u8) -> Self {
+        // SAFETY: every x86-64 processor has SSE2.
+        Self(unsafe {
+            let beyond = _mm_subs_epu8(self.0, _mm_set1_epi8(last.cast_signed()));
+            _mm_cmpeq_epi8(beyond, _mm_setzero_si128())
         })
     }
 
@@ -115,6 +125,11 @@ impl Lanes {
                 0
             }
         }))
+    }
+
+    /// Which bytes are at most `last`.
+    pub(super) fn up_to(self, last: u8) -> Self {
+        self.within(0, last)
     }
 
     /// What holds by one or the other.

@@ -24,7 +24,10 @@ impl<'a> LineEnds<'a> {
         Self {
             bytes,
             block: 0,
-            left: low_bytes_at(bytes, 0),
+            left: match bytes.first_chunk() {
+                Some(block) => low_bytes_in(block),
+                None => low_bytes_at_end(bytes, 0).unwrap_or_default(),
+            },
         }
     }
 
@@ -32,9 +35,8 @@ impl<'a> LineEnds<'a> {
     #[inline]
     pub fn next_end(&mut self) -> Option<usize> {
         while self.left == 0 {
-            if !self.advance() {
-                return None;
-            }
+            self.block += BLOCK_LEN;
+            self.left = low_bytes_behind(self.bytes, self.block)?;
         }
         let at = self.block + self.left.trailing_zeros() as usize;
         if self.bytes.get(at..)?.first_chunk() != Some(b"\r\n") {
@@ -45,47 +47,46 @@ impl<'a> LineEnds<'a> {
         self.left &= self.left.wrapping_sub(1);
         Some(at)
     }
-
-    /// Looks at the next block, where there is one.
-    #[inline(never)]
-    fn advance(&mut self) -> bool {
-        self.block += BLOCK_LEN;
-        self.left = low_bytes_at(self.bytes, self.block);
-        if self.bytes.get(self.block - 1..=self.block) == Some(b"\r\n") {
-            self.left &= !1;
-        }
-        self.block < self.bytes.len()
-    }
 }
 
-/// The bytes up to CR, of which a head has none but CR and LF as a rule, in the block at `start`, which the bytes may end within.
-#[inline]
-fn low_bytes_at(bytes: &[u8], start: usize) -> u64 {
-    let rest = bytes.get(start..).unwrap_or_default();
-    rest.first_chunk()
-        .map_or_else(|| low_bytes_at_end(bytes, rest), low_bytes_in)
+/// The bytes up to CR, of which a head has none but CR and LF as a rule, in the block at `start`: but for an LF that is its first byte and
+/// whose CR stands before it. None where no bytes are left.
+#[inline(never)]
+fn low_bytes_behind(bytes: &[u8], start: usize) -> Option<u64> {
+    let Some([before, block @ ..]) = bytes
+        .get(start - 1..)
+        .and_then(|rest| rest.first_chunk::<{ BLOCK_LEN + 1 }>())
+    else {
+        return low_bytes_at_end(bytes, start);
+    };
+    let is_told = *before == b'\r' && block[0] == b'\n';
+    Some(low_bytes_in(block) & !u64::from(is_told))
 }
 
-/// The same of the last bytes, `rest`, which are no whole block.
-fn low_bytes_at_end(bytes: &[u8], rest: &[u8]) -> u64 {
+/// The same of the last bytes, which are no whole block.
+#[cold]
+#[inline(never)]
+fn low_bytes_at_end(bytes: &[u8], start: usize) -> Option<u64> {
+    let rest = bytes.get(start..).filter(|rest| !rest.is_empty())?;
     // The last 64 bytes, of which some have been seen already, save the copy into a padded block.
-    if let Some(block) = bytes.last_chunk()
-        && !rest.is_empty()
-    {
-        return low_bytes_in(block) >> (BLOCK_LEN - rest.len());
-    }
-    let mut block = [u8::MAX; BLOCK_LEN];
-    block
-        .iter_mut()
-        .zip(rest)
-        .for_each(|(to, from)| *to = *from);
-    low_bytes_in(&block)
+    let low = if let Some(block) = bytes.last_chunk() {
+        low_bytes_in(block) >> (BLOCK_LEN - rest.len())
+    } else {
+        let mut block = [u8::MAX; BLOCK_LEN];
+        block
+            .iter_mut()
+            .zip(rest)
+            .for_each(|(to, from)| *to = *from);
+        low_bytes_in(&block)
+    };
+    let is_told = bytes.get(start.wrapping_sub(1)..=start) == Some(b"\r\n");
+    Some(low & !u64::from(is_told))
 }
 
 #[inline]
 fn low_bytes_in(block: &[u8; BLOCK_LEN]) -> u64 {
     let (windows, _) = block.as_chunks::<LEN>();
-    let bits = |place: usize| u64::from(Lanes::of(&windows[place]).within(0, b'\r').bits());
+    let bits = |place: usize| u64::from(Lanes::of(&windows[place]).up_to(b'\r').bits());
     bits(0) | bits(1) << 16 | bits(2) << 32 | bits(3) << 48
 }
 

@@ -104,19 +104,21 @@ pub fn find_uri_end(bytes: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// The offset at or after `from` of the first `"` or `\`; none where fewer than sixteen bytes are left to look at.
+/// The offset at or after `from`, and at most `end`, of the first `"` or `\\`; none where fewer than sixteen bytes are left to look at.
 #[inline]
 #[must_use]
-pub fn find_quote(bytes: &[u8], from: usize) -> Option<usize> {
+pub fn find_quote(bytes: &[u8], from: usize, end: usize) -> Option<usize> {
     let mut at = from;
-    loop {
+    while at < end {
         let window = window(bytes, at)?;
         let found = window.equal(b'"').or(window.equal(b'\\')).bits();
         if found != 0 {
-            return Some(at + found.trailing_zeros() as usize);
+            at += found.trailing_zeros() as usize;
+            break;
         }
         at += lanes::LEN;
     }
+    Some(at.min(end))
 }
 
 /// Where dots stand among the first `len` bytes at `from`, in bits, where all others are digits; none where one is not, and where no window
@@ -131,33 +133,20 @@ pub fn dots_among_digits(bytes: &[u8], from: usize, len: usize) -> Option<u32> {
     (dots | digits == all).then_some(dots)
 }
 
-/// The offset of the first `byte` in a window of 32.
+/// The offset of the first `byte` in a window.
 #[inline]
 #[must_use]
-pub fn find_in_window(window: &[u8; 32], byte: u8) -> Option<usize> {
-    let found = bits_of(window, |lanes| lanes.equal(byte));
+pub fn find_in_window(window: &[u8; 16], byte: u8) -> Option<usize> {
+    let found = Lanes::of(window).equal(byte).bits();
     (found != 0).then_some(found.trailing_zeros() as usize)
 }
 
 /// Whether a window is `letters` once the bits of `fold` have been set in it.
 #[inline]
 #[must_use]
-pub fn is_folded(window: &[u8; 32], fold: &[u8; 32], letters: &[u8; 32]) -> bool {
-    let half = |bytes: &[u8; 32], place: usize| Lanes::of(&bytes.as_chunks::<16>().0[place]);
-    let same = |place| {
-        half(window, place)
-            .or(half(fold, place))
-            .same(half(letters, place))
-            .bits()
-    };
-    same(0) & same(1) == 0xffff
-}
-
-/// What is said of each byte of a window of 32, in bits.
-#[inline]
-fn bits_of(window: &[u8; 32], say: impl Fn(Lanes) -> Lanes) -> u32 {
-    let (halves, _) = window.as_chunks::<16>();
-    say(Lanes::of(&halves[0])).bits() | say(Lanes::of(&halves[1])).bits() << 16
+pub fn is_folded(window: &[u8; 16], fold: &[u8; 16], letters: &[u8; 16]) -> bool {
+    let folded = Lanes::of(window).or(Lanes::of(fold));
+    folded.same(Lanes::of(letters)).bits() == 0xffff
 }
 
 /// The sixteen bytes at `at`.
@@ -298,7 +287,7 @@ pub fn find_comma_within(bytes: &[u8], from: usize, end: usize) -> usize {
         let close = match bytes.get(at) {
             Some(b',') => return at.min(end),
             Some(b'<') => find_uri_end(bytes, at + 1),
-            _ => find_quote(bytes, at + 1),
+            _ => find_quote(bytes, at + 1, end),
         };
         // What is not closed by its very counterpart is rare, and left to the general reader.
         let counterpart = if bytes.get(at) == Some(&b'<') {
@@ -339,6 +328,17 @@ pub fn trim(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
 #[must_use]
 pub fn decimal(digits: &[u8], max: u64) -> Option<u64> {
     let mut value: u64 = 0;
+    // So many digits never overflow.
+    if digits.len() <= 18 {
+        for digit in digits {
+            let digit = digit.wrapping_sub(b'0');
+            if digit > 9 {
+                return None;
+            }
+            value = value * 10 + u64::from(digit);
+        }
+        return (!digits.is_empty() && value <= max).then_some(value);
+    }
     for &digit in digits {
         if !digit.is_ascii_digit() {
             return None;
@@ -350,7 +350,7 @@ pub fn decimal(digits: &[u8], max: u64) -> Option<u64> {
             return None;
         }
     }
-    (!digits.is_empty()).then_some(value)
+    Some(value)
 }
 
 /// Tells whether `good` holds for all of `bytes`, sixteen at a time; what is left over is padded with a letter.
@@ -363,15 +363,18 @@ fn all_lanes(bytes: &[u8], good: impl Fn(Lanes) -> Lanes) -> bool {
     }
     if !rest.is_empty() {
         // The last sixteen bytes, of which some have been seen already, save the copy into a padded window.
-        let last = bytes.last_chunk().copied().unwrap_or_else(|| {
-            let mut padded = [b'a'; lanes::LEN];
-            padded
-                .iter_mut()
-                .zip(rest)
-                .for_each(|(to, from)| *to = *from);
-            padded
-        });
-        all &= good(Lanes::of(&last)).bits();
+        let last = bytes.last_chunk().map_or_else(
+            || {
+                let mut padded = [b'a'; lanes::LEN];
+                padded
+                    .iter_mut()
+                    .zip(rest)
+                    .for_each(|(to, from)| *to = *from);
+                Lanes::of(&padded)
+            },
+            Lanes::of,
+        );
+        all &= good(last).bits();
     }
     all == 0xffff
 }
@@ -446,10 +449,10 @@ mod tests {
 
     #[test]
     fn a_byte_is_found_in_a_window_where_it_first_stands() {
-        let window = b"abcdefghij:k::\x3b:klmnopqrstuvwxy;";
+        let window = b"abcdefghij:k::\x3by";
         assert_eq!(find_in_window(window, b':'), Some(10));
         assert_eq!(find_in_window(window, b'a'), Some(0));
-        assert_eq!(find_in_window(window, b'y'), Some(30));
+        assert_eq!(find_in_window(window, b'y'), Some(15));
         assert_eq!(find_in_window(window, b'z'), None);
     }
 

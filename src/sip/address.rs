@@ -98,7 +98,7 @@ impl AddressParts {
     }
 
     /// Finds the parts of an address however it is written.
-    fn parse_any(source: &[u8], start: usize, end: usize) -> Result<Self, SipError> {
+    pub(super) fn parse_any(source: &[u8], start: usize, end: usize) -> Result<Self, SipError> {
         // Offsets stay those of the whole message; what follows the field must not be seen.
         let source = source.get(..end).unwrap_or_default();
         let mut parts = Self::EMPTY;

@@ -46,8 +46,23 @@ impl<'a> Contact<'a> {
     /// Reads a field that has one Contact, plainly written; none where it is otherwise.
     #[inline]
     pub(super) fn parse_plain(source: &'a [u8], value: Span) -> Option<Result<Self, SipError>> {
-        let parts = plain::address(source, usize::from(value.start), usize::from(value.end))?;
-        Some(Self::of_address(Address::from_parts(source, parts)))
+        let (start, end) = (usize::from(value.start), usize::from(value.end));
+        let (parts, values) = plain::contact(source, start, end)?;
+        let text = |span: Span| span.of(source);
+        let mut contact = ContactAddress {
+            address: Address::from_parts(source, parts),
+            q: None,
+            expires_s: values.expires.map(|value| expires(text(value))),
+            instance: None,
+            reg_id: values.reg_id.and_then(|value| reg_id(text(value))),
+        };
+        if let Some(value) = values.q {
+            match q(text(value)) {
+                Some(thousandths) => contact.q = Some(thousandths),
+                None => return Some(Err(SipError::BadQ)),
+            }
+        }
+        Some(Ok(Self::Address(contact)))
     }
 
     /// Reads the parameters of a Contact whose address has been read.
@@ -64,14 +79,13 @@ impl<'a> Contact<'a> {
             if param.name.eq_ignore_ascii_case(b"q") {
                 contact.q = Some(q(value).ok_or(SipError::BadQ)?);
             } else if param.name.eq_ignore_ascii_case(b"expires") {
-                contact.expires_s = Some(delta_seconds(value).unwrap_or(EXPIRES_MALFORMED_S));
+                contact.expires_s = Some(expires(value));
             } else if param.name.eq_ignore_ascii_case(b"+sip.instance") {
                 contact.instance = value
                     .strip_prefix(b"\"")
                     .and_then(|value| value.strip_suffix(b"\""));
             } else if param.name.eq_ignore_ascii_case(b"reg-id") {
-                contact.reg_id =
-                    scan::decimal(value, (1 << 31) - 1).and_then(|id| u32::try_from(id).ok());
+                contact.reg_id = reg_id(value);
             }
         }
         Ok(Self::Address(contact))
@@ -85,6 +99,16 @@ impl<'a> Contact<'a> {
             Self::Address(address) => Some(address),
         }
     }
+}
+
+/// The seconds of an `expires` parameter.
+fn expires(value: &[u8]) -> u32 {
+    delta_seconds(value).unwrap_or(EXPIRES_MALFORMED_S)
+}
+
+/// The number of a `reg-id`, where it is one.
+fn reg_id(value: &[u8]) -> Option<u32> {
+    scan::decimal(value, (1 << 31) - 1).and_then(|id| u32::try_from(id).ok())
 }
 
 /// Seconds of 32 bits; more than they hold counts as the most they hold (RFC 4475 3.1.2.4 leaves it to us).

@@ -20,9 +20,11 @@ pub const NUMBER_MAX: u32 = (1 << 31) - 1;
 /// Reads the number and the place of the method in `source` at `span`.
 pub(super) fn parse(source: &[u8], span: Span) -> Result<(u32, Span), SipError> {
     let (start, end) = scan::trim(source, usize::from(span.start), usize::from(span.end));
-    if let Some(read) = plain::cseq(source, start, end) {
-        return Ok(read);
-    }
+    plain::cseq(source, start, end).map_or_else(|| parse_any(source, start, end), Ok)
+}
+
+/// Reads them however they are written.
+pub(super) fn parse_any(source: &[u8], start: usize, end: usize) -> Result<(u32, Span), SipError> {
     let source = source.get(..end).unwrap_or_default();
     let number_end = scan::skip(source, start, scan::TOKEN);
     let method_start = scan::skip(source, number_end, scan::LWS);

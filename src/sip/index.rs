@@ -5,7 +5,7 @@
 use super::address::AddressParts;
 use super::error::{NotSip, Rejection, RejectionCause};
 use super::method::Method;
-use super::name::{HeaderName, WINDOW_LEN};
+use super::name::HeaderName;
 use super::plain;
 use super::span::Span;
 use super::start_line::StartLine;
@@ -20,6 +20,8 @@ pub struct Index {
     first: [u8; HeaderName::COUNT],
     /// The last field of each name, for the chain.
     last: [u8; HeaderName::COUNT],
+    /// A bit for each name that more than one field has.
+    repeated: u64,
     entries: [Entry; HEADERS_MAX],
     count: u8,
     pub(super) start_line: StartLine,
@@ -36,8 +38,10 @@ pub struct Index {
     pub(super) cseq_method: Span,
     pub(super) max_forwards: Option<u8>,
     pub(super) expires_s: Option<u32>,
+    /// Whether no line of the head is folded, and each ends with CRLF.
+    pub(super) is_plain: bool,
     /// The first thing found wrong.
-    wrong: Option<RejectionCause>,
+    pub(super) wrong: Option<RejectionCause>,
 }
 
 /// One header field.
@@ -62,6 +66,8 @@ pub(super) enum Outcome {
     NotSip(NotSip),
 }
 
+const _: () = assert!(HeaderName::COUNT <= 64, "the names have a bit each");
+
 /// No field.
 pub(super) const NONE: u8 = u8::MAX;
 
@@ -81,6 +87,7 @@ impl Index {
         Self {
             first: [NONE; HeaderName::COUNT],
             last: [NONE; HeaderName::COUNT],
+            repeated: 0,
             entries: [EMPTY_ENTRY; HEADERS_MAX],
             count: 0,
             start_line: StartLine::EMPTY,
@@ -95,6 +102,7 @@ impl Index {
             cseq_method: Span::EMPTY,
             max_forwards: None,
             expires_s: None,
+            is_plain: false,
             wrong: None,
         }
     }
@@ -105,7 +113,8 @@ impl Index {
             return Outcome::NotSip(NotSip::TooLong);
         }
         self.clear();
-        if !self.read_plain(bytes)
+        self.is_plain = self.read_plain(bytes);
+        if !self.is_plain
             && let Err(cause) = self.read_any(bytes)
         {
             return Outcome::NotSip(cause);
@@ -116,7 +125,7 @@ impl Index {
 
     /// Reads the head of a message whose lines are as nearly all are: ended by CRLF, not folded, no whitespace before a colon. False
     /// where they are not; what has been read then counts for nothing.
-    fn read_plain(&mut self, bytes: &[u8]) -> bool {
+    pub(super) fn read_plain(&mut self, bytes: &[u8]) -> bool {
         let mut ends = LineEnds::new(bytes);
         let Some(end) = ends.next_end() else {
             return false;
@@ -144,11 +153,7 @@ impl Index {
     /// Reads the field whose line is `bytes[start..end]`.
     #[inline]
     fn read_plain_header(&mut self, bytes: &[u8], start: usize, end: usize) -> bool {
-        let window = bytes.get(start..).and_then(|line| line.first_chunk());
-        let known = match window {
-            Some(window) => HeaderName::parse_field(window),
-            None => last_name(bytes, start),
-        };
+        let known = bytes.get(start..).and_then(HeaderName::parse_field);
         let Some((name, name_len)) = known.or_else(|| plain_name(bytes, start, end)) else {
             return false;
         };
@@ -171,7 +176,7 @@ impl Index {
     }
 
     /// Reads the head of any message.
-    fn read_any(&mut self, bytes: &[u8]) -> Result<(), NotSip> {
+    pub(super) fn read_any(&mut self, bytes: &[u8]) -> Result<(), NotSip> {
         self.clear();
         let line_end = scan::find_line_break(bytes, 0).unwrap_or(bytes.len());
         let (line, wrong) = StartLine::parse(bytes.get(..line_end).unwrap_or_default())?;
@@ -234,14 +239,21 @@ impl Index {
 
     /// Whether more than one field is called `name`.
     #[inline]
-    pub(super) fn is_repeated(&self, name: HeaderName) -> bool {
-        self.first.get(name as usize) != self.last.get(name as usize)
+    pub(super) const fn is_repeated(&self, name: HeaderName) -> bool {
+        self.repeated & 1 << name as usize != 0
+    }
+
+    /// Whether more than one field has one of the names in `bits`.
+    #[inline]
+    pub(super) const fn are_repeated(&self, bits: u64) -> bool {
+        self.repeated & bits != 0
     }
 
     /// Forgets the message before.
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.first = [NONE; HeaderName::COUNT];
         self.last = [NONE; HeaderName::COUNT];
+        self.repeated = 0;
         self.count = 0;
         self.via = ViaParts::EMPTY;
         self.from = AddressParts::EMPTY;
@@ -363,20 +375,15 @@ impl Index {
         self.count += 1;
         let (first, last) = (&mut self.first[name], &mut self.last[name]);
         match self.entries.get_mut(usize::from(*last)) {
-            Some(before) => before.next = place,
+            Some(before) => {
+                before.next = place;
+                self.repeated |= 1 << name;
+            }
             None => *first = place,
         }
         *last = place;
         true
     }
-}
-
-/// Reads a known name, with its colon right behind it, of a line so near the end of all that no window fits.
-fn last_name(bytes: &[u8], start: usize) -> Option<(HeaderName, usize)> {
-    let mut window = [0; WINDOW_LEN];
-    let line = bytes.get(start..)?;
-    window.get_mut(..line.len())?.copy_from_slice(line);
-    HeaderName::parse_field(&window)
 }
 
 /// Reads a name that has nothing between it and its colon, of the line `bytes[start..end]`; gives its length.
@@ -390,9 +397,7 @@ fn plain_name(bytes: &[u8], start: usize, end: usize) -> Option<(HeaderName, usi
 /// Reads `name:` at `start`: the name, its end, and where the colon stands.
 fn read_name(bytes: &[u8], start: usize) -> Option<(HeaderName, usize, usize)> {
     // A name that we know has been checked by being known, and needs no look at each of its bytes.
-    if let Some(window) = bytes.get(start..)?.first_chunk()
-        && let Some((name, len)) = HeaderName::parse_field(window)
-    {
+    if let Some((name, len)) = HeaderName::parse_field(bytes.get(start..)?) {
         return Some((name, start + len, start + len));
     }
     let name_end = scan::skip(bytes, start, scan::TOKEN);

@@ -266,6 +266,19 @@ impl<'a> Message<'a> {
         Via::from_parts(self.bytes, self.index.via)
     }
 
+    /// Whether the topmost Via is the only one.
+    #[must_use]
+    pub fn has_one_via(&self) -> bool {
+        let mut fields = self.headers(HeaderName::Via);
+        let is_alone = fields
+            .next()
+            .is_some_and(|first| first.value_span.end == self.top_via().span().end);
+        if is_alone && fields.next().is_none() {
+            return true;
+        }
+        self.values(HeaderName::Via).nth(1).is_none()
+    }
+
     /// Max-Forwards, where a request has one.
     #[must_use]
     pub const fn max_forwards(&self) -> Option<u8> {
@@ -285,6 +298,11 @@ impl<'a> Message<'a> {
             field: self.index.first_place(HeaderName::Contact),
             values: None,
         }
+    }
+
+    /// Whether no line of the head is folded, and each ends with CRLF: then no value has a CR or an LF.
+    pub(super) const fn is_plain(&self) -> bool {
+        self.index.is_plain
     }
 
     /// The index, for the walks.

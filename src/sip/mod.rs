@@ -27,6 +27,7 @@ pub mod method;
 pub mod name;
 pub mod params;
 mod plain;
+mod plain_uri;
 pub mod reply;
 pub mod span;
 mod start_line;

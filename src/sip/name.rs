@@ -97,21 +97,37 @@ impl HeaderName {
         }
     }
 
-    /// The name and its length where one that we know, and a colon right behind it, begin `window`.
+    /// The name and its length where one that we know, and a colon right behind it, begin `line`, which may go on as it likes. None also
+    /// where fewer bytes are left than are looked at together.
     ///
     /// It tells no more than [`HeaderName::parse`] does, but looks at sixteen letters at a time.
     #[inline]
     #[must_use]
-    pub fn parse_field(window: &[u8; WINDOW_LEN]) -> Option<(Self, usize)> {
-        let len = scan::find_in_window(window, b':')?;
+    pub fn parse_field(line: &[u8]) -> Option<(Self, usize)> {
+        let window = line.first_chunk()?;
+        let Some(len) = scan::find_in_window(window, b':') else {
+            return Self::parse_long_field(line);
+        };
         if len <= 1 {
             let name = Self::compact(window[0]);
             return (len == 1 && name != Self::Other).then_some((name, len));
         }
-        let first = window.first_chunk().copied().unwrap_or_default();
-        let key = KEYS.get(usize::from(SLOTS[slot(first, len)]))?;
+        let key = Key::of(window, len)?;
         // What lies behind the name is no part of it: `fold` has ones there, and so has `letters`.
-        let is_name = len == key.len && scan::is_folded(window, &key.fold, &key.letters);
+        let is_name = len == key.len && scan::is_folded(window, &key.fold[0], &key.letters[0]);
+        is_name.then_some((key.name, len))
+    }
+
+    /// The same where the colon is not among the first sixteen bytes.
+    #[inline(never)]
+    fn parse_long_field(line: &[u8]) -> Option<(Self, usize)> {
+        let (window, rest) = line.split_first_chunk()?;
+        let rest = rest.first_chunk()?;
+        let len = window.len() + scan::find_in_window(rest, b':')?;
+        let key = Key::of(window, len)?;
+        let is_name = len == key.len
+            && scan::is_folded(window, &key.fold[0], &key.letters[0])
+            && scan::is_folded(rest, &key.fold[1], &key.letters[1]);
         is_name.then_some((key.name, len))
     }
 
@@ -145,8 +161,8 @@ impl HeaderName {
     }
 }
 
-/// How many bytes [`HeaderName::parse_field`] looks at: the longest known name and its colon, in whole lanes.
-pub const WINDOW_LEN: usize = 32;
+/// How many bytes [`HeaderName::parse_field`] looks at together.
+const WINDOW_LEN: usize = 16;
 
 /// A known name, ready to be compared.
 #[derive(Clone, Copy)]
@@ -154,9 +170,18 @@ struct Key {
     name: HeaderName,
     len: usize,
     /// The name in lower case, and ones behind it.
-    letters: [u8; WINDOW_LEN],
+    letters: [[u8; WINDOW_LEN]; 2],
     /// What makes a byte lower case where the name has a letter, and ones behind the name.
-    fold: [u8; WINDOW_LEN],
+    fold: [[u8; WINDOW_LEN]; 2],
+}
+
+impl Key {
+    /// The one known name that a name of `len` letters, which begins with `window`, can be.
+    #[inline]
+    fn of(window: &[u8; WINDOW_LEN], len: usize) -> Option<&'static Self> {
+        let first = window.first_chunk().copied().unwrap_or_default();
+        KEYS.get(usize::from(SLOTS[slot(first, len)]))
+    }
 }
 
 /// The known names, in the order of [`KNOWN`].
@@ -166,21 +191,22 @@ const fn keys() -> [Key; KNOWN.len()] {
     let mut table = [Key {
         name: HeaderName::Other,
         len: 0,
-        letters: [0; WINDOW_LEN],
-        fold: [0; WINDOW_LEN],
+        letters: [[0; WINDOW_LEN]; 2],
+        fold: [[0; WINDOW_LEN]; 2],
     }; KNOWN.len()];
     let mut at = 0;
     while at < KNOWN.len() {
         let text = KNOWN[at].1.as_bytes();
         assert!(
-            text.len() < WINDOW_LEN,
-            "a known name and its colon fit the window"
+            text.len() < 2 * WINDOW_LEN,
+            "a known name and its colon fit two windows"
         );
-        let (mut letters, mut fold) = ([u8::MAX; WINDOW_LEN], [u8::MAX; WINDOW_LEN]);
+        let (mut letters, mut fold) = ([[u8::MAX; WINDOW_LEN]; 2], [[u8::MAX; WINDOW_LEN]; 2]);
         let mut place = 0;
         while place < text.len() {
-            letters[place] = text[place].to_ascii_lowercase();
-            fold[place] = if text[place].is_ascii_alphabetic() {
+            let (half, at) = (place / WINDOW_LEN, place % WINDOW_LEN);
+            letters[half][at] = text[place].to_ascii_lowercase();
+            fold[half][at] = if text[place].is_ascii_alphabetic() {
                 0x20
             } else {
                 0
@@ -276,7 +302,7 @@ mod tests {
     #[test]
     fn a_field_is_found_by_its_window_as_by_its_letters() {
         let window = |text: &str| {
-            let mut window = [b'x'; WINDOW_LEN];
+            let mut window = [b'x'; 2 * WINDOW_LEN];
             window
                 .iter_mut()
                 .zip(text.bytes())

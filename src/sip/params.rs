@@ -153,7 +153,7 @@ impl<'a> Iterator for Iter<'a> {
 }
 
 /// Splits `source[from..end]` at its `=`; `start` is where the parameter's own `;` stands.
-fn param(source: &[u8], start: usize, from: usize, end: usize) -> Param<'_> {
+pub(super) fn param(source: &[u8], start: usize, from: usize, end: usize) -> Param<'_> {
     let (from, end) = scan::trim(source, from, end);
     let text = Span::new(from, end).of(source);
     let Some(equals) = scan::find(text, 0, b'=').map(|at| from + at) else {

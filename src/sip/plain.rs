@@ -24,6 +24,14 @@ pub(super) struct PlainParam {
     pub(super) end: usize,
 }
 
+/// The values of a Contact's parameters, each where it is written.
+#[derive(Clone, Copy, Default)]
+pub(super) struct ContactValues {
+    pub(super) q: Option<Span>,
+    pub(super) expires: Option<Span>,
+    pub(super) reg_id: Option<Span>,
+}
+
 /// Reads `Method SP Request-URI SP SIP/2.0`, which ends at `end`.
 #[inline]
 pub(super) fn request_line(bytes: &[u8], end: usize) -> Option<StartLine> {
@@ -115,6 +123,7 @@ pub(super) fn via(bytes: &[u8], start: usize, end: usize) -> Option<ViaParts> {
         port,
         sent_by_end: Span::within(sent_by_end, sent_by_end).start,
         params: Span::within(sent_by_end, end),
+        is_plain: true,
         ..ViaParts::EMPTY
     };
     let mut at = sent_by_end;
@@ -138,6 +147,38 @@ pub(super) fn via(bytes: &[u8], start: usize, end: usize) -> Option<ViaParts> {
 /// Reads `[display] <uri>[;params]`.
 #[inline]
 pub(super) fn address(bytes: &[u8], start: usize, end: usize) -> Option<AddressParts> {
+    address_with(bytes, start, end, |_| Some(()))
+}
+
+/// The same of a Contact, with the values of those parameters that a registrar keeps; a quoted one is not plain.
+#[inline]
+pub(super) fn contact(
+    bytes: &[u8],
+    start: usize,
+    end: usize,
+) -> Option<(AddressParts, ContactValues)> {
+    let mut values = ContactValues::default();
+    let parts = address_with(bytes, start, end, |param| {
+        let place = match param.name(bytes) {
+            Q => &mut values.q,
+            EXPIRES => &mut values.expires,
+            REG_ID => &mut values.reg_id,
+            _ => return Some(()),
+        };
+        let is_first = param.has_value() && place.replace(param.value_span()).is_none();
+        is_first.then_some(())
+    })?;
+    Some((parts, values))
+}
+
+/// Reads an address, and has `keep` look at each parameter but the tag; what it refuses is not plain.
+#[inline]
+fn address_with(
+    bytes: &[u8],
+    start: usize,
+    end: usize,
+    mut keep: impl FnMut(&PlainParam) -> Option<()>,
+) -> Option<AddressParts> {
     let (display_end, open) = display(bytes, start, end)?;
     let close = scan::find_uri_end(bytes, open + 1)?;
     if close >= end || bytes.get(close) != Some(&b'>') || !has_scheme(bytes, open + 1, close) {
@@ -148,9 +189,9 @@ pub(super) fn address(bytes: &[u8], start: usize, end: usize) -> Option<AddressP
     while at < end {
         let param = PlainParam::read(bytes, at, end)?;
         at = param.end;
-        if param.name(bytes) == TAG
-            && (!param.has_value() || tag.replace(param.value_span()).is_some())
-        {
+        if param.name(bytes) != TAG {
+            keep(&param)?;
+        } else if !param.has_value() || tag.replace(param.value_span()).is_some() {
             return None;
         }
     }
@@ -260,6 +301,9 @@ const BRANCH: u64 = name(b"branch");
 const RECEIVED: u64 = name(b"received");
 const RPORT: u64 = name(b"rport");
 const TAG: u64 = name(b"tag");
+const Q: u64 = name(b"q");
+const EXPIRES: u64 = name(b"expires");
+const REG_ID: u64 = name(b"reg-id");
 
 /// A name of at most eight letters as a word.
 const fn name(letters: &[u8]) -> u64 {
@@ -283,7 +327,9 @@ const fn lower(word: u64, len: usize) -> u64 {
 fn display(bytes: &[u8], start: usize, end: usize) -> Option<(usize, usize)> {
     let name_end = match bytes.get(start)? {
         b'<' => return Some((start, start)),
-        b'"' => scan::find_quote(bytes, start + 1).filter(|&at| bytes.get(at) == Some(&b'"'))? + 1,
+        b'"' => {
+            scan::find_quote(bytes, start + 1, end).filter(|&at| bytes.get(at) == Some(&b'"'))? + 1
+        }
         _ => scan::skip_within(bytes, start, end, scan::TOKEN),
     };
     let open = name_end + usize::from(bytes.get(name_end) == Some(&b' '));
@@ -329,12 +375,16 @@ fn is_uri(bytes: &[u8], start: usize, end: usize) -> bool {
 /// Whether `sip:` or `sips:` begins it, with something behind.
 #[inline]
 fn has_scheme(bytes: &[u8], start: usize, end: usize) -> bool {
-    let scheme = |len: usize| start + len < end;
-    match bytes.get(start..).and_then(|rest| rest.first_chunk::<5>()) {
-        Some([b's' | b'S', b'i' | b'I', b'p' | b'P', b':', _]) => scheme(4),
-        Some([b's' | b'S', b'i' | b'I', b'p' | b'P', b's' | b'S', b':']) => scheme(5),
-        _ => false,
+    // The colon is left as it is; the three letters are made lower case, which nothing but a letter becomes.
+    let first = bytes.get(start..).and_then(|rest| rest.first_chunk::<4>());
+    let folded = first.map(|first| u32::from_le_bytes(*first) | 0x0020_2020);
+    if folded == Some(u32::from_le_bytes(*b"sip:")) {
+        return start + 4 < end;
     }
+    let is_sips = bytes
+        .get(start..start + 5)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"sips:"));
+    is_sips && start + 5 < end
 }
 
 /// Reads one to nine digits; gives where they end.
@@ -351,4 +401,186 @@ fn digits(bytes: &[u8], start: usize, end: usize) -> Option<(usize, u32)> {
         len += 1;
     }
     matches!(len, 1..=9).then_some((start + len, number))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::sip::params::param;
+    use crate::sip::{HeaderName, Index, Message, Parsed, cseq, parse};
+
+    /// What a mutation writes: what delimits, what is neither, and what no field has.
+    const BYTES: &[u8] = b"\r\n\t :;,=<>\"\\?@./[]%'!~az09A_-+\0\x7f\xc3";
+
+    /// Every message of the fuzzers' corpora and of RFC 4475.
+    fn messages() -> Vec<Vec<u8>> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut folders = vec![root.join("fuzz/corpus"), root.join("tests/torture")];
+        let mut messages = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_none_or(|ending| ending != "rs") {
+                    messages.push(fs::read(path).expect("a file"));
+                }
+            }
+        }
+        messages
+    }
+
+    /// What an index says of a head.
+    fn told(index: &Index) -> String {
+        let places = (index.start_line_span, index.headers_end, index.body);
+        format!(
+            "{:?} {places:?} {:?} {:?}",
+            index.start_line,
+            index.entries(),
+            index.wrong
+        )
+    }
+
+    /// Holds each plain reader against the general one; gives whether the head was plain.
+    fn compare(bytes: &[u8], plain: &mut Index, general: &mut Index) -> bool {
+        plain.clear();
+        let is_plain = plain.read_plain(bytes);
+        let read = general.read_any(bytes);
+        if is_plain {
+            assert_eq!(read, Ok(()), "{}", bytes.escape_ascii());
+            assert_eq!(told(plain), told(general), "{}", bytes.escape_ascii());
+        }
+        for entry in general.entries() {
+            compare_fields(
+                bytes,
+                usize::from(entry.value.start),
+                usize::from(entry.value.end),
+            );
+        }
+        if let Parsed::Good(message) | Parsed::Answerable(message, _) = parse(bytes, plain) {
+            compare_contacts(&message);
+        }
+        is_plain
+    }
+
+    /// Reads one field as whatever it may be.
+    fn compare_fields(bytes: &[u8], start: usize, end: usize) {
+        let field = || Span::new(start, end).of(bytes).escape_ascii();
+        if let Some(read) = address(bytes, start, end) {
+            assert_eq!(
+                AddressParts::parse_any(bytes, start, end),
+                Ok(read),
+                "{}",
+                field()
+            );
+        }
+        if let Some(read) = cseq(bytes, start, end) {
+            assert_eq!(cseq::parse_any(bytes, start, end), Ok(read), "{}", field());
+        }
+        if let Some(read) = via(bytes, start, end) {
+            let mut parts = ViaParts::EMPTY;
+            assert_eq!(
+                parts.read(bytes, Span::new(start, end)),
+                Ok(()),
+                "{}",
+                field()
+            );
+            assert_eq!(parts, read, "{}", field());
+            assert_eq!(scan::find_comma(&bytes[..end], start), end, "{}", field());
+        }
+        let comma = scan::find_comma(&bytes[..end], start);
+        assert_eq!(
+            scan::find_comma_within(bytes, start, end),
+            comma,
+            "{}",
+            field()
+        );
+        for at in (start..end).filter(|&at| bytes[at] == b';') {
+            let source = &bytes[..end];
+            let behind = scan::find_unquoted(source, at + 1, b';');
+            if let Some(read) = PlainParam::read(bytes, at, end).filter(|read| read.end == behind) {
+                let (read, general) = (read.param(source), param(source, at, at + 1, behind));
+                assert_eq!(general.check(), Ok(()), "{}", field());
+                assert_eq!(
+                    (read.name, read.value),
+                    (general.name, general.value),
+                    "{}",
+                    field()
+                );
+                assert_eq!(
+                    (read.span, read.value_span),
+                    (general.span, general.value_span),
+                    "{}",
+                    field()
+                );
+            }
+        }
+    }
+
+    fn compare_contacts(message: &Message<'_>) {
+        let count = message.values(HeaderName::Contact).count();
+        assert_eq!(message.contacts().count(), count);
+        // The one is bounded by its field, the other by its message: what they read is the same.
+        let mut theirs = message.values(HeaderName::Contact);
+        for ours in message.contacts() {
+            let read = theirs.next().map(|value| value.contact());
+            match (ours, read) {
+                (Ok(ours), Some(Ok(theirs))) => assert_eq!(
+                    ours.address().map(|one| (
+                        one.address.uri_bytes(),
+                        one.q,
+                        one.expires_s,
+                        one.instance,
+                        one.reg_id
+                    )),
+                    theirs.address().map(|one| (
+                        one.address.uri_bytes(),
+                        one.q,
+                        one.expires_s,
+                        one.instance,
+                        one.reg_id
+                    )),
+                ),
+                (ours, theirs) => assert_eq!(ours.err(), theirs.and_then(Result::err)),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_plain_is_read_as_the_general_readers_read_it() {
+        let (mut plain, mut general) = (Index::new(), Index::new());
+        let (mut heads, mut random) = (0, 0x2545_f491_4f6c_dd1d_u64);
+        let mut next = |bound: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            usize::try_from(random >> 33).expect("31 bits") % bound
+        };
+        for message in messages() {
+            if message.len() > 4_096 {
+                continue;
+            }
+            heads += usize::from(compare(&message, &mut plain, &mut general));
+            for _ in 0..50 {
+                let mut mutant = message.clone();
+                for _ in 0..=next(3) {
+                    if mutant.is_empty() {
+                        break;
+                    }
+                    let at = next(mutant.len());
+                    match next(4) {
+                        0 => drop(mutant.remove(at)),
+                        1 => mutant.insert(at, BYTES[next(BYTES.len())]),
+                        _ => mutant[at] = BYTES[next(BYTES.len())],
+                    }
+                }
+                mutant.truncate(mutant.len() - next(mutant.len() + 1) * usize::from(next(8) == 0));
+                heads += usize::from(compare(&mutant, &mut plain, &mut general));
+            }
+        }
+        assert!(heads > 1_000, "{heads} heads were plain");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::message::Message;
+use super::message::{Header, Message};
 use super::name::HeaderName;
 use super::params::Params;
 use super::span::Span;
@@ -85,11 +85,17 @@ impl<'a> Reply<'a> {
     }
 
     fn put(&self, out: &mut impl Sink) {
-        out.put(b"SIP/2.0 ");
-        out.put_decimal(u64::from(self.status));
-        out.put(b" ");
-        out.put(self.reason.as_bytes());
-        out.put(b"\r\n");
+        match (self.status, self.reason) {
+            (200, "OK") => out.put(b"SIP/2.0 200 OK\r\n"),
+            (100, "Trying") => out.put(b"SIP/2.0 100 Trying\r\n"),
+            (status, reason) => {
+                out.put(b"SIP/2.0 ");
+                out.put_decimal(u64::from(status));
+                out.put(b" ");
+                out.put(reason.as_bytes());
+                out.put(b"\r\n");
+            }
+        }
         self.put_vias(out);
         self.put_copy(HeaderName::From, out);
         self.put_to(out);
@@ -97,7 +103,7 @@ impl<'a> Reply<'a> {
         self.put_copy(HeaderName::CSeq, out);
         if self.with_record_route {
             for field in self.request.headers(HeaderName::RecordRoute) {
-                put_field(HeaderName::RecordRoute, field.value, out);
+                self.put_field(&field, out);
             }
         }
         // RFC 3261 8.2.6.1: a 100 has the Timestamp of its request.
@@ -114,18 +120,18 @@ impl<'a> Reply<'a> {
         if let (Some(first), Some(source)) = (fields.next(), self.source) {
             let via = self.request.top_via();
             out.put(b"Via: ");
-            put_top(&self.request, &via, source, out);
+            self.put_top(&via, source, out);
             let rest = Span {
                 start: via.span().end,
                 end: first.value_span.end,
             };
-            put_flat(self.request.text(rest), out);
+            self.put_flat(self.request.text(rest), out);
             out.put(b"\r\n");
         } else {
             fields = self.request.headers(HeaderName::Via);
         }
         for field in fields {
-            put_field(HeaderName::Via, field.value, out);
+            self.put_field(&field, out);
         }
     }
 
@@ -136,66 +142,96 @@ impl<'a> Reply<'a> {
         match self.to_tag {
             Some(tag) if self.request.to_tag().is_none() => {
                 out.put(b"To: ");
-                put_flat(to.value, out);
+                self.put_flat(to.value, out);
                 out.put(b";tag=");
                 out.put(tag);
                 out.put(b"\r\n");
             }
-            _ => put_field(HeaderName::To, to.value, out),
+            _ => self.put_field(&to, out),
         }
     }
 
     /// Copies the first field called `name`, where there is one.
     fn put_copy(&self, name: HeaderName, out: &mut impl Sink) {
         if let Some(field) = self.request.header(name) {
-            put_field(name, field.value, out);
+            self.put_field(&field, out);
         }
     }
-}
 
-/// Writes the topmost Via with the packet's source in place of what the sender wrote.
-fn put_top(request: &Message<'_>, via: &Via<'_>, source: SocketAddr, out: &mut impl Sink) {
-    put_flat(
-        request.text(Span {
-            start: via.span().start,
-            end: via.sent_by_end(),
-        }),
-        out,
-    );
-    if via.needs_received(source) {
-        via.put_stamp(source, out);
+    /// Copies a field on one line: as it stands, where it is written as we would, else under its name.
+    fn put_field(&self, field: &Header<'_>, out: &mut impl Sink) {
+        let line = self.request.text(field.line_span);
+        let name = field.name.as_str().as_bytes();
+        let is_named_so =
+            field.name_bytes == name && line.get(name.len()..name.len() + 2) == Some(b": ");
+        let is_whole = line.len() == name.len() + field.value.len() + 4 && line.ends_with(b"\r\n");
+        if is_named_so
+            && is_whole
+            && (self.request.is_plain() || scan::find_line_break(field.value, 0).is_none())
+        {
+            return out.put(line);
+        }
+        out.put(name);
+        out.put(b": ");
+        self.put_flat(field.value, out);
+        out.put(b"\r\n");
     }
-    // The parameters of an answerable request's Via may be malformed: they are told apart by name alone.
-    let behind = Span {
-        start: via.sent_by_end(),
-        end: via.span().end,
-    };
-    for param in &Params::new(request.bytes(), behind) {
-        let is_ours = param.name.eq_ignore_ascii_case(b"received")
-            || param.name.eq_ignore_ascii_case(b"rport");
-        if !is_ours {
-            put_flat(request.text(param.span), out);
+
+    /// Writes the topmost Via with the packet's source in place of what the sender wrote.
+    fn put_top(&self, via: &Via<'_>, source: SocketAddr, out: &mut impl Sink) {
+        let request = &self.request;
+        self.put_flat(
+            request.text(Span {
+                start: via.span().start,
+                end: via.sent_by_end(),
+            }),
+            out,
+        );
+        if via.needs_received(source) {
+            via.put_stamp(source, out);
+        }
+        if let Some(spans) = via.stamp_spans() {
+            let mut at = via.sent_by_end();
+            for span in spans.into_iter().flatten() {
+                out.put(request.text(Span {
+                    start: at,
+                    end: span.start,
+                }));
+                at = span.end;
+            }
+            return out.put(request.text(Span {
+                start: at,
+                end: via.span().end,
+            }));
+        }
+        // The parameters of an answerable request's Via may be malformed: they are told apart by name alone.
+        let behind = Span {
+            start: via.sent_by_end(),
+            end: via.span().end,
+        };
+        for param in &Params::new(request.bytes(), behind) {
+            let is_ours = param.name.eq_ignore_ascii_case(b"received")
+                || param.name.eq_ignore_ascii_case(b"rport");
+            if !is_ours {
+                self.put_flat(request.text(param.span), out);
+            }
         }
     }
-}
 
-fn put_field(name: HeaderName, value: &[u8], out: &mut impl Sink) {
-    out.put(name.as_str().as_bytes());
-    out.put(b": ");
-    put_flat(value, out);
-    out.put(b"\r\n");
-}
-
-/// Writes `text` on one line: a space for each CR and LF. Folding is whitespace (RFC 3261 7.3.1), and a bare CR or LF of a
-/// request that is refused must not divide our response.
-fn put_flat(text: &[u8], out: &mut impl Sink) {
-    let mut rest = text;
-    while let Some(at) = scan::find_line_break(rest, 0) {
-        out.put(rest.get(..at).unwrap_or_default());
-        out.put(b" ");
-        rest = rest.get(at + 1..).unwrap_or_default();
+    /// Writes `text` on one line: a space for each CR and LF. Folding is whitespace (RFC 3261 7.3.1), and a bare CR or LF of a
+    /// request that is refused must not divide our response.
+    fn put_flat(&self, text: &[u8], out: &mut impl Sink) {
+        if self.request.is_plain() {
+            return out.put(text);
+        }
+        let mut rest = text;
+        while let Some(at) = scan::find_line_break(rest, 0) {
+            out.put(rest.get(..at).unwrap_or_default());
+            out.put(b" ");
+            rest = rest.get(at + 1..).unwrap_or_default();
+        }
+        out.put(rest);
     }
-    out.put(rest);
 }
 
 #[cfg(test)]

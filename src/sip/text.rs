@@ -11,17 +11,8 @@ pub trait Sink {
     /// Takes `value` in decimal.
     fn put_decimal(&mut self, value: u64) {
         let mut digits = [0_u8; 20];
-        let mut at = digits.len();
-        let mut rest = value;
-        loop {
-            at -= 1;
-            digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.put(digits.get(at..).unwrap_or_default());
+        let start = write_decimal(value, &mut digits);
+        self.put(digits.get(start..).unwrap_or_default());
     }
 
     /// Takes `value` as `width` lower-case hexadecimal digits, the highest first; `width` is at most 16.
@@ -39,12 +30,14 @@ pub trait Sink {
     fn put_ip(&mut self, address: IpAddr) {
         match address {
             IpAddr::V4(address) => {
-                for (place, octet) in address.octets().into_iter().enumerate() {
-                    if place > 0 {
-                        self.put(b".");
-                    }
-                    self.put_decimal(u64::from(octet));
+                let mut text = [b'.'; 15];
+                let mut start = text.len();
+                for (place, octet) in address.octets().into_iter().rev().enumerate() {
+                    start -= usize::from(place > 0);
+                    let room = text.get_mut(..start).unwrap_or_default();
+                    start = write_decimal(u64::from(octet), room);
                 }
+                self.put(text.get(start..).unwrap_or_default());
             }
             IpAddr::V6(address) => {
                 let mut scratch = [0_u8; 48];
@@ -67,6 +60,22 @@ pub trait Sink {
             self.put_ip(address);
         }
     }
+}
+
+/// Writes `value` at the end of `digits`, which has room for it; gives where it begins.
+#[inline]
+fn write_decimal(value: u64, digits: &mut [u8]) -> usize {
+    let mut rest = value;
+    let mut start = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        start -= 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    start
 }
 
 /// A writer into a slice. What does not fit is left out whole, and [`Text::finish`] tells so.

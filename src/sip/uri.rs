@@ -3,6 +3,7 @@
 use super::error::SipError;
 use super::host::Host;
 use super::params::Params;
+use super::plain_uri::PlainUri;
 use super::span::Span;
 use super::text::{Sink, Text};
 use crate::limits::CONTACT_LEN_MAX;
@@ -45,6 +46,24 @@ pub struct Uri<'a> {
 impl<'a> Uri<'a> {
     /// Reads a URI that takes up all of `text`.
     pub fn parse(text: &'a [u8]) -> Result<Self, SipError> {
+        match PlainUri::read(text) {
+            Some(plain) => Ok(Self {
+                text,
+                scheme_len: 3,
+                scheme: Scheme::Sip,
+                user: plain.user,
+                password: None,
+                host: plain.host,
+                port: plain.port,
+                params: Params::new(text, Span::new(plain.params_start, text.len())),
+                headers: None,
+            }),
+            None => Self::parse_any(text),
+        }
+    }
+
+    /// Reads a URI however it is written.
+    fn parse_any(text: &'a [u8]) -> Result<Self, SipError> {
         let scheme_len = scheme_len(text).ok_or(SipError::BadUri)?;
         if !scan::is_uri_text(text) {
             return Err(SipError::BadUri);
@@ -259,6 +278,9 @@ pub fn unescaped(text: &[u8]) -> impl Iterator<Item = u8> + '_ {
 
 /// Writes text with its `%` escapes undone.
 pub(super) fn put_unescaped(escaped: &[u8], out: &mut impl Sink) {
+    if scan::find(escaped, 0, b'%').is_none() {
+        return out.put(escaped);
+    }
     unescaped(escaped).for_each(|unit| out.put(&[unit]));
 }
 
@@ -398,7 +420,17 @@ fn same_header(a: &[u8], b: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_plain_uri_is_read_as_any(text in "(sip:|sips:|SIP:)?[ab7._!@;:%?=/\\[-]{0,6}@?(h|[0-9.]{1,12}|[ab.;:@-]{0,6})(:[0-9]{0,7})?[;a=:@?%b-]{0,5}") {
+            let text = text.as_bytes();
+            prop_assert_eq!(format!("{:?}", Uri::parse(text)), format!("{:?}", Uri::parse_any(text)));
+        }
+    }
 
     #[test]
     fn a_request_line_gets_no_header_components() {

@@ -2,7 +2,7 @@
 
 use super::address::AddressParts;
 use super::cseq;
-use super::error::RejectionCause;
+use super::error::{RejectionCause, SipError};
 use super::index::Index;
 use super::name::HeaderName;
 use super::plain;
@@ -10,20 +10,31 @@ use super::span::Span;
 use crate::scan;
 
 /// Fields that may stand once, in a request and in a response.
-const SINGLE: [HeaderName; 5] = [
+const SINGLE: u64 = bits(&[
     HeaderName::From,
     HeaderName::To,
     HeaderName::CallId,
     HeaderName::CSeq,
     HeaderName::ContentLength,
-];
+]);
 
 /// Fields that may stand once, and that matter to us in a request alone.
-const SINGLE_IN_REQUEST: [HeaderName; 3] = [
+const SINGLE_IN_REQUEST: u64 = bits(&[
     HeaderName::MaxForwards,
     HeaderName::Expires,
     HeaderName::ContentType,
-];
+]);
+
+/// The bits of names.
+const fn bits(names: &[HeaderName]) -> u64 {
+    let mut bits = 0;
+    let mut place = 0;
+    while place < names.len() {
+        bits |= 1 << names[place] as u64;
+        place += 1;
+    }
+    bits
+}
 
 impl Index {
     /// Checks the fields that matter and keeps what they say; notes the first that is wrong.
@@ -66,18 +77,19 @@ impl Index {
     }
 
     fn check_repetitions(&mut self) {
-        let are_single = |names: &[HeaderName]| !names.iter().any(|&name| self.is_repeated(name));
+        let single = if self.is_request() {
+            SINGLE | SINGLE_IN_REQUEST
+        } else {
+            SINGLE
+        };
         // RFC 3261 7.3.1: a field whose value is no list stands once. Which one of two counts, no two readers agree.
-        if !(are_single(&SINGLE) && (!self.is_request() || are_single(&SINGLE_IN_REQUEST))) {
+        if self.are_repeated(single) {
             self.note(RejectionCause::Repeated);
         }
     }
 
     fn check_from(&mut self, bytes: &[u8]) {
-        match self
-            .first(HeaderName::From)
-            .map(|from| AddressParts::parse(bytes, from.value))
-        {
+        match self.read_address(bytes, HeaderName::From) {
             None => self.note(RejectionCause::MissingFrom),
             Some(Err(_)) => self.note(RejectionCause::From),
             Some(Ok(parts)) => self.from = parts,
@@ -85,14 +97,23 @@ impl Index {
     }
 
     fn check_to(&mut self, bytes: &[u8]) {
-        match self
-            .first(HeaderName::To)
-            .map(|to| AddressParts::parse(bytes, to.value))
-        {
+        match self.read_address(bytes, HeaderName::To) {
             None => self.note(RejectionCause::MissingTo),
             Some(Err(_)) => self.note(RejectionCause::To),
             Some(Ok(parts)) => self.to = parts,
         }
+    }
+
+    /// Reads the address of the first field called `name`.
+    #[inline]
+    fn read_address(
+        &self,
+        bytes: &[u8],
+        name: HeaderName,
+    ) -> Option<Result<AddressParts, SipError>> {
+        let value = self.first(name)?.value;
+        let plain = plain::address(bytes, usize::from(value.start), usize::from(value.end));
+        Some(plain.map_or_else(|| AddressParts::parse(bytes, value), Ok))
     }
 
     fn check_call_id(&mut self, bytes: &[u8]) {
@@ -172,6 +193,11 @@ impl Index {
     fn check_contacts(&mut self, bytes: &[u8]) {
         let mut next = self.first(HeaderName::Contact).copied();
         while let Some(contact) = next {
+            next = self.entry(contact.next).copied();
+            let (start, end) = (contact.value.start.into(), contact.value.end.into());
+            if scan::find_quote(bytes, start, end) == Some(end) {
+                continue;
+            }
             let value = contact.value.of(bytes);
             let mut at = 0;
             while let Some(quote) = scan::find(value, at, b'"') {
@@ -180,7 +206,6 @@ impl Index {
                 };
                 at = past;
             }
-            next = self.entry(contact.next).copied();
         }
     }
 }

@@ -45,6 +45,8 @@ pub struct ViaParts {
     pub received: Option<Span>,
     /// The parameter `rport`, with its `;`.
     pub rport: Option<Span>,
+    /// Whether it was read as a plain one: whole, and with no parameter of ours twice.
+    pub(super) is_plain: bool,
 }
 
 impl<'a> Via<'a> {
@@ -188,6 +190,14 @@ impl<'a> Via<'a> {
         )
     }
 
+    /// Where `received` and `rport` stand, each with its `;`, in their order; `None` where they may stand more than once.
+    pub(super) fn stamp_spans(&self) -> Option<[Option<Span>; 2]> {
+        let (a, b) = (self.parts.received, self.parts.rport);
+        let is_turned = a.zip(b).is_some_and(|(a, b)| b.start < a.start);
+        let spans = if is_turned { [b, a] } else { [a, b] };
+        self.parts.is_plain.then_some(spans)
+    }
+
     /// Where `rport` stands, with its `;`.
     #[must_use]
     pub const fn rport_span(&self) -> Option<Span> {
@@ -227,8 +237,8 @@ impl<'a> Via<'a> {
     /// RFC 3261 18.2.1: where sent-by is a name or another address. RFC 3581 4: with `rport`, always. And a `received`
     /// of the sender's own is replaced, never trusted.
     pub(super) fn needs_received(&self, source: SocketAddr) -> bool {
-        let same = self.host().ok().and_then(|host| host.ip()) == Some(source.ip());
-        !same || self.parts.received.is_some() || self.parts.rport.is_some()
+        let is_elsewhere = || self.host().ok().and_then(|host| host.ip()) != Some(source.ip());
+        self.parts.received.is_some() || self.parts.rport.is_some() || is_elsewhere()
     }
 
     /// Writes `;received=` and, where the request had `rport`, `;rport=` (RFC 3581 4).
@@ -256,6 +266,7 @@ impl ViaParts {
         branch: None,
         received: None,
         rport: None,
+        is_plain: false,
     };
 
     /// Fills the parts from `source` at `span`. On an error, `sent_by_end` tells how far it got: where it is not zero, all

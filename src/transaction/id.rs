@@ -4,12 +4,9 @@
 //! (RFC 5393 4.2) and a keyed MAC over all of it. So a response is an index into a table, and one that we did not ask for
 //! (forged, or from before a restart) is told apart before any table is touched.
 
-use core::hash::Hasher;
-
-use data_encoding::BASE32_DNSSEC;
-use siphasher::sip::SipHasher24;
-
+use crate::base32;
 use crate::datagram::WorkerId;
+use crate::keyed_hash;
 
 /// How often a slot has been reused: a response to a former tenant does not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -94,7 +91,7 @@ impl BranchCodec {
         plain[PLAIN_LEN - MAC_LEN..].copy_from_slice(&mac);
         let mut branch = [0; BRANCH_LEN];
         branch[..COOKIE.len()].copy_from_slice(COOKIE);
-        BASE32_DNSSEC.encode_mut(&plain, &mut branch[COOKIE.len()..]);
+        base32::encode(&plain, &mut branch[COOKIE.len()..]);
         branch
     }
 
@@ -108,9 +105,9 @@ impl BranchCodec {
             .filter(|text| text.len() == ENCODED_LEN)
             .ok_or(BranchError::Foreign)?;
         let mut plain = [0; PLAIN_LEN];
-        BASE32_DNSSEC
-            .decode_mut(encoded, &mut plain)
-            .map_err(|_| BranchError::Foreign)?;
+        if !base32::decode(encoded, &mut plain) {
+            return Err(BranchError::Foreign);
+        }
         let (said, sum) = plain.split_at(PLAIN_LEN - MAC_LEN);
         if !self.keys.iter().any(|key| mac(key, said) == sum) {
             return Err(BranchError::Forged);
@@ -166,9 +163,7 @@ impl Fields<'_> {
 }
 
 fn mac(key: &[u8; 16], plain: &[u8]) -> [u8; MAC_LEN] {
-    let mut hasher = SipHasher24::new_with_key(key);
-    hasher.write(plain);
-    hasher.finish().to_be_bytes()
+    keyed_hash::mac(key, &[], plain).to_be_bytes()
 }
 
 #[cfg(test)]

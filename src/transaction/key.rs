@@ -1,8 +1,6 @@
 //! How a request finds its server transaction (RFC 3261 17.2.3).
 
-use core::hash::Hasher;
-
-use siphasher::sip128::{Hasher128, SipHasher13};
+use crate::keyed_hash;
 
 /// What identifies a server transaction: a keyed 128-bit hash of branch, sent-by and method.
 ///
@@ -38,12 +36,7 @@ impl ServerKeys {
     }
 
     fn hash(&self, parts: &[&[u8]]) -> ServerKey {
-        let mut hasher = SipHasher13::new_with_key(&self.key);
-        for part in parts {
-            hasher.write(&part.len().to_le_bytes());
-            hasher.write(part);
-        }
-        ServerKey(hasher.finish128().as_u128())
+        ServerKey(keyed_hash::wide(&self.key, parts))
     }
 }
 

@@ -534,11 +534,12 @@ impl<S: Holdings, C: Holdings> Table<S, C> {
         self.wheel.len()
     }
 
-    /// Bytes taken from the system, the timers' aside.
+    /// Bytes taken from the system.
     #[must_use]
     pub fn footprint(&self) -> usize {
         let slots = self.servers.footprint() + self.clients.footprint();
-        slots + self.index.allocation_size() + self.arena.footprint()
+        let found = self.index.allocation_size() + self.wheel.footprint();
+        slots + found + self.arena.footprint()
     }
 
     fn server_timer(&mut self, now: Instant, slot: u32, event: ServerEvent) -> Option<Fired> {

@@ -124,8 +124,7 @@ impl Herald {
         for delta in (from..stop).filter_map(|index| deltas.delta(index)) {
             let merge = self.location.merge(now, &delta, judge);
             if merge == Merge::Older {
-                self.location
-                    .state_of(now, delta.row.aor, delta.row.ruid, answers);
+                self.location.state_of(now, &delta.row, answers);
             }
             merges.push(merge);
         }
@@ -136,6 +135,11 @@ impl Herald {
         let Errand::Walk(walk, cursor) = &mut parcel.errand else {
             return None;
         };
+        // A row that came in behind the walk would never be sent.
+        walk.must_wait = self.location.is_loading();
+        if walk.must_wait {
+            return None;
+        }
         let place = cursor.get_or_insert_with(|| self.share.clone());
         let budget = u32::try_from(CLUSTER_SLICE).unwrap_or(u32::MAX);
         walk.is_over = self

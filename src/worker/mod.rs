@@ -5,6 +5,7 @@
 //! `postman` what the TCP thread does, `clerk` what a worker does for the store, `herald` what it does for the cluster, `control` the signs between threads, `assembly` how all of it is put together from the configuration.
 
 mod assembly;
+mod beside;
 mod clerk;
 mod clock;
 mod control;

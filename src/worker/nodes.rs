@@ -99,6 +99,7 @@ pub(super) fn gauge(peer: &Peer, location: &Arc<Location>) -> ClusterGauge {
     let (nodes, location) = (peer.nodes(), Arc::clone(location));
     ClusterGauge {
         server_id: peer.server_id(),
+        lag: peer.lag(),
         nodes: Box::new(move || (location.fresh(), nodes.lock().clone())),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::beside::Beside;
 use super::clerk::Clerk;
 use super::clock::Clock;
 use super::control::Control;
@@ -31,6 +32,7 @@ pub(super) struct Worker {
     id: WorkerId,
     proxy: Proxy,
     receivers: Vec<Box<dyn Receiver + Send>>,
+    beside: Beside,
     outlets: Outlets,
     is_busy_polling: bool,
     mailbox: Arc<Mailbox>,
@@ -118,6 +120,7 @@ impl Worker {
         Some(Self {
             id,
             proxy,
+            beside: Beside::new(&ports.receivers),
             receivers: ports.receivers,
             outlets: Outlets {
                 transmitters: ports.transmitters,
@@ -274,6 +277,7 @@ impl Worker {
     fn receive(&mut self, now: Instant) -> bool {
         let Self {
             receivers,
+            beside,
             outlets,
             proxy,
             counters,
@@ -282,7 +286,11 @@ impl Worker {
             ..
         } = self;
         let (mut worked, mut is_full) = (false, false);
-        for receiver in receivers {
+        beside.begin();
+        for (place, receiver) in receivers.iter_mut().enumerate() {
+            if !beside.is_due(place, receiver.backend()) {
+                continue;
+            }
             let received_by = match receiver.backend() {
                 Backend::AfXdp => Counter::ReceivedAfXdp,
                 Backend::Udp => Counter::ReceivedUdp,
@@ -299,6 +307,9 @@ impl Worker {
             let taken = receiver.receive(now, &mut each);
             worked |= taken > 0;
             is_full |= taken >= BATCH;
+            if taken < BATCH {
+                beside.drain(place);
+            }
         }
         proxy.observe_backlog(now, is_full);
         worked
@@ -477,18 +488,22 @@ impl Worker {
     }
 
     /// Waits on all descriptors.
-    fn poll(&self, span: Duration) -> Polled {
-        let mailbox = self.mailbox.as_fd();
+    fn poll(&mut self, span: Duration) -> Polled {
+        let Self {
+            mailbox,
+            receivers,
+            beside,
+            ..
+        } = self;
+        let mailbox = mailbox.as_fd();
         let fd_at = |place: usize| -> BorrowedFd<'_> {
-            let receiver = place
-                .checked_sub(1)
-                .and_then(|place| self.receivers.get(place));
+            let receiver = place.checked_sub(1).and_then(|place| receivers.get(place));
             receiver.map_or(mailbox, |receiver| receiver.fd())
         };
         // In an array, so that falling asleep allocates nothing.
         let mut fds: [PollFd<'_>; POLLED_MAX] =
             std::array::from_fn(|place| PollFd::from_borrowed_fd(fd_at(place), PollFlags::IN));
-        let polled = (self.receivers.len() + 1).min(POLLED_MAX);
+        let polled = (receivers.len() + 1).min(POLLED_MAX);
         let fds = &mut fds[..polled];
         let timeout = Timespec {
             tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
@@ -497,6 +512,10 @@ impl Worker {
         // Interrupted or failed, the next turn looks everywhere anyway.
         let _ = poll(fds, Some(&timeout));
         let any = |flag| fds.iter().any(|fd| fd.revents().contains(flag));
+        let receivers = fds.iter().skip(1).enumerate();
+        for (place, _) in receivers.filter(|(_, fd)| fd.revents().contains(PollFlags::IN)) {
+            beside.wake(place);
+        }
         Polled {
             has_mail: fds
                 .first()

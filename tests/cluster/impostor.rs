@@ -168,8 +168,9 @@ impl Drop for Impostor {
 pub(crate) fn contact(action: u32, user: &str, more: &str) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.expect("after 1970").as_secs();
+    let name = user.split('@').next().unwrap_or_default();
     format!(
-        "{{\"action\":{action},\"aor\":\"{user}\",\"ruid\":\"uloc-i-{user}\",\"c\":\"sip:{user}@10.9.9.9:5060\",\"received\":\"\",\"path\":\"\",\
+        "{{\"action\":{action},\"aor\":\"{user}\",\"ruid\":\"uloc-i-{user}\",\"c\":\"sip:{name}@10.9.9.9:5060\",\"received\":\"\",\"path\":\"\",\
          \"callid\":\"c-{user}\",\"user_agent\":\"T\",\"instance\":\"\",\"expires\":{},\"cseq\":1,\"flags\":0,\"cflags\":0,\"q\":-1,\
          \"last_modified\":{now},\"methods\":5951,\"reg_id\":0,\"server_id\":0{more}}}",
         now + 3_600

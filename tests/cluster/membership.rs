@@ -8,20 +8,27 @@ use super::impostor::{Impostor, contact};
 use super::kamailio::Kamailio;
 use super::node::Node;
 use super::phone::Phone;
+use super::turn::{Beside, beside};
 
-struct Folder(PathBuf);
+struct Folder {
+    path: PathBuf,
+    _turn: Beside,
+}
 
 impl Folder {
     fn new(third: u8) -> Self {
         let folder = std::env::temp_dir().join(format!("stg{}-members{third}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for temporary files");
-        Self(folder)
+        Self {
+            path: folder,
+            _turn: beside(),
+        }
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.path);
     }
 }
 
@@ -46,7 +53,7 @@ fn a_node_is_not_active_then_active_disabled_or_in_timeout() {
     let peers = [peer.address.to_string()];
     let dmq = address(107, 3, 5_062);
     let server = Node::start_with(
-        &folder.0,
+        &folder.path,
         address(107, 3, 5_060),
         dmq,
         &peers,
@@ -78,9 +85,9 @@ fn a_node_is_not_active_then_active_disabled_or_in_timeout() {
 fn who_leaves_tells_kamailio_which_hears_of_everything_when_it_comes_back() {
     let folder = Folder::new(108);
     let (sip, dmq) = (address(108, 3, 5_060), address(108, 3, 5_062));
-    let kamailio = Kamailio::start(&folder.0, address(108, 1, 5_060), &[dmq]);
+    let kamailio = Kamailio::start(&folder.path, address(108, 1, 5_060), &[dmq]);
     let peers = [kamailio.sip.to_string()];
-    let mut server = Node::start_with(&folder.0, sip, dmq, &peers, "");
+    let mut server = Node::start_with(&folder.path, sip, dmq, &peers, "");
     wait_for("both know each other", || {
         kamailio.active() == 2 && server.ctl(&["cluster.status"])["active"] == 1
     });
@@ -117,7 +124,7 @@ fn a_node_that_leaves_us_out_of_its_list_is_asked_again_when_it_counts_us_in() {
     let peers = [peer.address.to_string()];
     let dmq = address(109, 3, 5_062);
     let server = Node::start_with(
-        &folder.0,
+        &folder.path,
         address(109, 3, 5_060),
         dmq,
         &peers,
@@ -145,24 +152,38 @@ fn a_node_that_leaves_us_out_of_its_list_is_asked_again_when_it_counts_us_in() {
 /// A file of secrets.
 fn secrets(folder: &Folder, name: &str, text: &str) -> String {
     use std::os::unix::fs::PermissionsExt;
-    let path = folder.0.join(name);
+    let path = folder.path.join(name);
     std::fs::write(&path, text).expect("a file of ours");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
     format!("secret_file = \"{}\"\n", path.display())
 }
 
+/// A node that knows another one and a Kamailio.
+fn secretive(folder: &Folder, (last, peer): (u8, u8), more: &str) -> Node {
+    let own = address(110, last, 5_062);
+    let peers = [address(110, peer, 5_062), address(110, 9, 5_060)];
+    let peers = peers.map(|peer| peer.to_string());
+    let more = format!("ping_s = 1\n{more}");
+    Node::start_with(&folder.path, address(110, last, 5_060), own, &peers, &more)
+}
+
+fn active(node: &Node) -> Option<u64> {
+    node.ctl(&["cluster.status"])["active"].as_u64()
+}
+
+/// Whether a node knows that another shares its secret.
+fn sealed(node: &Node, of: &Node) -> bool {
+    let nodes = node.ctl(&["dmq.list_nodes"]);
+    let nodes = nodes.as_array().cloned().unwrap_or_default();
+    let host = of.dmq.ip().to_string();
+    let mut nodes = nodes.iter();
+    nodes.any(|node| node["host"] == host && node["sealed"] == true)
+}
+
 #[test]
 fn a_secret_is_rolled_out_node_by_node_and_then_required() {
     let folder = Folder::new(110);
-    let node = |last: u8, peer: u8, more: &str| {
-        let peers = [
-            address(110, peer, 5_062).to_string(),
-            address(110, 9, 5_060).to_string(),
-        ];
-        let more = format!("ping_s = 1\n{more}");
-        let own = address(110, last, 5_062);
-        Node::start_with(&folder.0, address(110, last, 5_060), own, &peers, &more)
-    };
+    let node = |last, peer, more: &str| secretive(&folder, (last, peer), more);
     let kamailio = Impostor::start(address(110, 9, 5_060));
     let mut phone = Phone::new();
     let mut register = |at: &Node, user: &str| {
@@ -176,7 +197,6 @@ fn a_secret_is_rolled_out_node_by_node_and_then_required() {
     let first = secrets(&folder, "first", "the first secret\n");
     // One has it, the other not yet, and Kamailio never.
     let (a, mut b) = (node(1, 2, &first), node(2, 1, ""));
-    let active = |node: &Node| node.ctl(&["cluster.status"])["active"].as_u64();
     wait_for("all are there", || {
         active(&a) == Some(2) && active(&b) == Some(2)
     });
@@ -187,14 +207,6 @@ fn a_secret_is_rolled_out_node_by_node_and_then_required() {
     b.stop();
     drop(b);
     b = node(2, 1, &first);
-    let sealed = |node: &Node, of: &Node| {
-        let nodes = node.ctl(&["dmq.list_nodes"]);
-        let nodes = nodes.as_array().cloned().unwrap_or_default();
-        let host = of.dmq.ip().to_string();
-        nodes
-            .iter()
-            .any(|node| node["host"] == host && node["sealed"] == true)
-    };
     wait_for("each has shown it", || sealed(&a, &b) && sealed(&b, &a));
     register(&b, "three");
     wait_for("it is told", || a.contacts("three").len() == 1);

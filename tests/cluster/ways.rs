@@ -10,20 +10,27 @@ use super::impostor::Impostor;
 use super::kamailio::Kamailio;
 use super::node::Node;
 use super::phone::Phone;
+use super::turn::{Beside, beside};
 
-struct Folder(PathBuf);
+struct Folder {
+    path: PathBuf,
+    _turn: Beside,
+}
 
 impl Folder {
     fn new(third: u8) -> Self {
         let folder = std::env::temp_dir().join(format!("stg{}-ways{third}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for temporary files");
-        Self(folder)
+        Self {
+            path: folder,
+            _turn: beside(),
+        }
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.path);
     }
 }
 
@@ -80,12 +87,12 @@ fn register_everywhere(a: &Kamailio, b: &Kamailio, c: &Node) {
 
 #[test]
 fn dmq_is_spoken_at_the_listeners_own_address_as_kamailio_does() {
-    let folder = Folder::new(97);
-    let (a, b, c) = (address(97, 1), address(97, 2), address(97, 3));
-    let a = Kamailio::start(&folder.0, a, &[b, c]);
-    let b = Kamailio::start(&folder.0, b, &[a.sip, c]);
+    let folder = Folder::new(133);
+    let (a, b, c) = (address(133, 1), address(133, 2), address(133, 3));
+    let a = Kamailio::start(&folder.path, a, &[b, c]);
+    let b = Kamailio::start(&folder.path, b, &[a.sip, c]);
     let peers = [a.sip.to_string(), b.sip.to_string()];
-    let mut c = Node::start_with(&folder.0, c, c, &peers, "");
+    let mut c = Node::start_with(&folder.path, c, c, &peers, "");
     let all_know = |c: &Node| {
         wait_for("all know each other", || {
             c.ctl(&["cluster.status"])["active"] == 2 && a.active() == 3 && b.active() == 3
@@ -104,13 +111,13 @@ fn dmq_is_spoken_at_the_listeners_own_address_as_kamailio_does() {
 
 #[test]
 fn dmq_is_spoken_over_tcp_with_kamailio_both_ways() {
-    let folder = Folder::new(98);
-    let (a, b, c) = (address(98, 1), address(98, 2), address(98, 3));
+    let folder = Folder::new(134);
+    let (a, b, c) = (address(134, 1), address(134, 2), address(134, 3));
     let dmq = SocketAddr::new(c.ip(), 5_062);
-    let a = Kamailio::start_over_tcp(&folder.0, a, &[b, dmq]);
-    let mut b = Kamailio::start_over_tcp(&folder.0, b, &[a.sip, dmq]);
+    let a = Kamailio::start_over_tcp(&folder.path, a, &[b, dmq]);
+    let mut b = Kamailio::start_over_tcp(&folder.path, b, &[a.sip, dmq]);
     let peers = [a.sip, b.sip].map(|peer| format!("{peer};transport=tcp"));
-    let mut c = Node::start_with(&folder.0, c, dmq, &peers, "ping_s = 1\n");
+    let mut c = Node::start_with(&folder.path, c, dmq, &peers, "ping_s = 1\n");
     let all_know = |a: &Kamailio, b: &Kamailio, c: &Node| {
         wait_for("all know each other", || {
             c.ctl(&["cluster.status"])["active"] == 2 && a.active() == 3 && b.active() == 3
@@ -139,11 +146,11 @@ fn dmq_is_spoken_over_tcp_with_kamailio_both_ways() {
 
 #[test]
 fn dmq_over_tcp_at_the_listeners_own_address() {
-    let folder = Folder::new(99);
-    let (a, c) = (address(99, 1), address(99, 3));
-    let a = Kamailio::start_over_tcp(&folder.0, a, &[c]);
+    let folder = Folder::new(135);
+    let (a, c) = (address(135, 1), address(135, 3));
+    let a = Kamailio::start_over_tcp(&folder.path, a, &[c]);
     let peers = [format!("{};transport=tcp", a.sip)];
-    let c = Node::start_with(&folder.0, c, c, &peers, "");
+    let c = Node::start_with(&folder.path, c, c, &peers, "");
     wait_for("both know each other", || {
         c.ctl(&["cluster.status"])["active"] == 1 && a.active() == 2
     });
@@ -220,20 +227,20 @@ fn answer(query: &[u8], ips: &[[u8; 4]]) -> Vec<u8> {
 
 #[test]
 fn a_name_stands_for_all_its_addresses_and_is_looked_up_again() {
-    let folder = Folder::new(94);
-    let dns = Dns::start(SocketAddr::from(([127, 0, 94, 53], 5_353)));
+    let folder = Folder::new(136);
+    let dns = Dns::start(SocketAddr::from(([127, 0, 136, 53], 5_353)));
     let nodes: Vec<Impostor> = (11..=13)
-        .map(|last| Impostor::start(address(94, last)))
+        .map(|last| Impostor::start(address(136, last)))
         .collect();
     let more = format!(
         "ping_s = 1\n[dns]\nservers = [\"{}\"]\ntimeout_ms = 1000\n",
         dns.address
     );
-    dns.say(Some(vec![[127, 0, 94, 11], [127, 0, 94, 12]]));
+    dns.say(Some(vec![[127, 0, 136, 11], [127, 0, 136, 12]]));
     let peers = ["nodes.example.com:5060".to_owned()];
-    let own = address(94, 3);
+    let own = address(136, 3);
     let server = Node::start_with(
-        &folder.0,
+        &folder.path,
         own,
         SocketAddr::new(own.ip(), 5_062),
         &peers,
@@ -244,8 +251,8 @@ fn a_name_stands_for_all_its_addresses_and_is_looked_up_again() {
         status(0) == "active" && status(1) == "active"
     });
     assert_eq!(status(2), "");
-    // Another record takes the place of one: within a look, which comes every ten seconds.
-    dns.say(Some(vec![[127, 0, 94, 12], [127, 0, 94, 13]]));
+    // Another record takes the place of one: within a look, which comes every five seconds.
+    dns.say(Some(vec![[127, 0, 136, 12], [127, 0, 136, 13]]));
     wait_for("the new address is a node, the old one none", || {
         status(2) == "active" && status(0).is_empty()
     });
@@ -257,7 +264,7 @@ fn a_name_stands_for_all_its_addresses_and_is_looked_up_again() {
     );
     // The DNS falls silent, over a look: what it said last stands.
     dns.say(None);
-    std::thread::sleep(Duration::from_secs(12));
+    std::thread::sleep(Duration::from_secs(7));
     assert_eq!(
         (status(1), status(2)),
         ("active".to_owned(), "active".to_owned())

@@ -17,7 +17,12 @@ fn host(tuned: bool) -> Folder {
     let settings = settings.filter(|line| !line.starts_with('#'));
     for (key, value) in settings.filter_map(|line| line.split_once(" = ")) {
         let file = format!("proc/sys/{}", key.replace('.', "/"));
-        put(&folder, &[(&file, if tuned { value } else { "7" })]);
+        let bad = if key.ends_with("jit_enable") {
+            "0"
+        } else {
+            "7"
+        };
+        put(&folder, &[(&file, if tuned { value } else { bad })]);
     }
     let driver = folder.0.join("root/sys/class/net/eth0/device/driver");
     fs::create_dir_all(driver.parent().expect("it lies in a folder")).expect("our own folder");
@@ -201,6 +206,7 @@ fn a_tuned_host_has_nothing_to_mend_and_what_its_files_do_not_tell_is_unknown() 
 fn a_host_as_it_comes_is_told_each_thing_with_its_cost_and_its_line() {
     let folder = host(false);
     let wrong = [
+        "bpf jit",
         "busy poll",
         "features",
         "governor",
@@ -284,4 +290,40 @@ fn an_empty_host_is_unknown_and_not_good() {
             .any(|line| line.trim_start().starts_with("ok ")),
         "{text}"
     );
+}
+
+#[test]
+fn the_script_for_cores_mends_what_the_doctor_minds_and_takes_it_back() {
+    let folder = host(false);
+    put(
+        &folder,
+        &[
+            ("sys/devices/system/cpu/online", "0-7\n"),
+            ("sys/devices/virtual/workqueue/cpumask", "ff\n"),
+        ],
+    );
+    let cores = |arguments: &[&str]| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tuning/cores.sh");
+        let mut shell = std::process::Command::new("bash");
+        shell.current_dir(&folder.0).arg(script).args(arguments);
+        shell.env("STROWGER_ROOT", folder.0.join("root"));
+        let output = shell.output().expect("bash");
+        assert!(output.status.success(), "{output:?}");
+        stdout(&output)
+    };
+    let at_first = subjects(&folder, "warn");
+    let mended = ["governor", "idle states", "thp"];
+    let told = cores(&["--cpus", "2,3", "--save", "kept"]);
+    let others = "echo f3 > /sys/devices/virtual/workqueue/cpumask";
+    assert!(told.contains(others), "{told}");
+    let left: Vec<String> = at_first
+        .iter()
+        .filter(|subject| !mended.contains(&subject.as_str()))
+        .cloned()
+        .collect();
+    assert_eq!(subjects(&folder, "warn"), left, "{told}");
+    let again = cores(&["--cpus", "2,3", "--save", "kept"]);
+    assert!(!again.contains("done      full clock"), "{again}");
+    cores(&["--undo", "kept"]);
+    assert_eq!(subjects(&folder, "warn"), at_first);
 }

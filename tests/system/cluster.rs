@@ -65,43 +65,9 @@ impl Other {
     }
 }
 
-fn nodes_and_phones_share_an_address(backend: Backend) {
-    let (bed, scratch) = (Bed::two_queues(), Scratch::new());
-    let link = bed.link();
-    let (sip, node) = (
-        link.sip(Family::V4),
-        SocketAddr::new(link.phone(Family::V4), 5_060),
-    );
-    let cluster =
-        format!("\n[cluster]\nserver_id = 1\nlisten = \"{sip}\"\npeers = [\"sip:{node}\"]\n");
-    let configuration = configuration(&bed, Family::V4, backend, 2) + &cluster;
-    let server = Server::start(&bed.server, &scratch, &configuration);
-    let socket = link
-        .phones
-        .inside(|| UdpSocket::bind(node))
-        .expect("an address of the bed");
-    let wait = Some(Duration::from_millis(100));
-    socket.set_read_timeout(wait).expect("a timeout");
-    let mut other = Other {
-        socket,
-        server: sip,
-        count: 0,
-    };
-
-    other.receive("its list of nodes", |text| {
-        text.starts_with("KDMQ sip:notification_peer@")
-    });
-    // Max-Forwards 0 would be refused in any other method, and a list is answered with a list.
-    let list = format!("sip:{node};status=active\r\n");
-    let list = other.kdmq("notification_peer", 0, &list);
-    other.send(&list);
-    let answer = other.receive("its answer", |text| text.contains("branch=z9hG4bKk1k"));
-    assert!(
-        answer.starts_with("SIP/2.0 200")
-            && answer.contains(&format!("sip:{sip};status=active\r\n")),
-        "{answer}"
-    );
-    // What a phone does here is told there, and what is told here a phone is called by.
+/// What a phone does here is told there, and what is told here a phone is called by.
+fn tell_each_other(other: &mut Other, server: &Server<'_>) {
+    let node = other.socket.local_addr().expect("it is bound");
     for n in 0..50 {
         other.send(&format!(
             "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP {node};branch=z9hG4bKr{n}\r\nMax-Forwards: 70\r\n\
@@ -138,6 +104,45 @@ fn nodes_and_phones_share_an_address(backend: Backend) {
     other.receive("the call", |text| {
         text.starts_with(&format!("INVITE sip:there@{node} "))
     });
+}
+
+fn nodes_and_phones_share_an_address(backend: Backend) {
+    let (bed, scratch) = (Bed::two_queues(), Scratch::new());
+    let link = bed.link();
+    let (sip, node) = (
+        link.sip(Family::V4),
+        SocketAddr::new(link.phone(Family::V4), 5_060),
+    );
+    let cluster =
+        format!("\n[cluster]\nserver_id = 1\nlisten = \"{sip}\"\npeers = [\"sip:{node}\"]\n");
+    let configuration = configuration(&bed, Family::V4, backend, 2) + &cluster;
+    let server = Server::start(&bed.server, &scratch, &configuration);
+    let socket = link
+        .phones
+        .inside(|| UdpSocket::bind(node))
+        .expect("an address of the bed");
+    let wait = Some(Duration::from_millis(100));
+    socket.set_read_timeout(wait).expect("a timeout");
+    let mut other = Other {
+        socket,
+        server: sip,
+        count: 0,
+    };
+
+    other.receive("its list of nodes", |text| {
+        text.starts_with("KDMQ sip:notification_peer@")
+    });
+    // Max-Forwards 0 would be refused in any other method, and a list is answered with a list.
+    let list = format!("sip:{node};status=active\r\n");
+    let list = other.kdmq("notification_peer", 0, &list);
+    other.send(&list);
+    let answer = other.receive("its answer", |text| text.contains("branch=z9hG4bKk1k"));
+    assert!(
+        answer.starts_with("SIP/2.0 200")
+            && answer.contains(&format!("sip:{sip};status=active\r\n")),
+        "{answer}"
+    );
+    tell_each_other(&mut other, &server);
     let metrics = server.metrics();
     assert_eq!(
         metrics.sum("strowger_cluster_drops_total", ""),

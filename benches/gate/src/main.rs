@@ -1,80 +1,105 @@
-//! The paths whose instructions are counted. `benches/gate.sh` runs this under callgrind and compares the counts with
-//! `benches/gate.baseline`; `strowger-gate time` times the same paths.
+//! The paths whose instructions are counted. `benches/gate.sh` runs each under callgrind, which counts what happens within functions whose
+//! names have `measured_batch` in them, and compares the counts with `benches/gate.baseline`.
 //!
-//! A path is a function whose name begins with `counted_`: callgrind counts what happens within it, and `main` calls it a fixed number
-//! of times once it is warm. A further path is such a function and its line in [`PATHS`].
+//! `strowger-gate PATH OPERATIONS` runs one, and says how long an operation took; `paths` names them all; `cpu` says what the processor
+//! offers. A further path is a line of [`PATHS`].
 
+#[path = "../../proxy_core/bed.rs"]
 mod bed;
+#[path = "../../proxy_core/call.rs"]
+mod call;
+#[path = "../../proxy_core/message.rs"]
+mod message;
 #[path = "../../messages/mod.rs"]
 mod messages;
+#[path = "../../proxy_core/phone.rs"]
+mod phone;
 
 use std::env;
 use std::hint::black_box;
 use std::time::Instant;
 
-use bed::Bed;
 use messages::fields::read_nine;
+use strowger::sip::Index;
 
-/// All that is counted.
-const PATHS: [(&str, fn(&mut Bed)); 3] = [
-    ("parse_invite", counted_parse_invite),
-    ("parse_register", counted_parse_register),
-    ("parse_ok", counted_parse_ok),
+/// Runs so many operations; gives the nanoseconds of one.
+type Path = fn(operations: u32) -> f64;
+
+/// All that is counted: a message parsed with nine fields read, and the core's own work for what phones do.
+const PATHS: &[(&str, Path)] = &[
+    ("parse_invite", |count| parse(messages::INVITE, count)),
+    ("parse_register", |count| parse(messages::REGISTER, count)),
+    ("parse_ok", |count| parse(messages::OK, count)),
+    ("register", |count| {
+        phone::refresh(PHONES, count).nanoseconds()
+    }),
+    ("register_nat", |count| {
+        phone::refresh_behind_nat(PHONES, count).nanoseconds()
+    }),
+    ("register_digest", |count| {
+        phone::refresh_with_digest(PHONES, count).nanoseconds()
+    }),
+    ("options", |count| {
+        phone::options(PHONES, count).nanoseconds()
+    }),
+    ("call", |count| call::calls(PHONES, count).nanoseconds()),
+    ("message", |count| {
+        call::messages(PHONES, count).nanoseconds()
+    }),
+    ("ack", |count| call::acks(PHONES, count).nanoseconds()),
 ];
 
-#[inline(never)]
-fn counted_parse_invite(bed: &mut Bed) {
-    read_nine(black_box(messages::INVITE.as_bytes()), &mut bed.index);
-}
-
-#[inline(never)]
-fn counted_parse_register(bed: &mut Bed) {
-    read_nine(black_box(messages::REGISTER.as_bytes()), &mut bed.index);
-}
-
-#[inline(never)]
-fn counted_parse_ok(bed: &mut Bed) {
-    read_nine(black_box(messages::OK.as_bytes()), &mut bed.index);
-}
-
-/// Calls of each path while they are counted.
-const CALLS: u32 = 100;
-/// Calls of a path that are timed together.
-const CALLS_TIMED: u32 = 10_000;
-/// Times a path is timed; the fastest counts.
-const TIMES: u32 = 200;
+/// How many phones are registered: enough to count, since no cache changes a count.
+const PHONES: u32 = 2_000;
 
 fn main() {
-    let mut bed = Bed::new();
-    if env::args().nth(1).as_deref() == Some("time") {
-        return time(&mut bed);
-    }
-    println!("cpu {}", bed::cpu());
-    println!("calls {CALLS}");
-    for (_, path) in PATHS {
-        for _ in 0..CALLS {
-            black_box(path)(&mut bed);
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["paths"] => PATHS.iter().for_each(|(name, _)| println!("{name}")),
+        ["cpu"] => println!("{}", cpu()),
+        [name, operations] => {
+            let (_, path) = PATHS
+                .iter()
+                .find(|(known, _)| known == name)
+                .expect("the name of a path");
+            println!(
+                "{name}: {:.0} ns",
+                path(operations.parse().expect("a number"))
+            );
         }
+        _ => panic!("strowger-gate PATH OPERATIONS, or paths, or cpu"),
     }
 }
 
-/// Prints nanoseconds a call: the fastest and the median.
-fn time(bed: &mut Bed) {
-    for (name, path) in PATHS {
-        let mut spans: Vec<f64> = (0..TIMES)
-            .map(|_| {
-                let start = Instant::now();
-                for _ in 0..CALLS_TIMED {
-                    black_box(path)(bed);
-                }
-                start.elapsed().as_secs_f64() * 1e9 / f64::from(CALLS_TIMED)
-            })
-            .collect();
-        spans.sort_by(f64::total_cmp);
-        println!(
-            "{name:20} {:8.1} ns  median {:8.1} ns",
-            spans[0],
-            spans[spans.len() / 2]
-        );
+/// Parses a message again and again.
+fn parse(text: &str, operations: u32) -> f64 {
+    let mut index = Index::new();
+    for _ in 0..100 {
+        read_nine(black_box(text.as_bytes()), &mut index);
     }
+    let start = Instant::now();
+    measured_batch_of_messages(text.as_bytes(), &mut index, operations);
+    start.elapsed().as_secs_f64() * 1e9 / f64::from(operations)
+}
+
+#[inline(never)]
+fn measured_batch_of_messages(bytes: &[u8], index: &mut Index, operations: u32) {
+    for _ in 0..operations {
+        read_nine(black_box(bytes), index);
+    }
+}
+
+/// What the processor offers that libraries of ours ask for at run time: with it they take other ways than without.
+fn cpu() -> String {
+    #[cfg(target_arch = "x86_64")]
+    let features = [
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("sha", is_x86_feature_detected!("sha")),
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let features: [(&str, bool); 0] = [];
+    let offered = features.iter().filter(|(_, is_offered)| *is_offered);
+    let names: Vec<&str> = offered.map(|(name, _)| *name).collect();
+    format!("{} {}", env::consts::ARCH, names.join(" "))
 }

@@ -35,6 +35,7 @@ pub(super) fn status(state: &State) -> Value {
         // Nothing that changed here is still on its way to a node that answers.
         "synced": fresh == 0 && active.clone().all(is_synced),
         "changes_waiting": fresh,
+        "lag_ms": others.clone().map(|node| node.lag.as_micros() / 1_000).max().unwrap_or(0),
         "contacts_waiting": others.map(|node| node.waiting).sum::<usize>(),
         "contacts_sent": state.sum(Counter::ClusterContactsSent),
         "contacts_taken": state.sum(Counter::ClusterContactsTaken),
@@ -64,5 +65,6 @@ fn shown(node: &NodeReport) -> Value {
         "behind": node.is_behind,
         "sync_sent": node.walking,
         "syncs": node.walks,
+        "lag_ms": node.lag.as_micros() / 1_000,
     })
 }

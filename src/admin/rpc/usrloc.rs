@@ -295,7 +295,7 @@ fn shown_contact(now: Instant, contact: &PagedContact<'_>) -> Value {
         Transport::Udp => format!("sip:{}", flow.peer),
         Transport::Tcp => format!("sip:{};transport=tcp", flow.peer),
     });
-    json!({
+    let mut shown = json!({
         "address": text(contact.uri),
         "expires": contact.expires.since(now).as_micros().div_ceil(1_000_000),
         "q": contact.q.map(|q| f64::from(q) / 1_000.0),
@@ -307,7 +307,19 @@ fn shown_contact(now: Instant, contact: &PagedContact<'_>) -> Value {
         "ruid": text(contact.ruid),
         "instance": text(contact.instance),
         "reg_id": (contact.reg_id > 0).then_some(contact.reg_id),
-    })
+    });
+    if let (Some(facts), Some(shown)) = (contact.facts, shown.as_object_mut()) {
+        for (key, number) in [
+            ("flags", u64::from(facts.flags)),
+            ("cflags", u64::from(facts.cflags)),
+            ("methods", u64::from(facts.methods)),
+            ("server_id", u64::from(facts.server_id)),
+            ("last_modified", contact.modified.unix_s()),
+        ] {
+            shown.insert(key.to_owned(), number.into());
+        }
+    }
+    shown
 }
 
 /// A text of the wire; null where it is empty.

@@ -11,7 +11,7 @@ use crate::datagram::{Flow, Transport};
 use crate::limits::{BINDING_TEXT_LEN_MAX, CONTACT_LEN_MAX, REGISTER_CONTACTS_MAX};
 use crate::location::Change;
 use crate::scan;
-use crate::sip::{Contact, ContactAddress, HeaderName, Message, Scheme, Uri, Via};
+use crate::sip::{Contact, ContactAddress, Message, Scheme, Uri, Via};
 use crate::time::Duration;
 
 /// What the Contacts of a REGISTER ask.
@@ -22,6 +22,8 @@ pub(super) enum Asked {
     RemoveAll,
     /// So many changes.
     Changes(usize),
+    /// More changes than there was room for: they are to be read again, with room for all.
+    Many,
 }
 
 /// How a REGISTER came.
@@ -39,9 +41,9 @@ impl Registrar {
         message: &Message<'m>,
         source: &Flow,
         has_path: bool,
-        changes: &mut [Change<'m>; REGISTER_CONTACTS_MAX],
+        changes: &mut [Change<'m>],
     ) -> Result<Asked, Cause> {
-        let is_direct = !has_path && message.values(HeaderName::Via).nth(1).is_none();
+        let is_direct = !has_path && message.has_one_via();
         let origin = Origin {
             source,
             is_direct,
@@ -55,6 +57,9 @@ impl Registrar {
                 Contact::Star if has_star => return Err(Cause::BadStar),
                 Contact::Star => has_star = true,
                 Contact::Address(contact) => {
+                    if count == changes.len() && count < REGISTER_CONTACTS_MAX {
+                        return Ok(Asked::Many);
+                    }
                     let change = changes.get_mut(count).ok_or(Cause::ManyContactValues)?;
                     *change = self.change(message, &contact, &origin)?;
                     count += 1;

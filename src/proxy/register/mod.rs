@@ -20,7 +20,7 @@ use self::cause::Cause;
 use self::contacts::{Asked, NO_CHANGE, first_line};
 pub(super) use self::extensions::has_tag;
 use self::extensions::{PATH, copy_path, unsupported};
-use self::ok::{Lines, put_unsupported};
+use self::ok::{Date, Lines, put_unsupported};
 pub use self::settings::RegistrarSettings;
 use super::domains::Domains;
 use super::gruu::GruuCodec;
@@ -50,6 +50,7 @@ pub struct RegisterScratch {
     headers: Vec<u8>,
     path: Vec<u8>,
     targets: Targets,
+    date: Date,
 }
 
 /// What to answer.
@@ -108,10 +109,11 @@ impl Registrar {
             headers,
             path,
             targets,
+            date,
         } = scratch;
         let mut lines = Lines(headers);
         match result {
-            Ok(uses) => self.put_ok(now, message, (path, targets, uses), &mut lines),
+            Ok(uses) => self.put_ok(now, message, (path, targets, uses), date, &mut lines),
             Err(Cause::UnaskedPath) => lines.put(b"Unsupported: path\r\n"),
             Err(Cause::Extension) => put_unsupported(message, &mut lines),
             Err(Cause::TooBrief) => {
@@ -180,14 +182,36 @@ impl Registrar {
         if has_path && !self.settings.keeps_unasked_path && !has_tag(message, PATH) {
             return Err(Cause::UnaskedPath);
         }
-        let mut changes = [NO_CHANGE; REGISTER_CONTACTS_MAX];
-        let asked = self.read_contacts(message, source, has_path, &mut changes)?;
+        // Nearly all have one Contact.
+        let mut one = [NO_CHANGE];
+        let asked = self.read_contacts(message, source, has_path, &mut one)?;
+        if !matches!(asked, Asked::Many) {
+            return self.carry_out(now, message, source, (aor, asked, &one), scratch, access);
+        }
+        let mut many = [NO_CHANGE; REGISTER_CONTACTS_MAX];
+        let asked = self.read_contacts(message, source, has_path, &mut many)?;
+        self.carry_out(now, message, source, (aor, asked, &many), scratch, access)
+    }
+
+    /// Does what was read.
+    fn carry_out(
+        &self,
+        now: Instant,
+        message: &Message<'_>,
+        source: &Flow,
+        (aor, asked, changes): (&[u8], Asked, &[Change<'_>]),
+        scratch: &mut RegisterScratch,
+        access: &mut Option<Access>,
+    ) -> Result<Uses, Cause> {
+        let call_id = message.call_id();
+        let has_path = !scratch.path.is_empty();
         let cseq = message.cseq().number;
         let targets = &mut scratch.targets;
         let mut uses = Uses::default();
         let (result, touched) = match asked {
             Asked::Nothing => (Ok(()), self.location.contacts(now, aor, targets).1),
             Asked::RemoveAll => self.location.remove_all(now, aor, call_id, cseq, targets),
+            Asked::Many => return Err(Cause::ManyContactValues),
             Asked::Changes(count) => {
                 let agent = message
                     .header(HeaderName::UserAgent)
@@ -266,6 +290,7 @@ impl RegisterScratch {
             headers: Vec::with_capacity(HEADERS_LEN),
             path: Vec::with_capacity(PATH_LEN_MAX),
             targets: Targets::new(),
+            date: Date::default(),
         }
     }
 }

@@ -22,8 +22,31 @@ impl Lines<'_> {
 }
 
 impl Sink for Lines<'_> {
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
+    }
+}
+
+/// The Date line of the second that it was last asked for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Date {
+    second: u64,
+    line: Vec<u8>,
+}
+
+impl Date {
+    fn put(&mut self, now: Instant, lines: &mut Lines<'_>) {
+        let second = now.as_micros() / 1_000_000;
+        if second != self.second || self.line.is_empty() {
+            self.second = second;
+            self.line.clear();
+            let mut line = Lines(&mut self.line);
+            line.put(b"Date: ");
+            put_date(&mut line, now);
+            line.put(b"\r\n");
+        }
+        lines.put(&self.line);
     }
 }
 
@@ -34,6 +57,7 @@ impl Registrar {
         now: Instant,
         message: &Message<'_>,
         (path, targets, uses): (&[u8], &Targets, Uses),
+        date: &mut Date,
         lines: &mut Lines<'_>,
     ) {
         let gruus = self.gruus_for(message);
@@ -62,15 +86,15 @@ impl Registrar {
                 lines.put(b"\r\n");
             }
         }
-        lines.put(b"Date: ");
-        put_date(lines, now);
-        lines.put(b"\r\n");
+        date.put(now, lines);
     }
 
     /// The AoR that GRUUs are made of, where the phone knows of GRUUs (RFC 5627 5.2).
     fn gruus_for<'m>(&self, message: &Message<'m>) -> Option<Uri<'m>> {
-        let uri = message.to().uri().ok()?;
-        has_tag(message, GRUU).then_some(uri)
+        if !has_tag(message, GRUU) {
+            return None;
+        }
+        message.to().uri().ok()
     }
 
     fn put_gruus(&self, aor: &Uri<'_>, target: &Target<'_>, lines: &mut Lines<'_>) {

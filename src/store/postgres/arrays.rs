@@ -7,7 +7,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use super::super::calendar::to_local;
 use super::super::columns::{Columns, Frame};
-use crate::location::{Rows, Work};
+use crate::location::{Row, Rows, Work};
 
 /// The rows of a batch, by what is to be done.
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ pub(super) struct Arrays<'a> {
     pub(super) update: Table<'a>,
     /// Names of rows to delete.
     pub(super) delete: Vec<&'a str>,
+    /// Of those of other nodes, as which they are known: what is newer stays.
+    pub(super) known: Vec<Option<Moment>>,
     /// Bindings that no row can hold, by their places in the batch.
     pub(super) unstorable: Vec<u32>,
 }
@@ -47,10 +49,10 @@ pub(super) struct Moment(i64);
 impl<'a> Arrays<'a> {
     pub(super) fn of(rows: &'a Rows, frame: &Frame) -> Self {
         let mut arrays = Self::default();
-        let (mut insert, mut update) = (Vec::new(), Vec::new());
+        let (mut insert, mut update, mut delete) = (Vec::new(), Vec::new(), Vec::new());
         for (place, row) in (0..).zip(rows.iter()) {
             if row.work == Work::Delete {
-                arrays.delete.extend(std::str::from_utf8(row.ruid).ok());
+                delete.extend(name_and_state(&row));
                 continue;
             }
             match frame.columns(&row) {
@@ -63,7 +65,8 @@ impl<'a> Arrays<'a> {
         // user does.
         update.sort_unstable_by_key(|columns| columns.ruid);
         insert.sort_unstable_by_key(|columns| columns.username);
-        arrays.delete.sort_unstable();
+        delete.sort_unstable_by_key(|(name, _)| *name);
+        (arrays.delete, arrays.known) = delete.into_iter().unzip();
         update
             .into_iter()
             .for_each(|columns| arrays.update.push(columns));
@@ -72,6 +75,13 @@ impl<'a> Arrays<'a> {
             .for_each(|columns| arrays.insert.push(columns));
         arrays
     }
+}
+
+/// The name of a row that is to go, and as which it is known where it is another node's.
+pub(super) fn name_and_state<'a>(row: &Row<'a>) -> Option<(&'a str, Option<Moment>)> {
+    let modified_s = i64::try_from(row.modified.unix_s()).unwrap_or(i64::MAX);
+    let known = (!row.is_ours).then(|| Moment::local(modified_s));
+    Some((std::str::from_utf8(row.ruid).ok()?, known))
 }
 
 impl<'a> Table<'a> {

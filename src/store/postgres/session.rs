@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::super::columns::Frame;
 use super::super::engine::EngineError;
 use super::super::schema::{Dialect, TABLES, mismatch};
-use super::arrays::{Arrays, Moment, Table};
+use super::arrays::{Arrays, Moment, Table, name_and_state};
 use super::problem::{engine_error, is_about_data};
 use super::statements;
 use crate::location::{Rows, Work};
@@ -115,7 +115,7 @@ impl Session {
         let server_id = i32::from(server_id);
         let insert = arrays.insert.parameters(&server_id);
         let update = arrays.update.parameters(&server_id);
-        let delete: [&(dyn ToSql + Sync); 1] = [&arrays.delete];
+        let delete: [&(dyn ToSql + Sync); 2] = [&arrays.delete, &arrays.known];
         let counted_node: [&(dyn ToSql + Sync); 1] = [&server_id];
         // Polled in this order, they leave in this order, and nobody waits for an answer in between. Where one fails, COMMIT rolls back.
         let (begun, inserted, updated, deleted, counted, committed) = tokio::join!(
@@ -156,8 +156,9 @@ impl Session {
         let mut refused = Vec::new();
         for (place, row) in (0..).zip(rows.iter()) {
             let result = if row.work == Work::Delete {
-                let name = vec![std::str::from_utf8(row.ruid).unwrap_or_default()];
-                self.link.client.execute(&self.delete, &[&name]).await
+                let (name, known) = name_and_state(&row).unwrap_or_default();
+                let delete: [&(dyn ToSql + Sync); 2] = [&vec![name], &vec![known]];
+                self.link.client.execute(&self.delete, &delete).await
             } else {
                 let mut table = Table::default();
                 match frame.columns(&row) {

@@ -62,8 +62,9 @@ fn on_conflict() -> String {
     )
 }
 
-/// Rows that are to go.
-pub(super) const DELETE: &str = "DELETE FROM location WHERE ruid = ANY($1::text[])";
+/// Rows that are to go; of another node's contact only one that is no newer than what was known of it.
+pub(super) const DELETE: &str = "DELETE FROM location AS l USING unnest($1::text[], $2::timestamp[]) AS t(ruid, modified) \
+    WHERE l.ruid = t.ruid AND (t.modified IS NULL OR l.last_modified <= t.modified)";
 /// Begins to count a node's batches.
 pub(super) const BEGIN_COUNT: &str = "INSERT INTO strowger_node (server_id, batches) VALUES ($1, 0) ON CONFLICT (server_id) DO NOTHING";
 /// Counts this batch.

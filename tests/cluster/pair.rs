@@ -1,0 +1,187 @@
+//! Two Strowgers on loopback addresses, one of which has contacts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::node::{Node, binary};
+use super::turn::{Beside, beside};
+
+/// The one that has them, and the one that is to have them.
+pub(crate) struct Pair {
+    pub(crate) sender: Node,
+    pub(crate) receiver: Node,
+    folder: PathBuf,
+    third: u8,
+    _turn: Beside,
+}
+
+/// `strowger load`, under way; dropped, it is killed.
+pub(crate) struct Load(Option<Child>);
+
+impl Pair {
+    /// Starts both on addresses of loopback that no other test has; `keys` are further ones of `[cluster]`. The sender keeps what it has
+    /// in a file where `store` is `"sqlite"`, else nowhere.
+    pub(crate) fn start(third: u8, keys: &str, store: &str) -> Self {
+        let turn = beside();
+        let folder = std::env::temp_dir().join(format!("stg{}-cluster{third}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder for temporary files");
+        let url = match store {
+            "sqlite" => format!("sqlite:{}", folder.join("location.db").display()),
+            other => other.to_owned(),
+        };
+        let sender = Node::start_as(&folder, addresses(third, 1), &url, &section(third, 1, keys));
+        let cluster = section(third, 2, keys);
+        let receiver = Node::start_as(&folder, addresses(third, 2), "none", &cluster);
+        Self {
+            sender,
+            receiver,
+            folder,
+            third,
+            _turn: turn,
+        }
+    }
+
+    /// Starts a node without a cluster beside both.
+    pub(crate) fn start_alone(&self) -> Node {
+        Node::start_as(&self.folder, addresses(self.third, 3), "none", "")
+    }
+
+    /// Registers so many phones at the sender.
+    pub(crate) fn fill(&self, contacts: u64) {
+        let count = contacts.to_string();
+        let further = ["--count", &count, "--phones", &count, "--time", "600"];
+        let result = Load::start(self.sender.sip(), FILL_RATE, &further).finish();
+        assert_eq!(
+            result["kinds"][0]["successes"].as_u64(),
+            Some(contacts),
+            "{result:#}"
+        );
+        assert_eq!(self.sender.count() as u64, contacts);
+        wait_for("the store has all", Duration::from_secs(60), || {
+            self.sender.metric("strowger_store_backlog") == 0
+        });
+    }
+
+    /// Waits until the sender knows that the receiver is gone.
+    #[track_caller]
+    pub(crate) fn wait_until_lost(&self) {
+        wait_for("it is lost", Duration::from_secs(20), || {
+            self.sender.call("cluster.status")["active"] == 0
+        });
+    }
+
+    /// Waits until the receiver has half of so many contacts.
+    #[track_caller]
+    pub(crate) fn wait_until_half(&self, contacts: u64) {
+        wait_for("half is there", Duration::from_secs(60), || {
+            self.receiver.count() as u64 >= contacts / 2
+        });
+        assert!(
+            (self.receiver.count() as u64) < contacts,
+            "it is over too soon"
+        );
+    }
+
+    /// Waits until both have so many contacts, and nothing is on its way; says how long the first was.
+    #[track_caller]
+    pub(crate) fn wait_until_both_have(&self, contacts: u64) -> Duration {
+        let start = Instant::now();
+        wait_for("both have all", Duration::from_secs(180), || {
+            let counts = [self.sender.count(), self.receiver.count()];
+            counts.map(|count| count as u64) == [contacts; 2]
+        });
+        let took = start.elapsed();
+        wait_for("nothing is on its way", Duration::from_secs(20), || {
+            self.sender.call("cluster.status")["synced"] == true
+        });
+        took
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Load {
+    /// Has phones register, so many a second.
+    pub(crate) fn start(server: SocketAddr, rate: u32, further: &[&str]) -> Self {
+        let child = Command::new(binary())
+            .args([
+                "load",
+                "register",
+                "--json",
+                "--quiet",
+                "--domain",
+                "example.com",
+            ])
+            .args(["--target", &server.to_string(), "--rate", &rate.to_string()])
+            .args(further)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("our own binary");
+        Self(Some(child))
+    }
+
+    /// Waits for its end and gives its result.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> Value {
+        let child = self.0.take().expect("it is taken once");
+        let output = child.wait_with_output().expect("our own child");
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("no result: {}", output.status))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A node's address for SIP and for DMQ.
+fn addresses(third: u8, last: u8) -> (SocketAddr, SocketAddr) {
+    let address = |port| SocketAddr::from(([127, 0, third, last], port));
+    (address(5_060), address(5_062))
+}
+
+/// The section of node 1 or 2, whose peer is the other.
+fn section(third: u8, number: u8, keys: &str) -> String {
+    let (own, peer) = (addresses(third, number).1, addresses(third, 3 - number).1);
+    format!("[cluster]\nserver_id = {number}\nlisten = \"{own}\"\npeers = [\"sip:{peer}\"]\n{keys}")
+}
+
+/// Waits until `wanted` holds; says how long that was.
+#[track_caller]
+pub(crate) fn wait_for(
+    what: &str,
+    patience: Duration,
+    mut wanted: impl FnMut() -> bool,
+) -> Duration {
+    let start = Instant::now();
+    while !wanted() {
+        assert!(
+            start.elapsed() < patience,
+            "not within {patience:?}: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    start.elapsed()
+}
+
+/// A number that the environment may give: for the full sizes.
+pub(crate) fn asked(variable: &str, usual: u64) -> u64 {
+    let asked = std::env::var(variable).ok();
+    asked.map_or(usual, |asked| asked.parse().expect("a number"))
+}
+
+/// Registrations a second of the phones that a node is filled with.
+const FILL_RATE: u32 = 60_000;
