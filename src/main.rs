@@ -172,6 +172,9 @@ fn run(path: &Path) -> ExitCode {
 }
 
 fn check(path: &Path, as_manifest: bool) -> ExitCode {
+    if as_manifest {
+        return manifest(path);
+    }
     let Prepared {
         config,
         budget,
@@ -180,10 +183,6 @@ fn check(path: &Path, as_manifest: bool) -> ExitCode {
         Ok(prepared) => prepared,
         Err(mistakes) => return fail(USAGE, mistakes),
     };
-    let container = Container::of(&budget);
-    if as_manifest {
-        return manifest(path, &config, &container);
-    }
     let secret = if has_secret {
         "is there"
     } else {
@@ -193,9 +192,11 @@ fn check(path: &Path, as_manifest: bool) -> ExitCode {
     let mut text = format!("{}: good\n\n{budget}\n", path.display());
     text += &format!("secret            {secret_file} {secret}\n");
     text += &format!("store             {}\n", config.store.url);
-    text += &format!(
-        "container         {container} (the memory and a tenth, frames in huge pages, a processor beside the workers')\n"
-    );
+    if let Ok(container) = Container::compute(&config, &Host::read()) {
+        text += &format!(
+            "container         {container} (the memory and a tenth, frames in huge pages, a processor beside the workers')\n"
+        );
+    }
     let warnings = config
         .warnings
         .iter()
@@ -208,17 +209,22 @@ fn check(path: &Path, as_manifest: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn manifest(path: &Path, config: &Config, container: &Container) -> ExitCode {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => return fail(USAGE, Mistakes::about_file(path, error.to_string())),
-    };
-    match container.manifest(config, &text) {
+/// The manifest is for another host: what the file names need not be here.
+fn manifest(path: &Path) -> ExitCode {
+    let made = Config::load(path).and_then(|config| {
+        let about = |text: String| Mistakes::about_file(path, text);
+        let text = std::fs::read_to_string(path).map_err(|error| about(error.to_string()))?;
+        let container = Container::compute(&config, &Host::read())?;
+        container
+            .manifest(&config, &text)
+            .map_err(|mistake| about(mistake.to_owned()))
+    });
+    match made {
         Ok(manifest) => {
             print(&manifest);
             ExitCode::SUCCESS
         }
-        Err(mistake) => fail(USAGE, Mistakes::about_file(path, mistake)),
+        Err(mistakes) => fail(USAGE, mistakes),
     }
 }
 

@@ -13,8 +13,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tuning/debian.sh
+. tests/guest.sh
 
-guest_packages=(qemu-system-x86 busybox-static cpio xz-utils iproute2 ethtool sip-tester curl jq procps)
+traffic_packages=(ethtool sip-tester curl jq)
 keep=
 [ "${1-}" != --keep ] || keep=yes
 
@@ -25,87 +26,17 @@ if [ -z "${zero_copy_is_bounded-}" ]; then
 fi
 
 main() {
-    [ "$(id -u)" = 0 ] || die "run it as root: it makes a network namespace and a tap device"
-    [ "$(uname -m)" = x86_64 ] || die "the recipe is for amd64; this is $(uname -m)"
-    install_packages "${guest_packages[@]}"
-    if [ -z "${STROWGER_BINARY-}" ]; then
-        install_packages "${build_packages[@]}"
-        install_rust
-        say "building"
-        cargo build --release
-    fi
-    strowger=${STROWGER_BINARY:-${CARGO_TARGET_DIR:-$PWD/target}/release/strowger}
-    cache=${CARGO_TARGET_DIR:-$PWD/target}/zero_copy
-    phones=stgzc$$-p
-    scratch=$(mktemp -d "${TMPDIR:-/tmp}/strowger-zero-copy.XXXXXX")
-    children=()
-    trap remove EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
-
+    demand_root
+    install_packages "${guest_packages[@]}" "${traffic_packages[@]}"
+    begin
     bring_kernel
     make_guest
     make_link
-    boot
+    serve
     register_and_call
     load_by_hundreds
     judge
     say "zero-copy works: both queues' sockets had it, and every registration and call went through them, in $SECONDS s"
-}
-
-# --- the kernel --------------------------------------------------------------------------------------------------
-
-# Sets `vmlinuz` and `modules`.
-bring_kernel() {
-    if [ -n "${STROWGER_GUEST_KERNEL-}" ]; then
-        vmlinuz=$STROWGER_GUEST_KERNEL/vmlinuz modules=$STROWGER_GUEST_KERNEL/modules
-        [ -r "$vmlinuz" ] || die "STROWGER_GUEST_KERNEL: there is no $vmlinuz"
-        return
-    fi
-    say "a kernel that has zero-copy in virtio_net (7.3 or later)"
-    mkdir -p "$cache/apt/lists/partial" "$cache/apt/archives/partial"
-    local mirror
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 2>/dev/null | grep -v -- -security | head -n 1)
-    [ -n "$mirror" ] || die "apt knows no mirror of Debian here"
-    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s trixie-backports main\n' "$mirror" >"$cache/apt/sources.list"
-    own=(-q -o "Dir::Etc::sourcelist=$cache/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::lists=$cache/apt/lists"
-        -o "Dir::Cache=$cache/apt" -o APT::Sandbox::User=root)
-    apt-get "${own[@]}" update || cannot "trixie-backports cannot be read from this machine's mirror"
-    local release
-    release=$(apt-cache "${own[@]}" depends linux-image-cloud-amd64 | sed -n 's/.*Depends: linux-image-\([0-9].*\)$/\1/p' | head -n 1)
-    [[ $release =~ ^([0-9]+)\.([0-9]+) ]] || cannot "trixie-backports has no linux-image-cloud-amd64"
-    ((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2] >= 7003)) || cannot "trixie-backports has kernel $release, whose virtio_net may have no zero-copy"
-    unpack_kernel "$release"
-}
-
-unpack_kernel() { # RELEASE
-    local release=$1 folder=$cache/$1 package
-    if [ ! -e "$folder/done" ]; then
-        rm -rf "$folder"
-        mkdir -p "$folder/packages" "$folder/root"
-        # Older kernels are one package; newer ones have the image and the modules apart.
-        (
-            cd "$folder/packages"
-            for package in "linux-image-$release" "linux-binary-$release" "linux-modules-$release"; do
-                if apt-cache "${own[@]}" show "$package" >/dev/null 2>&1; then apt-get "${own[@]}" download "$package"; fi
-            done
-            for package in *.deb; do dpkg-deb -x "$package" "$folder/root"; done
-        ) || cannot "kernel $release cannot be fetched"
-        rm -rf "$folder/packages"
-        touch "$folder/done"
-    fi
-    modules=$folder/root/usr/lib/modules/$release
-    if [ ! -d "$modules" ]; then modules=$folder/root/lib/modules/$release; fi
-    vmlinuz=$modules/vmlinuz
-    if [ ! -r "$vmlinuz" ]; then vmlinuz=$folder/root/boot/vmlinuz-$release; fi
-    [ -r "$vmlinuz" ] || cannot "the packages of kernel $release hold no vmlinuz where it was looked for"
-    printf 'kernel        %s\n' "$release"
-}
-
-# The one thing that is not this project's to mend.
-cannot() {
-    printf 'zero_copy.sh: %s\n' "$*" >&2
-    exit 3
 }
 
 # --- the guest ---------------------------------------------------------------------------------------------------
@@ -125,15 +56,7 @@ make_guest() {
             install -D "$library" "$root$library"
         done
     done
-    local name file
-    for name in failover net_failover virtio_net xsk_diag; do
-        file=$(find "$modules" -name "$name.ko" -o -name "$name.ko.xz" | head -n 1)
-        [ -n "$file" ] || cannot "the kernel has no module $name"
-        case $file in
-        *.xz) xz -dc "$file" >"$root/modules/$name.ko" ;;
-        *) cp "$file" "$root/modules/$name.ko" ;;
-        esac
-    done
+    put_modules "$root/modules" failover net_failover virtio_net xsk_diag
     head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$root/etc/token"
     chmod 600 "$root/etc/token"
     token=$(cat "$root/etc/token")
@@ -199,42 +122,15 @@ INIT
     chmod 755 "$root/init"
 }
 
-# The guest's other end: a tap device with two queues, in a namespace of its own.
-make_link() {
-    ip netns add "$phones"
-    ip -n "$phones" link set lo up
-    ip -n "$phones" tuntap add dev tap0 mode tap multi_queue
-    ip -n "$phones" address add 10.77.0.2/24 dev tap0
-    ip -n "$phones" link set tap0 up
-}
-
-boot() {
+serve() {
     say "booting it, in software, at the lowest priority"
-    # iommu_platform: the driver maps memory by the kernel's DMA interface, which is what a socket's memory goes by.
-    setsid nice -n 19 sh -c 'echo 19 >/proc/self/autogroup 2>/dev/null; exec "$@"' sh \
-        ip netns exec "$phones" qemu-system-x86_64 -accel tcg,thread=multi -machine q35 -cpu max -smp 2 -m 1024 -no-reboot -display none -monitor none \
-        -nodefaults -serial "file:$scratch/console" -kernel "$vmlinuz" -initrd "$scratch/initramfs" \
-        -append "console=ttyS0 quiet no_timer_check mitigations=off panic=-1 rdinit=/init" \
-        -netdev tap,id=link,ifname=tap0,script=no,downscript=no,vhost=off,queues=2 \
-        -device virtio-net-pci,netdev=link,mq=on,vectors=6,disable-legacy=on,iommu_platform=on,romfile= >"$scratch/qemu" 2>&1 &
-    guest_pid=$!
-    children+=("$guest_pid")
-    local tries
-    for tries in $(seq 1 360); do
-        if ask healthz >/dev/null 2>&1; then break; fi
-        if ! kill -0 "$guest_pid" 2>/dev/null || [ "$tries" = 360 ]; then
-            tail -n 40 "$scratch/qemu" "$scratch/console" >&2
-            die "the server in the guest does not serve"
-        fi
-        sleep 0.5
-    done
+    boot "$scratch/initramfs" 1024 /init
+    wait_until "the server in the guest serves" 180 ask healthz
     grep GUEST "$scratch/console" | head -n 1
     grep '=>    backend' "$scratch/console" || true
 }
 
 # --- the traffic -------------------------------------------------------------------------------------------------
-
-ask() { ip netns exec "$phones" curl -sSf --max-time 10 -H "Authorization: Bearer $token" "http://10.77.0.1:8060/$1"; }
 
 # Runs SIPp with a scenario of tests/system/scenarios.
 phone() { # NAME SCENARIO PORT
@@ -313,20 +209,5 @@ judge() {
 
 metric() { awk -v name="$1" 'index($0, name " ") == 1 {print $2; found = 1} END {if (!found) print 0}' "$scratch/metrics"; }
 
-# Removes what was made: processes, the namespace with its device, files. The kernel stays under target/.
-remove() {
-    local child
-    for child in "${children[@]}"; do
-        kill -9 "$child" 2>/dev/null || true
-        wait "$child" 2>/dev/null || true
-    done
-    for child in $(ip netns pids "$phones" 2>/dev/null || true); do kill -9 "$child" 2>/dev/null || true; done
-    ip netns del "$phones" 2>/dev/null || true
-    if [ -n "$keep" ]; then
-        say "logs in $scratch"
-    else
-        rm -rf "$scratch"
-    fi
-}
 
 main

@@ -3,7 +3,8 @@
 use std::fmt::{self, Write};
 
 use super::budget::Budget;
-use super::{Config, Memory, StoreUrl};
+use super::host::Host;
+use super::{Config, Memory, Mistakes, StoreUrl};
 use crate::limits::FRAME_LEN;
 
 /// What a container is given.
@@ -18,16 +19,21 @@ pub struct Container {
 }
 
 impl Container {
-    /// Computes it.
-    #[must_use]
-    pub fn of(budget: &Budget) -> Self {
+    /// Computes what `config` needs; of `host` only the queues count, and what is not of the file.
+    ///
+    /// # Errors
+    /// The counts that the file sets do not fit the memory that it gives.
+    pub fn compute(config: &Config, host: &Host) -> Result<Self, Mistakes> {
+        let mut host = host.clone();
+        host.descriptors_max = DESCRIPTORS;
+        let budget = Budget::compute(config, &host)?;
         let memory = budget.total() + budget.total() / 10 + PROGRAM;
         let huge = budget.frames * FRAME_LEN as u64;
-        Self {
+        Ok(Self {
             memory_mib: memory.div_ceil(MIB),
             huge_pages_mib: huge.div_ceil(HUGE_PAGE) * (HUGE_PAGE / MIB),
             cpus: budget.workers as u64 + 1,
-        }
+        })
     }
 
     /// The manifest for Kubernetes, with `text`, the file of `config`, in it.
@@ -127,12 +133,13 @@ const MIB: u64 = 1 << 20;
 const HUGE_PAGE: u64 = 2 << 20;
 /// The program, its threads' stacks, and what the libraries hold.
 const PROGRAM: u64 = 64 << 20;
+/// What container runtimes give, and the unit: LimitNOFILE of `tuning/strowger.service`.
+const DESCRIPTORS: u64 = 1 << 20;
 /// From the end of draining to the store's last batch.
 const AFTER_DRAIN_S: u64 = 80;
 
 #[cfg(test)]
 mod tests {
-    use super::super::host::Host;
     use super::*;
 
     /// The file within the manifest that the project ships.
@@ -157,8 +164,8 @@ mod tests {
     fn the_manifest_that_is_shipped_is_the_one_that_its_own_file_comes_to() {
         let text = shipped();
         let config = parse(&text);
-        let budget = Budget::compute(&config, &host()).expect("it fits");
-        let manifest = Container::of(&budget).manifest(&config, &text);
+        let container = Container::compute(&config, &host()).expect("it fits");
+        let manifest = container.manifest(&config, &text);
         assert_eq!(manifest.expect("an amount"), TEMPLATE);
     }
 
@@ -167,7 +174,7 @@ mod tests {
         let text = "[[listen]]\naddress = \"192.0.2.1:5060\"\ninterface = \"eth0\"\nqueues = [0, 1]\n[workers]\ncount = 2\n[limits]\nmemory = \"1 GiB\"\n";
         let config = parse(text);
         let budget = Budget::compute(&config, &host()).expect("it fits");
-        let container = Container::of(&budget);
+        let container = Container::compute(&config, &host()).expect("it fits");
         assert!(container.memory_mib << 20 > budget.total() + budget.total() / 10);
         assert_eq!((container.cpus, container.huge_pages_mib), (3, 32));
         let manifest = container.manifest(&config, text).expect("an amount");
@@ -189,7 +196,7 @@ mod tests {
     fn a_share_of_the_container_sizes_no_container() {
         let text = "[[listen]]\naddress = \"192.0.2.1:5060\"\n[limits]\nmemory = \"80%\"\n";
         let config = parse(text);
-        let budget = Budget::compute(&config, &host()).expect("it fits");
-        assert!(Container::of(&budget).manifest(&config, text).is_err());
+        let container = Container::compute(&config, &host()).expect("it fits");
+        assert!(container.manifest(&config, text).is_err());
     }
 }

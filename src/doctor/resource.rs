@@ -91,7 +91,12 @@ fn transparent_huge_pages(root: &Root) -> Vec<Finding> {
         let Some(text) = root.read(&path) else {
             return Finding::unknown(subject, format!("{path} cannot be read"));
         };
-        let word = text.split(['[', ']']).nth(1).unwrap_or("").to_owned();
+        let Some(word) = text.split(['[', ']']).nth(1) else {
+            return Finding::unknown(
+                subject,
+                format!("{path} is {text:?}, which names no choice"),
+            );
+        };
         if word == "always" {
             let mend = Mend::File(path, "madvise".to_owned());
             return Finding::amiss(subject, format!("{what}: always"), cost, vec![mend]);

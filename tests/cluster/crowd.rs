@@ -18,7 +18,7 @@ impl Crowd {
         Self(socket)
     }
 
-    /// Registers these users, one contact each; each answer is a 200.
+    /// Registers these users, one contact each; each answer is a 200 in the end: who is refused for a moment (503) asks again.
     #[track_caller]
     pub(crate) fn register(&self, users: Range<usize>) {
         let (start, first) = (Instant::now(), users.start);
@@ -30,6 +30,9 @@ impl Crowd {
                 start.elapsed() < LONGEST,
                 "{answered} of {users:?} are answered"
             );
+            if next == users.end && out == 0 {
+                next = first;
+            }
             while out < WINDOW && next < users.end {
                 if !is_answered[next - first] {
                     self.0
@@ -45,6 +48,12 @@ impl Crowd {
                 continue;
             };
             let answer = String::from_utf8_lossy(&buffer[..len]);
+            out = out.saturating_sub(1);
+            if answer.starts_with("SIP/2.0 503") {
+                // Asked again when all others have been.
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
             assert!(answer.starts_with("SIP/2.0 200"), "{answer}");
             let (_, id) = answer.split_once("Call-ID: ").expect("a Call-ID");
             let user: usize = id
@@ -52,7 +61,6 @@ impl Crowd {
                 .next()
                 .and_then(|n| n.parse().ok())
                 .expect("ours");
-            out = out.saturating_sub(1);
             if !std::mem::replace(&mut is_answered[user - first], true) {
                 answered += 1;
             }

@@ -269,11 +269,14 @@ fn named_as_kamailio_does(contacts: &Value, asked: (i64, i64)) -> Vec<Contact> {
         NAMES
             .iter()
             .map(|(key, own)| {
-                let text = match &contact[*own] {
-                    Value::Null if *own == "reg_id" => "0".to_owned(),
-                    Value::Null => String::new(),
-                    Value::String(text) => text.clone(),
-                    other => other.to_string(),
+                let value = &contact[*own];
+                let none = if *own == "reg_id" { "0" } else { "" };
+                let text = if value.is_null() {
+                    none.to_owned()
+                } else {
+                    value
+                        .as_str()
+                        .map_or_else(|| value.to_string(), str::to_owned)
                 };
                 ((*key).to_owned(), text)
             })

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::crowd::Crowd;
 use super::node::{Node, binary};
 use super::turn::{Beside, beside};
 
@@ -52,15 +53,9 @@ impl Pair {
 
     /// Registers so many phones at the sender.
     pub(crate) fn fill(&self, contacts: u64) {
-        let count = contacts.to_string();
-        let further = ["--count", &count, "--phones", &count, "--time", "600"];
-        let result = Load::start(self.sender.sip(), FILL_RATE, &further).finish();
-        assert_eq!(
-            result["kinds"][0]["successes"].as_u64(),
-            Some(contacts),
-            "{result:#}"
-        );
-        assert_eq!(self.sender.count() as u64, contacts);
+        let users = usize::try_from(contacts).expect("64 bits");
+        Crowd::new(self.sender.sip()).register(0..users);
+        assert_eq!(self.sender.count(), users);
         wait_for("the store has all", Duration::from_secs(60), || {
             self.sender.metric("strowger_store_backlog") == 0
         });
@@ -182,6 +177,3 @@ pub(crate) fn asked(variable: &str, usual: u64) -> u64 {
     let asked = std::env::var(variable).ok();
     asked.map_or(usual, |asked| asked.parse().expect("a number"))
 }
-
-/// Registrations a second of the phones that a node is filled with.
-const FILL_RATE: u32 = 60_000;

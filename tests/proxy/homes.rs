@@ -30,14 +30,14 @@ impl Pair {
         let near = Bed::with_cluster(2, NEAR, |_| {});
         let mut home = Bed::with_cluster(1, HOME, |_| {});
         register(&mut home);
-        let mut pair = Self { near, home };
+        let pair = Self { near, home };
         pair.replicate(transport);
         pair.stands(Standing::Strowger);
         pair
     }
 
     /// The near node hears of all that registered at the other.
-    fn replicate(&mut self, transport: Transport) {
+    fn replicate(&self, transport: Transport) {
         let homes = self.near.location.homes().expect("a cluster");
         let home = homes.id_of(Home {
             server_id: 1,

@@ -27,9 +27,9 @@ type Path = fn(operations: u32) -> f64;
 
 /// All that is counted: a message parsed with nine fields read, and the core's own work for what phones do.
 const PATHS: &[(&str, Path)] = &[
-    ("parse_invite", |count| parse(messages::INVITE, count)),
-    ("parse_register", |count| parse(messages::REGISTER, count)),
-    ("parse_ok", |count| parse(messages::OK, count)),
+    ("parse_invite", |count| parse(messages::ALL[0].1, count)),
+    ("parse_register", |count| parse(messages::ALL[1].1, count)),
+    ("parse_ok", |count| parse(messages::ALL[2].1, count)),
     ("register", |count| {
         phone::refresh(PHONES, count).nanoseconds()
     }),
@@ -43,6 +43,9 @@ const PATHS: &[(&str, Path)] = &[
         phone::options(PHONES, count).nanoseconds()
     }),
     ("call", |count| call::calls(PHONES, count).nanoseconds()),
+    ("call_crowd", |count| {
+        call::calls_in_a_crowd(PHONES, count).nanoseconds()
+    }),
     ("message", |count| {
         call::messages(PHONES, count).nanoseconds()
     }),
