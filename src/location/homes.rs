@@ -6,7 +6,7 @@
 use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use siphasher::sip::SipHasher13;
 
@@ -52,6 +52,8 @@ pub struct Homes {
     members: Box<[AtomicU32]>,
     /// How often anything of this has changed.
     changes: AtomicU64,
+    /// Whether a home has become known of which nobody has said how it stands.
+    has_news: AtomicBool,
 }
 
 impl HomeId {
@@ -80,6 +82,7 @@ impl Homes {
                 .collect(),
             members,
             changes: AtomicU64::new(0),
+            has_news: AtomicBool::new(false),
         }
     }
 
@@ -87,7 +90,11 @@ impl Homes {
     #[must_use]
     pub fn id_of(&self, home: Home) -> HomeId {
         for (n, (place, _)) in (1..).zip(&self.homes) {
-            if *place.get_or_init(|| home) == home {
+            let known = place.get_or_init(|| {
+                self.has_news.store(true, Ordering::Relaxed);
+                home
+            });
+            if *known == home {
                 return HomeId(n);
             }
         }
@@ -159,6 +166,11 @@ impl Homes {
         if has_changed {
             self.changes.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// Whether a home has become known since this was last asked.
+    pub fn take_news(&self) -> bool {
+        self.has_news.swap(false, Ordering::Relaxed)
     }
 
     /// How often anything has changed: a worker that sees another number than before looks what has fallen to it.

@@ -90,6 +90,7 @@ impl Cluster {
                     .add(Counter::ClusterContactsRefused, refused as u64);
                 let judge = self.judge(now, place, (is_multi, is_versioned), &parcel.deltas);
                 self.house(place, judge, &mut parcel.deltas);
+                self.publish_news(now);
                 self.hand_over(place, judge, parcel, out);
             }
             Asked::Sync { since } => {

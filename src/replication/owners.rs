@@ -140,9 +140,16 @@ impl Cluster {
         homes.publish(&members, |home| self.standing(now, home));
     }
 
-    /// Tells them now and then, since homes come to be known all the time.
+    /// Tells them now and then, since rows of the store name homes, too.
     pub(super) fn publish_in_time(&mut self, now: Instant) {
         if self.next_publish <= now {
+            self.publish(now);
+        }
+    }
+
+    /// Tells them at once where a node has named a home that nobody knew: a call may follow upon its first contact.
+    pub(super) fn publish_news(&mut self, now: Instant) {
+        if self.settings.reception.homes.take_news() {
             self.publish(now);
         }
     }

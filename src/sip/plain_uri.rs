@@ -53,11 +53,13 @@ impl<'a> PlainUri<'a> {
 
 /// A port of one to five digits.
 fn port(digits: &[u8]) -> Option<u16> {
+    if !matches!(digits.len(), 1..=5) {
+        return None;
+    }
     let value = digits
         .iter()
         .fold(0_u32, |value, digit| value * 10 + u32::from(digit - b'0'));
-    let is_port = matches!(digits.len(), 1..=5);
-    u16::try_from(value).ok().filter(|_| is_port)
+    u16::try_from(value).ok()
 }
 
 /// The offset at or after `from` of the first byte that is not of `class`.

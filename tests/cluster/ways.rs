@@ -67,7 +67,8 @@ fn register_everywhere(a: &Kamailio, b: &Kamailio, c: &Node) {
             register(&mut phone, sip, seconds);
             let is_right = || {
                 let expires = |contact: &super::kamailio::Contact| {
-                    contact["Expires"].parse::<i64>().unwrap_or(0) > i64::from(seconds) - 10
+                    let earliest = contact["Expires"].split(' ').next().unwrap_or_default();
+                    earliest.parse::<i64>().unwrap_or(0) > i64::from(seconds) - 10
                 };
                 told(&user)
                     .iter()

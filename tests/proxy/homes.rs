@@ -209,7 +209,8 @@ fn a_caller_who_was_let_in_by_one_node_need_not_prove_who_he_is_to_the_next() {
     // And a call that bears none is challenged.
     let lines = text.lines().filter(|line| !line.starts_with("Route:"));
     let bare: Vec<&str> = lines.collect();
-    home.receive(NEAR, &bare.join("\n").replace("call-1", "call-3"));
+    let bare = bare.join("\r\n") + "\r\n";
+    home.receive(NEAR, &bare.replace("call-1", "call-3"));
     assert_eq!(home.sent_one().status(), 407);
 }
 
