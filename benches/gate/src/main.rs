@@ -6,15 +6,10 @@
 
 #[path = "../../proxy_core/bed.rs"]
 mod bed;
-#[expect(
-    dead_code,
-    reason = "a crowd of transactions changes times, not counts"
-)]
 #[path = "../../proxy_core/call.rs"]
 mod call;
 #[path = "../../proxy_core/message.rs"]
 mod message;
-#[expect(dead_code, reason = "each message is a path of its own here")]
 #[path = "../../messages/mod.rs"]
 mod messages;
 #[path = "../../proxy_core/phone.rs"]
