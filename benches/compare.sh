@@ -110,14 +110,14 @@ keep() {
     local kind=$1 tries
     shift
     [ "$hold" -gt 0 ] || return 0
-    for tries in 1 2 3 4; do
-        highest=$(echo "$highest * 0.95" | bc)
-        load $((hold + 60)) "$kind" --rate "$highest" --time $hold --threshold 500 "$@"
+    for tries in 1 2; do
+        highest=$(echo "$highest * (1 - 0.08 * $tries)" | bc)
+        load $((hold + 30)) "$kind" --rate "$highest" --time $hold --wait 2 --threshold 500 "$@"
         if jq -e .success "$scratch/load.json" >/dev/null; then
             say "held for $hold s: $highest/s; transactions live at its end: $(transactions_live)"
             return
         fi
-        say "not held for $hold s: $highest/s: $(jq -c '.kinds[0].failures' "$scratch/load.json")"
+        say "not held for $hold s: $highest/s: $(jq -c '.kinds[0] | [.failures, .unsent, .attempts]' "$scratch/load.json")"
     done
     highest=0
 }
@@ -130,7 +130,7 @@ transactions_live() {
 measure() {
     local scenario=$1 system=$2 rate=$3 kind=$4
     shift 4
-    load 120 "$kind" --rate "$rate" --time $((steady + 1)) --warm-up 1 --threshold 500 "$@"
+    load 120 "$kind" --rate "$rate" --time $((steady + 1)) --warm-up 1 --wait 3 "$@"
     jq -r --arg scenario "$scenario" --arg system "$system" --arg highest "$highest" --arg bound "$bound" --arg at_highest "$at_highest" '
         .cpu_us_per_operation as $cpu | .kinds[0].latency_ms as $ms
         | [$scenario, $system, $highest, $bound, $at_highest, .offered_rate_per_s, (.successes * 100 / ([.attempts, 1] | max)),

@@ -35,7 +35,7 @@ main() {
     install_packages "${bed_packages[@]}" linux-perf sqlite3 postgresql
     [ -x "$strowger" ] || die "build it first: cargo build --release"
     [ -x "$tools/bin/inferno-flamegraph" ] ||
-        cargo install --quiet --root "$tools" --version $inferno_version inferno --no-default-features
+        cargo install --quiet --root "$tools" --version $inferno_version inferno
     mkdir -p target/bench
     local scenario
     for scenario in "${scenarios[@]}"; do draw "$scenario"; done

@@ -9,13 +9,13 @@ prepare_scenario() {
     case "$1" in
     options)
         start_server "$2" options ''
-        about=(options --phones 20000) first=32000 even_rate=20000
+        about=(options --phones 20000) first=32000 even_rate=40000
         if [[ $2 == echo-* ]]; then about+=(--echo); fi
         ;;
     register)
         start_server "$2" registrar ''
-        about=(register --phones $phones --expires 7200) first=24000 even_rate=15000
-        if [[ $2 == echo-* ]]; then about+=(--echo); else about+=(--prepare --prepare-rate 20000) lead=$((phones / 20000)); fi
+        about=(register --phones $phones --expires 7200) first=32000 even_rate=40000
+        if [[ $2 == echo-* ]]; then about+=(--echo); else about+=(--prepare --prepare-rate 12000) lead=$((phones / 12000)); fi
         ;;
     latency-register)
         prepare_scenario register "$2"
@@ -27,14 +27,14 @@ prepare_scenario() {
         ;;
     digest)
         start_server "$2" registrar-auth-pv "$accounts"
-        about=(register --phones 10000 --password secret --prepare --prepare-rate 4000) first=16000 even_rate=10000 lead=3
+        about=(register --phones 10000 --password secret --prepare --prepare-rate 4000) first=16000 even_rate=25000 lead=3
         ;;
     call)
         start_server "$2" registrar "$no_store
 [limits]
 memory = \"70%\"
 bindings = 200000"
-        about=(invite --phones 20000 --prepare-rate 10000 --hold 0) first=4000 even_rate=2000 lead=2
+        about=(invite --phones 30000 --prepare-rate 8000 --hold 0) first=5000 even_rate=6000 lead=4
         ;;
     forward)
         start_server "$2" stateless "$no_store
@@ -44,13 +44,13 @@ addresses = [\"$load_address/32\"]
 [limits]
 memory = \"70%\"
 bindings = 200000"
-        about=(options --through --phones 20000) first=16000 even_rate=10000
+        about=(options --through --phones 20000) first=16000 even_rate=20000
         ;;
     store)
         start_postgres
         start_server "$2" registrar-dbmode2 "[store]
 url = \"postgres://kamailio:kamailio@127.0.0.1:5432/kamailio\""
-        about=(register --phones 20000 --prepare --prepare-rate 2000 --expires 7200) first=8000 even_rate=2000 lead=10
+        about=(register --phones 20000 --prepare --prepare-rate 2000 --expires 7200) first=8000 even_rate=6000 lead=10
         ;;
     *) die "there is no scenario $1" ;;
     esac

@@ -21,16 +21,16 @@ END {
 
 function tell(scenario, systems, n, i, who, base_rate, base_cpu, rate, cpu) {
     printf "### %s\n\n", title(scenario)
-    printf "| | highest rate, 1/s | x Kamailio | CPU us each at it | CPU us each at %d/s | Kamailio's / its | user | kernel | NAPI | median ms | q99 | q99.9 | max | runs |\n", median(scenario, first(scenario), 6)
-    print "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+    printf "| | highest rate, 1/s | x Kamailio | CPU us each at it | Kamailio's / its | CPU us each at %d/s | Kamailio's / its | user | kernel | NAPI | median ms | q99 | q99.9 | max | runs |\n", median(scenario, first(scenario), 6)
+    print "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
     base_rate = median(scenario, "kamailio", 3); base_cpu = median(scenario, "kamailio", 8)
     n = split(order[scenario], systems, " ")
     for (i = 1; i <= n; i++) {
         who = systems[i]
         rate = median(scenario, who, 3); cpu = median(scenario, who, 8)
-        printf "| %s | %s%d%s | %s | %.1f | %.1f%s | %s | %.1f | %.1f | %.1f | %.2f | %.2f | %.2f | %.2f | %d |\n", who, \
+        printf "| %s | %s%d%s | %s | %.1f | %s | %.1f%s | %s | %.1f | %.1f | %.1f | %.2f | %.2f | %.2f | %.2f | %d |\n", who, \
             ((scenario, who) in of_load) ? ">= " : "", rate, spread(scenario, who, 3, "%d"), ratio(rate, base_rate), \
-            median(scenario, who, 5), cpu, spread(scenario, who, 8, "%.1f"), ratio(base_cpu, cpu), median(scenario, who, 9), \
+            median(scenario, who, 5), ratio(median(scenario, "kamailio", 5), median(scenario, who, 5)), cpu, spread(scenario, who, 8, "%.1f"), ratio(base_cpu, cpu), median(scenario, who, 9), \
             median(scenario, who, 10), median(scenario, who, 11), median(scenario, who, 12), median(scenario, who, 13), \
             median(scenario, who, 14), median(scenario, who, 15), count[scenario, who]
     }

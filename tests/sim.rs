@@ -15,7 +15,6 @@ mod sim {
     pub(crate) mod monitor;
     pub(crate) mod network;
     pub(crate) mod node;
-    mod overload;
     pub(crate) mod random;
     pub(crate) mod scenario;
     pub(crate) mod store;

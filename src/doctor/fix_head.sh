@@ -36,10 +36,13 @@ take() { # WHAT UNDO COMMAND...
 
 write() { printf '%s\n' "$2" >"$1"; }
 
+# sysctl says nothing where a namespace lets a value be read alone.
+set_and_look() { sysctl -q -w "$1=$2" && { [ "$(sysctl -n "$1")" = "$2" ] || { echo "it cannot be set from here" && false; }; }; }
+
 setting() { # KEY VALUE
     was=$(sysctl -n "$1" 2>/dev/null) || { miss "$1: there is none here" && return; }
     if [ "$was" = "$2" ]; then say "is so" "$1 = $2" && return; fi
-    take "sysctl -w $1=$2" "sysctl -q -w '$1=$was'" sysctl -q -w "$1=$2"
+    take "sysctl -w $1=$2" "sysctl -q -w '$1=$was'" set_and_look "$1" "$2"
 }
 
 file() { # PATH VALUE

@@ -52,6 +52,8 @@ pub(super) struct Stretch {
     pub(super) count_max: u64,
     pub(super) time: Duration,
     pub(super) warm_up: Duration,
+    /// The Establishment Threshold Time (RFC 7501 3.3.2).
+    pub(super) threshold: Duration,
     /// How long what is under way at the end is waited for, where not for as long as its transaction lives.
     pub(super) patience: Option<Duration>,
     /// Failures after which the rest is not tried.
@@ -122,6 +124,7 @@ impl Generator {
         );
         let mut kinds = Random::new(stretch.seed.wrapping_add(1));
         self.agent.reset();
+        self.agent.judge_by(stretch.threshold);
         let (full, strays) = (self.full(), self.agent.strays);
         let mut progress = Progress::new(self.is_quiet);
         let start_ns = self.clock.now_ns();

@@ -39,7 +39,7 @@ use self::outcome::Outcome;
 use self::plan::Plan;
 use self::search::{Verdict, search};
 use self::tally::Kind;
-use crate::limits::{LOAD_RATE_MAX, LOAD_TIME_MAX};
+use crate::limits::{LOAD_RATE_MAX, LOAD_TIME_MAX, T1_64};
 use crate::time::Duration;
 
 /// Runs a load and gives what came of it. SIGINT ends it early.
@@ -99,6 +99,7 @@ fn stretch(plan: &Plan, rate: f64) -> Stretch {
         count_max: plan.count_max,
         time: plan.time,
         warm_up: plan.warm_up,
+        threshold: plan.settings.threshold,
         patience: plan.patience,
         failures_max: if plan.is_search {
             failures_max as u64
@@ -119,6 +120,8 @@ fn prepare(plan: &Plan, generator: &mut Generator, rate: f64) -> Result<(), Load
         count_max: phones as u64,
         time: LOAD_TIME_MAX,
         warm_up: Duration::ZERO,
+        // However long it takes them: this is no measurement.
+        threshold: T1_64.doubled(),
         patience: None,
         failures_max: u64::MAX,
     };

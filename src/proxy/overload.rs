@@ -61,7 +61,11 @@ impl Overload {
                 return;
             }
         }
-        let since = *self.full_since.get_or_insert(now);
+        let since = if is_full {
+            *self.full_since.get_or_insert(now)
+        } else {
+            now
+        };
         if now < self.window_ends {
             return;
         }
@@ -166,15 +170,13 @@ mod tests {
                 assert_eq!(overload.admit(text), Admission::Taken);
             }
         }
-        overload.share = WHOLE / 10;
+        overload.share = WHOLE / 8;
         let mut counts = [0; 3];
         for _ in 0..1_000 {
             counts[overload.admit(NEW) as usize] += 1;
         }
-        assert_eq!(
-            counts,
-            [100, 100 / OVERLOAD_REFUSALS, 900 - 100 / OVERLOAD_REFUSALS]
-        );
+        let refused = 125 / OVERLOAD_REFUSALS;
+        assert_eq!(counts, [125, refused, 875 - refused]);
     }
 
     #[test]

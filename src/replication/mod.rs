@@ -19,8 +19,6 @@ mod roster;
 mod seal;
 mod session;
 #[cfg(test)]
-mod storms;
-#[cfg(test)]
 mod tests;
 
 use std::hash::Hasher;

@@ -1,6 +1,8 @@
 //! Many nodes in virtual time: each a location and a cluster, over a network that loses, repeats, delays and parts. Whatever happened,
 //! soon after it heals all hold the newest state of every contact.
 
+mod storms;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

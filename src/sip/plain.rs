@@ -488,6 +488,7 @@ mod tests {
                 "{}",
                 field()
             );
+            parts.is_plain = read.is_plain; // how it was read, not what was
             assert_eq!(parts, read, "{}", field());
             assert_eq!(scan::find_comma(&bytes[..end], start), end, "{}", field());
         }

@@ -30,9 +30,8 @@ fn a_kamailio_that_cannot_keep_up_is_repaired_from_bounded_memory() {
     };
     let further = ["--phones", &count, "--count", &count, "--port", "22000"];
     Load::start(node.sip(), rate, &further).finish();
-    let phones = node.count() as u64;
     let is_synced =
-        || kamailio.count() as u64 == phones && node.call("cluster.status")["synced"] == true;
+        || kamailio.count() == node.count() && node.call("cluster.status")["synced"] == true;
     wait_for("Kamailio has all", Duration::from_secs(60), is_synced);
 
     // It stands still while all are refreshed, more than once.

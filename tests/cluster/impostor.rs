@@ -124,7 +124,7 @@ impl Impostor {
         let _ = self.socket.send_to(message, to);
     }
 
-    /// Sends a request and gives the status of its answer; none where none comes within a second.
+    /// Sends a request and gives the status of its answer; none where none comes within two seconds.
     pub(crate) fn ask(&self, to: SocketAddr, channel: &str, body: &str) -> Option<u16> {
         let request = self.request(to, channel, body);
         self.ask_with(to, &request)
@@ -135,7 +135,7 @@ impl Impostor {
         let branch = request.split("branch=").nth(1)?.lines().next()?.to_owned();
         let (sent, wanted) = (Instant::now(), format!("branch={branch}"));
         self.send(to, request.as_bytes());
-        while sent.elapsed() < Duration::from_secs(1) {
+        while sent.elapsed() < Duration::from_secs(2) {
             let got = self.got();
             let is_it = |got: &&Got| !got.is_request() && got.head.contains(&wanted);
             if let Some(answer) = got.iter().rev().find(is_it) {

@@ -196,11 +196,16 @@ fn a_caller_who_was_let_in_by_one_node_need_not_prove_who_he_is_to_the_next() {
     home.receive(NEAR, &led.text);
     let sent = without_100(home.sent());
     assert_eq!((sent.len(), sent[0].to().as_str()), (1, NAT));
-    // The token is good for this call and for no other, whoever has it.
+    // The token is good for this call and for no other, whoever has it: he must prove who he is,
     let text = led.text.replace("branch=z9hG4bK", "branch=z9hG4bKx");
-    home.receive("203.0.113.66:5060", &text.replace("call-1", "call-2"));
-    assert_eq!(home.sent_one().status(), 403);
-    assert_eq!(home.count(Counter::RefusedFlowToken), 1);
+    let other = text.replace("call-1", "call-2");
+    home.receive("203.0.113.66:5060", &other);
+    assert_eq!(home.sent_one().status(), 407);
+    // and where nobody needs to, it leads nowhere.
+    let mut open = Bed::with_cluster(1, HOME, |_| {});
+    open.receive("203.0.113.66:5060", &other);
+    assert_eq!(open.sent_one().status(), 403);
+    assert_eq!(open.count(Counter::RefusedFlowToken), 1);
     // And a call that bears none is challenged.
     let lines = text.lines().filter(|line| !line.starts_with("Route:"));
     let bare: Vec<&str> = lines.collect();

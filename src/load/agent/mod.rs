@@ -184,6 +184,11 @@ impl Agent {
         }
     }
 
+    /// Sets the Establishment Threshold Time.
+    pub(super) const fn judge_by(&mut self, threshold: Duration) {
+        self.pen.settings.threshold = threshold;
+    }
+
     /// Begins to count anew; gives what was counted.
     pub(super) fn reset(&mut self) -> [Tally; Kind::ALL.len()] {
         self.phones.rewind();

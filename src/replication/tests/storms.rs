@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::tests::{Contacts, Node, World};
+use super::{Contacts, Node, World};
 use crate::location::{Deltas, SweepCursor};
 use crate::time::{Duration, Instant};
 
