@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tuning/debian.sh
 
-test_packages=(sipsak kamailio baresip-core tshark bind9 postgresql kamailio-postgres-modules kamailio-sqlite-modules)
+test_packages=(sipsak kamailio baresip-core tshark bind9 postgresql kamailio-postgres-modules kamailio-sqlite-modules valgrind)
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/strowger-run.XXXXXX")
 jobs_begun=()
 
@@ -35,6 +35,7 @@ main() {
     # The phones call the binary that is shipped, with its profile (a panic there is an abort); the tests themselves stay in the
     # profile that is built already, so that nothing is built twice but the server.
     step "release build" cargo build --release
+    step "instruction counts" bash benches/gate.sh
     export STROWGER_BINARY=$PWD/target/release/strowger
     # The one that waits for Timer C, four minutes, runs beside the others, in namespaces of its own.
     begin "phones under loss" cargo test --test system -- --nocapture recovery
