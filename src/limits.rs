@@ -252,7 +252,7 @@ pub const JSON_DEPTH_MAX: usize = 16;
 
 // --- overload (proxy/overload.rs) --------------------------------------------------------------------------------
 
-/// How long a worker's queue must hold more than a batch each time it is looked at before new work is turned away.
+/// How long a worker's queue must overflow, each time it is looked at, before new work is turned away.
 pub const OVERLOAD_AFTER: Duration = Duration::from_millis(100);
 /// How often the share of new work that is let in is changed.
 pub const OVERLOAD_WINDOW: Duration = Duration::from_millis(10);

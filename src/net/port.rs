@@ -56,6 +56,11 @@ pub trait Receiver {
         0
     }
 
+    /// How many packets the kernel has dropped so far because this queue had no room for them.
+    fn packets_lost(&self) -> u64 {
+        0
+    }
+
     /// The descriptor to `poll` for `POLLIN` and `POLLERR`.
     fn fd(&self) -> BorrowedFd<'_>;
 

@@ -305,7 +305,7 @@ impl Proxy {
         method
     }
 
-    /// Takes notice of whether more waits than was taken in the last batch: in overload new work is turned away.
+    /// Takes notice of whether the worker's queues overflow: in overload new work is turned away.
     pub fn observe_backlog(&mut self, now: Instant, is_full: bool) {
         self.overload.observe(now, is_full);
     }

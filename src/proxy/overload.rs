@@ -1,6 +1,6 @@
 //! Overload: where more comes than can be done, new work is turned away before it costs anything, so that what was begun is ended.
 //!
-//! A queue that never empties says it. What is turned away is a share of the requests that begin something (a REGISTER, an INVITE
+//! A queue that never empties and loses what comes says it. What is turned away is a share of the requests that begin something (a REGISTER, an INVITE
 //! without To-tag); the share rises while the queue stays full and falls when it does not. Requests within dialogs, ACK, CANCEL and
 //! responses pass. As many as were let in, in proportion, hear 503 with Retry-After; the others are not answered, as if
 //! the network had lost them, since an answer costs more than to look at their first line.
@@ -52,7 +52,7 @@ impl Overload {
         }
     }
 
-    /// Takes what was found when the queue was last looked at: whether more waits than one batch.
+    /// Takes what was found when the queue was last looked at: whether it overflows.
     pub(super) fn observe(&mut self, now: Instant, is_full: bool) {
         if !is_full {
             self.full_since = None;

@@ -16,6 +16,7 @@ mod herald;
 mod listeners;
 mod mailbox;
 mod nodes;
+mod overflow;
 mod postman;
 mod run;
 mod storage;

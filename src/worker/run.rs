@@ -12,6 +12,7 @@ use super::control::Control;
 use super::exit::Outlets;
 use super::herald::Herald;
 use super::mailbox::{Kind, Letter, Mailbox};
+use super::overflow::Overflow;
 use crate::admin::Tray;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
@@ -33,6 +34,7 @@ pub(super) struct Worker {
     proxy: Proxy,
     receivers: Vec<Box<dyn Receiver + Send>>,
     beside: Beside,
+    overflow: Overflow,
     outlets: Outlets,
     is_busy_polling: bool,
     mailbox: Arc<Mailbox>,
@@ -121,6 +123,7 @@ impl Worker {
             id,
             proxy,
             beside: Beside::new(&ports.receivers),
+            overflow: Overflow::new(),
             receivers: ports.receivers,
             outlets: Outlets {
                 transmitters: ports.transmitters,
@@ -278,6 +281,7 @@ impl Worker {
         let Self {
             receivers,
             beside,
+            overflow,
             outlets,
             proxy,
             counters,
@@ -311,7 +315,13 @@ impl Worker {
                 beside.drain(place);
             }
         }
-        proxy.observe_backlog(now, is_full);
+        let lost = || {
+            receivers
+                .iter()
+                .map(|receiver| receiver.packets_lost())
+                .sum()
+        };
+        proxy.observe_backlog(now, overflow.is_there(now, is_full, lost));
         worked
     }
 

@@ -48,6 +48,7 @@ fn a_kamailio_that_cannot_keep_up_is_repaired_from_bounded_memory() {
         told["behind"],
         told["lag_ms"]
     );
+    assert_eq!(result["kinds"][0]["success_percent"], 100.0, "{result:#}");
     assert_eq!(told["behind"], true, "{told:#}");
     assert!(
         told["waiting"].as_u64() <= Some(4_096 + 32 * 150),

@@ -110,6 +110,10 @@ impl Receiver for UdpReceiver {
         })
     }
 
+    fn packets_lost(&self) -> u64 {
+        self.socket.datagrams_lost()
+    }
+
     fn fd(&self) -> BorrowedFd<'_> {
         self.socket.borrowed()
     }

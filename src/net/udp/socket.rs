@@ -1,7 +1,7 @@
-//! One bound socket. Unsafe: two options have no wrapper.
+//! One bound socket. Unsafe: some options have no wrapper.
 #![expect(
     unsafe_code,
-    reason = "SO_RCVBUFFORCE, SO_SNDBUFFORCE and IP_RECVERR have no wrapper in socket2"
+    reason = "SO_RCVBUFFORCE, SO_SNDBUFFORCE, IP_RECVERR and SO_MEMINFO have no wrapper in socket2"
 )]
 
 use std::io;
@@ -50,6 +50,30 @@ impl UdpSocket {
     /// Its descriptor, borrowed.
     pub(in crate::net) fn borrowed(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl UdpSocket {
+    /// How many datagrams it has dropped because its buffer was full (`SK_MEMINFO_DROPS`); the kernel counts in 32 bits.
+    pub(in crate::net) fn datagrams_lost(&self) -> u64 {
+        const DROPS: usize = 8;
+        let mut numbers = [0_u32; DROPS + 1];
+        let mut len = size_of_val(&numbers) as libc::socklen_t;
+        // SAFETY: the numbers are live for the call and the kernel writes at most `len` bytes; any bytes are numbers.
+        let result = unsafe {
+            libc::getsockopt(
+                self.fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                numbers.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        };
+        if result == 0 {
+            u64::from(numbers[DROPS])
+        } else {
+            0
+        }
     }
 }
 

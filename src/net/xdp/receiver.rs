@@ -140,6 +140,10 @@ impl Receiver for XdpReceiver {
         taken
     }
 
+    fn packets_lost(&self) -> u64 {
+        super::socket::packets_lost(self.fd())
+    }
+
     fn fd(&self) -> BorrowedFd<'_> {
         self.half.fd()
     }

@@ -74,10 +74,21 @@ impl Statistics {
 
     /// Reads them.
     pub(in crate::net) fn read(&self) -> io::Result<libc::xdp_statistics> {
-        // SAFETY: numbers all, so zeroed is a valid value.
-        let zeroed: libc::xdp_statistics = unsafe { std::mem::zeroed() };
-        option(self.fd(), libc::XDP_STATISTICS, zeroed)
+        statistics(self.fd())
     }
+}
+
+/// How many packets a socket had no room for: its ring was full, or it had no frame.
+pub(super) fn packets_lost(fd: BorrowedFd<'_>) -> u64 {
+    statistics(fd).map_or(0, |counts| {
+        counts.rx_dropped + counts.rx_ring_full + counts.rx_fill_ring_empty_descs
+    })
+}
+
+fn statistics(fd: BorrowedFd<'_>) -> io::Result<libc::xdp_statistics> {
+    // SAFETY: numbers all, so zeroed is a valid value.
+    let zeroed: libc::xdp_statistics = unsafe { std::mem::zeroed() };
+    option(fd, libc::XDP_STATISTICS, zeroed)
 }
 
 type Rings = (TxQueue, RxQueue, FillQueue, CompQueue);
