@@ -3,10 +3,11 @@
 use super::crowd::Crowd;
 use super::server::Server;
 
-/// How many bindings: `STROWGER_BINDINGS` of them, else few enough for every run.
+/// How many bindings: `STROWGER_BINDINGS` of them, else few enough for every run, and enough that the huge pages by which the allocator
+/// grows do not count.
 fn count() -> usize {
     let asked = std::env::var("STROWGER_BINDINGS").ok();
-    asked.map_or(100_000, |count| count.parse().expect("a number"))
+    asked.map_or(300_000, |count| count.parse().expect("a number"))
 }
 
 #[test]
