@@ -62,12 +62,15 @@ impl Cluster {
         if before == Some(said) {
             return;
         }
-        if before.is_some_and(|before| before.epoch != said.epoch) {
+        // Nor need we have met the one before: what it told others, and not us, is theirs to tell.
+        if before.is_none_or(|before| before.epoch != said.epoch) {
             self.want_from_others(now, place);
             if let Some(node) = self.nodes.get_mut(place) {
                 node.missing_since = None;
-                // What it has of its store it may have told nobody, or us by half.
-                node.want(now, 0);
+                if before.is_some() {
+                    // What it has of its store it may have told nobody, or us by half.
+                    node.want(now, 0);
+                }
             }
         }
         self.publish(now);
