@@ -11,6 +11,7 @@ mod cluster {
 
     mod behind;
     mod crowd;
+    mod folder;
     mod hostile;
     mod impostor;
     mod kamailio;

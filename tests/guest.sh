@@ -80,7 +80,7 @@ unpack_kernel() { # RELEASE
 
 # The one thing that is not this project's to mend.
 cannot() {
-    printf 'zero_copy.sh: %s\n' "$*" >&2
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
     exit 3
 }
 

@@ -3,24 +3,22 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::folder::Folder;
 use super::kamailio::Kamailio;
 use super::node::Node;
 use super::pair::{Load, asked, wait_for};
 use super::together::assert_alike;
-use super::turn::beside;
 
 #[test]
 fn a_kamailio_that_cannot_keep_up_is_repaired_from_bounded_memory() {
-    let _turn = beside();
-    let folder = std::env::temp_dir().join(format!("stg{}-cluster99", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder for temporary files");
+    let folder = Folder::new(99);
     let address = |last| SocketAddr::from(([127, 0, 99, last], 5_060));
     let kamailio = Kamailio::start(
-        &folder,
+        &folder.path,
         address(1),
         &[SocketAddr::from(([127, 0, 99, 3], 5_062))],
     );
-    let node = Node::start(&folder, address(3), &[address(1)]);
+    let node = Node::start(&folder.path, address(3), &[address(1)]);
     let (asked, rate) = (asked("STROWGER_BEHIND_PHONES", 10_000), 5_000);
     let users = || (0..asked).map(|n| format!("load{n}"));
     let count = asked.to_string();
@@ -63,5 +61,4 @@ fn a_kamailio_that_cannot_keep_up_is_repaired_from_bounded_memory() {
         &kamailio.dump(users()),
         &node.dump(),
     );
-    let _ = std::fs::remove_dir_all(&folder);
 }

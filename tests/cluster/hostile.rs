@@ -2,37 +2,33 @@
 //! are served meanwhile.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::folder::Folder;
 use super::impostor::{Impostor, contact};
 use super::node::Node;
-use super::turn::{Alone, alone};
+use super::turn::Alone;
 
 struct Bed {
     server: Node,
     peer: Impostor,
-    folder: PathBuf,
-    _alone: Alone,
+    _folder: Folder<Alone>,
 }
 
 impl Bed {
     /// A server, DMQ at the SIP listener's own address (where a flood hurts most) or not, and one peer.
     fn start(third: u8, is_shared: bool, more: &str) -> Self {
-        let alone = alone();
-        let folder = std::env::temp_dir().join(format!("stg{}-hostile{third}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder for temporary files");
+        let folder = Folder::alone(third);
         let sip = SocketAddr::from(([127, 0, third, 3], 5_060));
         let dmq = SocketAddr::new(sip.ip(), if is_shared { 5_060 } else { 5_062 });
         let peer = Impostor::start(SocketAddr::from(([127, 0, third, 9], 5_060)));
         let peers = [peer.address.to_string()];
-        let server = Node::start_with(&folder, sip, dmq, &peers, more);
+        let server = Node::start_with(&folder.path, sip, dmq, &peers, more);
         let bed = Self {
             server,
             peer,
-            folder,
-            _alone: alone,
+            _folder: folder,
         };
         bed.wait_for("it is active", || {
             bed.server.status_of(bed.peer.address) == "active"
@@ -51,12 +47,6 @@ impl Bed {
 
     fn drops(&self, reason: &str) -> u64 {
         self.server.counter("cluster_drops", reason)
-    }
-}
-
-impl Drop for Bed {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

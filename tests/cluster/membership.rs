@@ -1,36 +1,13 @@
 //! What a node is said to be, and how nodes come and go.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::folder::Folder;
 use super::impostor::{Impostor, contact};
 use super::kamailio::Kamailio;
 use super::node::Node;
 use super::phone::Phone;
-use super::turn::{Beside, beside};
-
-struct Folder {
-    path: PathBuf,
-    _turn: Beside,
-}
-
-impl Folder {
-    fn new(third: u8) -> Self {
-        let folder = std::env::temp_dir().join(format!("stg{}-members{third}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder for temporary files");
-        Self {
-            path: folder,
-            _turn: beside(),
-        }
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
-    }
-}
 
 #[track_caller]
 fn wait_for(what: &str, wanted: impl Fn() -> bool) {

@@ -1,28 +1,12 @@
 //! A phone behind a NAT, which lets in nobody but the node that it registered at, is called from another node.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::folder::Folder;
 use super::kamailio::Kamailio;
 use super::node::Node;
-
-/// A folder for one test; dropped, it is gone.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("stg{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder for temporary files");
-        Self(folder)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// One end of a call.
 struct End {
@@ -184,12 +168,12 @@ fn share_keys(folder: &Path, from: SocketAddr, with: SocketAddr) {
 
 #[test]
 fn it_is_reached_by_way_of_the_strowger_that_it_registered_at() {
-    let folder = Folder::new("nat");
-    let address = |last| SocketAddr::from(([127, 0, 98, last], 5_060));
-    let dmq = |last| SocketAddr::from(([127, 0, 98, last], 5_062));
-    let home = Node::start(&folder.0, address(1), &[dmq(2)]);
-    share_keys(&folder.0, address(1), address(2));
-    let near = Node::start(&folder.0, address(2), &[dmq(1)]);
+    let folder = Folder::new(111);
+    let address = |last| SocketAddr::from(([127, 0, 111, last], 5_060));
+    let dmq = |last| SocketAddr::from(([127, 0, 111, last], 5_062));
+    let home = Node::start(&folder.path, address(1), &[dmq(2)]);
+    share_keys(&folder.path, address(1), address(2));
+    let near = Node::start(&folder.path, address(2), &[dmq(1)]);
     let (alice, bob) = (End::open(), End::behind_nat_to(home.sip));
     register(&bob, home.sip);
     wait_for_bob(&near);
@@ -200,11 +184,11 @@ fn it_is_reached_by_way_of_the_strowger_that_it_registered_at() {
 
 #[test]
 fn it_is_reached_by_way_of_the_kamailio_that_it_registered_at() {
-    let folder = Folder::new("natk");
-    let address = |last| SocketAddr::from(([127, 0, 99, last], 5_060));
-    let dmq = SocketAddr::from(([127, 0, 99, 2], 5_062));
-    let home = Kamailio::start_router(&folder.0, address(1), &[dmq]);
-    let near = Node::start(&folder.0, address(2), &[address(1)]);
+    let folder = Folder::new(112);
+    let address = |last| SocketAddr::from(([127, 0, 112, last], 5_060));
+    let dmq = SocketAddr::from(([127, 0, 112, 2], 5_062));
+    let home = Kamailio::start_router(&folder.path, address(1), &[dmq]);
+    let near = Node::start(&folder.path, address(2), &[address(1)]);
     let (alice, bob) = (End::open(), End::behind_nat_to(home.sip));
     register(&bob, home.sip);
     wait_for_bob(&near);

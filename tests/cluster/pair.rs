@@ -1,23 +1,21 @@
 //! Two Strowgers on loopback addresses, one of which has contacts.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::crowd::Crowd;
+use super::folder::Folder;
 use super::node::{Node, binary};
-use super::turn::{Beside, beside};
 
 /// The one that has them, and the one that is to have them.
 pub(crate) struct Pair {
     pub(crate) sender: Node,
     pub(crate) receiver: Node,
-    folder: PathBuf,
+    folder: Folder,
     third: u8,
-    _turn: Beside,
 }
 
 /// `strowger load`, under way; dropped, it is killed.
@@ -27,28 +25,30 @@ impl Pair {
     /// Starts both on addresses of loopback that no other test has; `keys` are further ones of `[cluster]`. The sender keeps what it has
     /// in a file where `store` is `"sqlite"`, else nowhere.
     pub(crate) fn start(third: u8, keys: &str, store: &str) -> Self {
-        let turn = beside();
-        let folder = std::env::temp_dir().join(format!("stg{}-cluster{third}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder for temporary files");
+        let folder = Folder::new(third);
         let url = match store {
-            "sqlite" => format!("sqlite:{}", folder.join("location.db").display()),
+            "sqlite" => format!("sqlite:{}", folder.path.join("location.db").display()),
             other => other.to_owned(),
         };
-        let sender = Node::start_as(&folder, addresses(third, 1), &url, &section(third, 1, keys));
+        let sender = Node::start_as(
+            &folder.path,
+            addresses(third, 1),
+            &url,
+            &section(third, 1, keys),
+        );
         let cluster = section(third, 2, keys);
-        let receiver = Node::start_as(&folder, addresses(third, 2), "none", &cluster);
+        let receiver = Node::start_as(&folder.path, addresses(third, 2), "none", &cluster);
         Self {
             sender,
             receiver,
             folder,
             third,
-            _turn: turn,
         }
     }
 
     /// Starts a node without a cluster beside both.
     pub(crate) fn start_alone(&self) -> Node {
-        Node::start_as(&self.folder, addresses(self.third, 3), "none", "")
+        Node::start_as(&self.folder.path, addresses(self.third, 3), "none", "")
     }
 
     /// Registers so many phones at the sender.
@@ -94,12 +94,6 @@ impl Pair {
             self.sender.call("cluster.status")["synced"] == true
         });
         took
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -1,41 +1,36 @@
 //! Kamailio A, Kamailio B and Strowger C.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::crowd::{Crowd, Random};
+use super::folder::Folder;
 use super::kamailio::{Contact, Dump, Kamailio};
 use super::node::Node;
 use super::pair::{asked, wait_for};
 use super::phone::Phone;
-use super::turn::{Beside, beside};
 
 /// Three nodes, on addresses of loopback that no other test has.
 struct Cluster {
     a: Kamailio,
     b: Kamailio,
     c: Node,
-    folder: PathBuf,
-    _turn: Beside,
+    _folder: Folder,
 }
 
 impl Cluster {
     fn start(third: u8) -> Self {
-        let turn = beside();
-        let folder = std::env::temp_dir().join(format!("stg{}-cluster{third}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder for temporary files");
+        let folder = Folder::new(third);
         let address = |last| SocketAddr::from(([127, 0, third, last], 5_060));
         let dmq = SocketAddr::from(([127, 0, third, 3], 5_062));
-        let a = Kamailio::start(&folder, address(1), &[address(2), dmq]);
-        let b = Kamailio::start(&folder, address(2), &[address(1), dmq]);
-        let c = Node::start(&folder, address(3), &[address(1), address(2)]);
+        let a = Kamailio::start(&folder.path, address(1), &[address(2), dmq]);
+        let b = Kamailio::start(&folder.path, address(2), &[address(1), dmq]);
+        let c = Node::start(&folder.path, address(3), &[address(1), address(2)]);
         let cluster = Self {
             a,
             b,
             c,
-            folder,
-            _turn: turn,
+            _folder: folder,
         };
         cluster.wait_for("all know each other", Duration::from_secs(20), || {
             let active = |kamailio: &Kamailio| {
@@ -90,12 +85,6 @@ impl Cluster {
                 self.c.ctl(&["dmq.list_nodes"])
             );
         }
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

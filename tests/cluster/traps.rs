@@ -2,40 +2,35 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::folder::Folder;
 use super::impostor::{Got, Impostor, contact};
 use super::node::Node;
 use super::phone::Phone;
-use super::turn::{Beside, beside};
 
 struct Bed {
     server: Node,
     peer: Impostor,
     dmq: SocketAddr,
-    folder: PathBuf,
-    _turn: Beside,
+    _folder: Folder,
 }
 
 impl Bed {
     fn start(third: u8, more: &str) -> Self {
-        let turn = beside();
-        let folder = std::env::temp_dir().join(format!("stg{}-traps{third}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder for temporary files");
+        let folder = Folder::new(third);
         let address = |last, port| SocketAddr::from(([127, 0, third, last], port));
         let peer = Impostor::start(address(9, 5_060));
         let dmq = address(3, 5_062);
         let peers = [peer.address.to_string()];
-        let server = Node::start_with(&folder, address(3, 5_060), dmq, &peers, more);
+        let server = Node::start_with(&folder.path, address(3, 5_060), dmq, &peers, more);
         let bed = Self {
             server,
             peer,
             dmq,
-            folder,
-            _turn: turn,
+            _folder: folder,
         };
         bed.wait_for("it is active", || {
             bed.server.status_of(bed.peer.address) == "active"
@@ -66,12 +61,6 @@ impl Bed {
             })
         };
         self.peer.contacts().iter().any(told)
-    }
-}
-
-impl Drop for Bed {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -1,38 +1,15 @@
 //! By which ways nodes speak: at a listener's own address, over TCP, and at whatever addresses a name has.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::folder::Folder;
 use super::impostor::Impostor;
 use super::kamailio::Kamailio;
 use super::node::Node;
 use super::phone::Phone;
-use super::turn::{Beside, beside};
-
-struct Folder {
-    path: PathBuf,
-    _turn: Beside,
-}
-
-impl Folder {
-    fn new(third: u8) -> Self {
-        let folder = std::env::temp_dir().join(format!("stg{}-ways{third}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder for temporary files");
-        Self {
-            path: folder,
-            _turn: beside(),
-        }
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
-    }
-}
 
 fn address(third: u8, last: u8) -> SocketAddr {
     SocketAddr::from(([127, 0, third, last], 5_060))
