@@ -255,6 +255,7 @@ impl Proxy {
         datagram: &Datagram<'_>,
         out: &mut impl Output,
     ) -> Option<Method> {
+        self.is_refusing = false;
         if !datagram.handed_off && !datagram.flow.transport.is_reliable() {
             let admission = self.overload.admit(datagram.bytes);
             if admission == Admission::Dropped {

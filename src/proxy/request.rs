@@ -53,9 +53,11 @@ impl Proxy {
             let invite = self.server_key(request, b"INVITE");
             self.on_cancel(now, request, (&datagram.flow, invite), bench, out);
         } else {
-            let key = self.server_key(request, request.method_bytes());
-            if is_refusing && self.table.find_server(key).is_none() {
-                return self.refuse_overload(request, &datagram.flow, out);
+            if is_refusing {
+                let key = self.server_key(request, request.method_bytes());
+                if self.table.find_server(key).is_none() {
+                    return self.refuse_overload(request, &datagram.flow, out);
+                }
             }
             self.on_new_or_repeated(now, request, &datagram.flow, bench, out);
         }
