@@ -5,8 +5,9 @@ use super::settings::Settings;
 use crate::base32;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Flow, Transport};
-use crate::keyed_hash;
+use crate::keyed_hash::{self, Quick};
 use crate::sip::message::Message;
+use crate::sip::method::Method;
 use crate::sip::reply::Reply;
 use crate::sip::status;
 
@@ -14,6 +15,8 @@ use crate::sip::status;
 #[derive(Clone)]
 pub(super) struct Tags {
     keys: Vec<[u8; 16]>,
+    /// For what no ACK will bring back, nor a CANCEL share: such a tag need not be unforgeable.
+    quick: Quick,
 }
 
 /// The length of a To tag of ours.
@@ -26,15 +29,22 @@ impl Tags {
     /// Tags under the keys of the cluster.
     #[must_use]
     pub(super) fn new(settings: &Settings) -> Self {
+        let keys = settings.keys.tags.clone();
         Self {
-            keys: settings.keys.tags.clone(),
+            quick: Quick::new(&keys.first().copied().unwrap_or_default()),
+            keys,
         }
     }
 
     /// The To tag of our response to `request`: the same for each of its retransmissions.
     #[must_use]
     pub(super) fn tag(&self, request: &Message<'_>) -> [u8; TAG_LEN] {
-        tag_under(&self.keys.first().copied().unwrap_or_default(), request)
+        if !matches!(request.method(), Method::Register | Method::Options) {
+            return tag_under(&self.keys.first().copied().unwrap_or_default(), request);
+        }
+        let number = request.cseq().number.to_le_bytes();
+        let [call_id, from_tag] = dialog(request);
+        written(self.quick.hash(&[call_id, from_tag, &number]))
     }
 
     /// Whether an ACK carries the To tag that we gave its INVITE: then it ends here.
@@ -53,11 +63,19 @@ impl std::fmt::Debug for Tags {
 }
 
 fn tag_under(key: &[u8; 16], request: &Message<'_>) -> [u8; TAG_LEN] {
-    let texts = [request.call_id(), request.from_tag().unwrap_or_default()];
-    let mac = keyed_hash::mac(key, &texts, &request.cseq().number.to_le_bytes());
+    let number = request.cseq().number.to_le_bytes();
+    written(keyed_hash::mac(key, &dialog(request), &number))
+}
+
+/// What a request and its retransmissions have in common, and its ACK and CANCEL with it.
+fn dialog<'a>(request: &Message<'a>) -> [&'a [u8]; 2] {
+    [request.call_id(), request.from_tag().unwrap_or_default()]
+}
+
+fn written(hash: u64) -> [u8; TAG_LEN] {
     let mut tag = [0; TAG_LEN];
     tag[..PREFIX.len()].copy_from_slice(PREFIX);
-    base32::encode(&mac.to_be_bytes(), &mut tag[PREFIX.len()..]);
+    base32::encode(&hash.to_be_bytes(), &mut tag[PREFIX.len()..]);
     tag
 }
 

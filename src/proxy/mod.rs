@@ -97,6 +97,8 @@ pub struct Proxy {
     tags: Tags,
     server_keys: ServerKeys,
     quick: Quick,
+    /// The Request-URI that was last found to be ours and to name no user: the phones of a domain write it alike.
+    home_uri: Vec<u8>,
     registrar: Registrar,
     location: Arc<Location>,
     table: Table<Relay, Leg>,
@@ -228,6 +230,7 @@ impl Proxy {
             tags: Tags::new(&settings),
             server_keys: ServerKeys::new(settings.keys.transactions),
             quick: Quick::new(&settings.keys.transactions),
+            home_uri: Vec::with_capacity(request::HOME_URI_LEN_MAX),
             table: Table::with_limits(
                 settings.worker,
                 settings.transactions_max,

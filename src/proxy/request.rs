@@ -323,22 +323,33 @@ impl Proxy {
 
     /// Whether a REGISTER or an OPTIONS is for this element rather than to be passed on: its Request-URI is ours and names
     /// no user, and so is every Route. A request that may go no further is answered here, too (RFC 3261 11).
-    fn is_for_us(&self, request: &Message<'_>) -> bool {
+    fn is_for_us(&mut self, request: &Message<'_>) -> bool {
+        let is_last_hop = request.max_forwards() == Some(0) && request.method() == Method::Options;
+        if !self.home_uri.is_empty() && self.home_uri == request.request_uri() {
+            return is_last_hop || self.are_ours(request);
+        }
         let Ok(uri) = request.read_request_uri() else {
             return false;
         };
-        let names_no_user =
-            uri.user.is_none_or(<[u8]>::is_empty) || request.method() == Method::Register;
-        let is_last_hop = request.max_forwards() == Some(0) && request.method() == Method::Options;
-        let routes_are_ours = || {
-            request.values(HeaderName::Route).all(|value| {
+        let has_user = uri.user.is_some_and(|user| !user.is_empty());
+        let names_no_user = !has_user || request.method() == Method::Register;
+        let is_ours = names_no_user && self.identity.is_ours(&uri);
+        if is_ours && !has_user && uri.bytes().len() <= HOME_URI_LEN_MAX {
+            self.home_uri.clear();
+            self.home_uri.extend_from_slice(uri.bytes());
+        }
+        is_last_hop || (is_ours && self.are_ours(request))
+    }
+
+    /// Whether all Route values of a request are ours.
+    fn are_ours(&self, request: &Message<'_>) -> bool {
+        request.header(HeaderName::Route).is_none()
+            || request.values(HeaderName::Route).all(|value| {
                 value
                     .address()
                     .and_then(|address| address.uri())
                     .is_ok_and(|uri| self.identity.is_ours(&uri))
             })
-        };
-        is_last_hop || (names_no_user && self.identity.is_ours(&uri) && routes_are_ours())
     }
 
     /// RFC 3261 17.2.3: branch, sent-by and method; of an RFC 2543 client, the fields that stand in for the branch.
@@ -406,6 +417,9 @@ impl Proxy {
         });
     }
 }
+
+/// Longer than the names of most domains.
+pub(super) const HOME_URI_LEN_MAX: usize = 128;
 
 /// What we say of ourselves.
 const OPTIONS_HEADERS: &[u8] = b"Accept: */*\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, SUBSCRIBE, NOTIFY, REFER, MESSAGE, PUBLISH\r\nSupported: path, outbound, gruu\r\n";
