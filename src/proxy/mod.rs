@@ -254,13 +254,14 @@ impl Proxy {
 
     /// Glances at a datagram of a batch; [`Self::look_ahead`] follows, and then [`Self::on_datagram`] for each.
     pub fn glance(&mut self, bytes: &[u8]) {
+        let worker = self.settings.worker;
         self.foresight
-            .glance(bytes, &self.registrar, &self.location);
+            .glance(bytes, worker, &self.registrar, &self.location);
     }
 
     /// Asks for the memory that what was glanced at will need.
     pub fn look_ahead(&mut self) {
-        self.foresight.look_ahead(&self.location);
+        self.foresight.look_ahead(&self.location, &self.table);
     }
 
     /// Takes one datagram. Gives the method it is about (a response's is that of its CSeq), for the latency tables.
