@@ -258,7 +258,8 @@ impl Proxy {
     ) -> Option<Method> {
         self.is_refusing = false;
         if !datagram.flow.transport.is_reliable() {
-            let admission = self.overload.admit(now, datagram.bytes);
+            let is_ours = |rest: &[u8]| self.identity.ends_aor(rest);
+            let admission = self.overload.admit(now, datagram.bytes, is_ours);
             if admission == Admission::Dropped {
                 self.counters.increment(Counter::DropOverload);
                 return None;

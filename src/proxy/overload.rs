@@ -126,10 +126,17 @@ impl Overload {
         None
     }
 
-    /// Says what is to become of a datagram; its bytes are looked at in overload alone.
-    pub(super) fn admit(&mut self, now: Instant, bytes: &[u8]) -> Admission {
+    /// Says what is to become of a datagram; its bytes are looked at in overload alone. `is_ours` knows whether what follows a Request-URI's user
+    /// makes it an AoR of ours.
+    #[inline]
+    pub(super) fn admit(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        is_ours: impl FnOnce(&[u8]) -> bool,
+    ) -> Admission {
         match &mut self.strain {
-            Some(strain) if self.glance.is_of_new_work(bytes) => strain.admit(now),
+            Some(strain) if self.glance.is_of_new_work(bytes, is_ours) => strain.admit(now),
             Some(_) | None => Admission::Taken,
         }
     }
@@ -173,7 +180,7 @@ impl Strain {
     }
 }
 
-/// Tells new work by its method and its To, and looks at nothing else.
+/// Tells new work by its first line where that suffices, else by its To, and looks at nothing else.
 #[derive(Debug)]
 struct Glance {
     /// Where the To of a request begins, in either form.
@@ -188,7 +195,7 @@ impl Glance {
     }
 
     /// Whether these bytes look like a request outside of any dialog that is work to serve. In doubt they do not.
-    fn is_of_new_work(&self, bytes: &[u8]) -> bool {
+    fn is_of_new_work(&self, bytes: &[u8], is_ours: impl FnOnce(&[u8]) -> bool) -> bool {
         let Some(word) = bytes.first_chunk() else {
             return false;
         };
@@ -199,6 +206,10 @@ impl Glance {
         if !METHODS.contains(word) && !word.starts_with(b"INVITE ") {
             return false;
         }
+        after_user(bytes).is_some_and(is_ours) || self.is_without_to_tag(bytes)
+    }
+
+    fn is_without_to_tag(&self, bytes: &[u8]) -> bool {
         let found = self.to.iter().find_map(|name| name.find(bytes));
         let rest = found.and_then(|at| bytes.get(at + 1..)).unwrap_or_default();
         let line = memchr::memchr(b'\n', rest).and_then(|end| rest.get(..end));
@@ -209,6 +220,14 @@ impl Glance {
     }
 }
 
+/// What follows the user of the Request-URI, where it has one: a host and more.
+fn after_user(bytes: &[u8]) -> Option<&[u8]> {
+    let head = bytes.get(..bytes.len().min(FIRST_LINE_LEN))?;
+    head.get(memchr::memchr(b'@', head)? + 1..)
+}
+
+/// So far a user's end is looked for; without one it is the To that tells.
+const FIRST_LINE_LEN: usize = 128;
 /// Answers that are saved up.
 const ANSWERS_KEPT: u32 = 64;
 const REGISTER: &[u8; 8] = b"REGISTER";
@@ -220,6 +239,10 @@ mod tests {
     use super::*;
 
     const NEW: &[u8] = b"INVITE sip:b@x SIP/2.0\r\nTo: <sip:b@x>\r\nFrom: <sip:a@x>;tag=1\r\n\r\n";
+
+    fn is_ours(rest: &[u8]) -> bool {
+        rest.starts_with(b"example.com SIP/2.0\r\n")
+    }
 
     fn at(ms: u64) -> Instant {
         Instant::from_micros(1_000_000 + ms * 1_000)
@@ -238,7 +261,7 @@ mod tests {
     fn fates(overload: &mut Overload, now: Instant, count: u32) -> [u32; 3] {
         let mut fates = [0; 3];
         for _ in 0..count {
-            fates[overload.admit(now, NEW) as usize] += 1;
+            fates[overload.admit(now, NEW, is_ours) as usize] += 1;
         }
         fates
     }
@@ -246,7 +269,7 @@ mod tests {
     #[test]
     fn a_burst_is_no_overload() {
         let mut overload = overflowing_for(OVERLOAD_AFTER.as_millis_ceil() - 1);
-        assert_eq!(overload.admit(at(100), NEW), Admission::Taken);
+        assert_eq!(overload.admit(at(100), NEW, is_ours), Admission::Taken);
         overload.observe(at(200), Backlog::Short);
         overload.observe(at(201), Backlog::Overflowing);
         assert!(!overload.is_there());
@@ -264,7 +287,8 @@ mod tests {
     #[test]
     fn what_is_begun_always_passes() {
         let mut overload = overflowing_for(200);
-        let texts: [&[u8]; 6] = [
+        let texts: [&[u8]; 7] = [
+            b"INVITE sip:b@example.com;gr=1 SIP/2.0\r\nTo: <sip:b@x>;tag=2\r\n\r\n",
             b"ACK sip:b@x SIP/2.0\r\nTo: <sip:b@x>\r\n\r\n",
             b"BYE sip:b@x SIP/2.0\r\nTo: <sip:b@x>;tag=2\r\n\r\n",
             b"INVITE sip:b@x SIP/2.0\r\nt: <sip:b@x;y=z>;tag=2\r\n\r\n",
@@ -274,22 +298,27 @@ mod tests {
         ];
         for text in texts {
             for _ in 0..1_000 {
-                assert_eq!(overload.admit(at(200), text), Admission::Taken);
+                assert_eq!(overload.admit(at(200), text, is_ours), Admission::Taken);
             }
         }
     }
 
     #[test]
-    fn new_work_is_known_by_its_method_and_its_to() {
+    fn new_work_is_known_by_its_method_and_its_uri_or_to() {
         let glance = Glance::new();
-        let texts: [&[u8]; 5] = [
+        let texts: [&[u8]; 6] = [
             NEW,
+            b"INVITE sip:b@example.com SIP/2.0\r\nVia: SIP/2.0/UDP x\r\n\r\n",
             b"INVITE sip:b@x SIP/2.0\r\nt: <sip:b@x;y=z>\r\n\r\n",
             b"REGISTER sip:x SIP/2.0\r\nTo: <sip:b@x>\r\n\r\n",
             b"OPTIONS sip:x SIP/2.0\r\nTo: <sip:b@x>\r\n\r\n",
             b"SUBSCRIBE sip:x SIP/2.0\r\nTo: <sip:b@x>\r\n\r\n",
         ];
-        assert!(texts.iter().all(|text| glance.is_of_new_work(text)));
+        assert!(
+            texts
+                .iter()
+                .all(|text| glance.is_of_new_work(text, is_ours))
+        );
     }
 
     #[test]
@@ -317,6 +346,6 @@ mod tests {
         };
         assert_eq!([account.let_in, account.refused, account.dropped], fates);
         assert_eq!(account.span, end.since(at(100)));
-        assert_eq!(overload.admit(end, NEW), Admission::Taken);
+        assert_eq!(overload.admit(end, NEW, is_ours), Admission::Taken);
     }
 }
