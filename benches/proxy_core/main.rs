@@ -83,8 +83,14 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "glance",
-        is: "INVITE that is dropped in overload",
+        is: "INVITE to an AoR that is dropped in overload",
         run: overload::glances,
+        operations: (2_000_000, 10_000),
+    },
+    Scenario {
+        name: "glance_at_to",
+        is: "the same, to a Request-URI that is no AoR of ours",
+        run: overload::glances_at_to,
         operations: (2_000_000, 10_000),
     },
     Scenario {

@@ -14,10 +14,29 @@ const LET_IN_PER_REFUSAL: usize = strowger::limits::OVERLOAD_REFUSALS as usize;
 /// As many different INVITEs as a NIC's ring holds, each with memory of its own, so that none is found in the near caches.
 const WAITING: u32 = 2_048;
 
-/// INVITEs that are dropped.
+/// INVITEs that are dropped, to AoRs of ours: the first line tells.
 pub(crate) fn glances(phones: u32, operations: u32) -> Measured {
+    let waiting = (0..WAITING).map(|call| invite(phones, call));
+    drop_all(phones, operations, &waiting.collect::<Vec<_>>())
+}
+
+/// INVITEs that are dropped, to elsewhere: their To tells.
+pub(crate) fn glances_at_to(phones: u32, operations: u32) -> Measured {
+    let elsewhere = |call| {
+        let Arrival { bytes, source } = invite(phones, call);
+        let text = String::from_utf8(bytes).expect("text");
+        let text = text.replacen("@example.com SIP/2.0", "@198.51.100.7 SIP/2.0", 1);
+        Arrival {
+            bytes: text.into_bytes(),
+            source,
+        }
+    };
+    let waiting = (0..WAITING).map(elsewhere);
+    drop_all(phones, operations, &waiting.collect::<Vec<_>>())
+}
+
+fn drop_all(phones: u32, operations: u32, waiting: &[Arrival]) -> Measured {
     let mut bed = strained(phones);
-    let waiting: Vec<Arrival> = (0..WAITING).map(|call| invite(phones, call)).collect();
     // The one that is always let in.
     bed.receive_unmeasured(SPAN, &waiting[..1]);
     for n in 0..operations as usize / BATCH {
