@@ -255,8 +255,11 @@ impl Proxy {
 
     /// Glances at a datagram of a batch; [`Self::look_ahead`] follows, and then [`Self::on_datagram`] for each.
     pub fn glance(&mut self, bytes: &[u8]) {
-        self.foresight
-            .glance(bytes, &self.registrar, &self.location);
+        // In overload most of what comes is dropped.
+        if !self.overload.is_there() {
+            self.foresight
+                .glance(bytes, &self.registrar, &self.location);
+        }
     }
 
     /// Asks for the memory that what was glanced at will need.
