@@ -252,13 +252,19 @@ pub const JSON_DEPTH_MAX: usize = 16;
 
 // --- overload (proxy/overload.rs) --------------------------------------------------------------------------------
 
-/// How long a worker's queue must overflow, each time it is looked at, before new work is turned away.
+/// How long a worker's queue must have lost something without once being emptied, before new work is turned away.
 pub const OVERLOAD_AFTER: Duration = Duration::from_millis(100);
-/// How often the share of new work that is let in is changed.
+/// How often a full queue is asked what it lost.
 pub const OVERLOAD_WINDOW: Duration = Duration::from_millis(10);
+/// New work that is let in each time that the queue has been emptied. More: refused or dropped.
+pub const OVERLOAD_LET_IN: u32 = 32;
+/// After so long with a queue that was not emptied one is let in all the same.
+pub const OVERLOAD_LEAST: Duration = Duration::from_millis(1);
 /// Of so many that are let in, one that is not is answered 503. The others are not answered and counted as dropped: their senders
 /// ask again.
-pub const OVERLOAD_REFUSALS: u32 = 4;
+pub const OVERLOAD_REFUSALS: u32 = 8;
+/// So long after the last was turned away the overload is over.
+pub const OVERLOAD_CALM: Duration = Duration::from_secs(1);
 
 // --- workers (worker/) -------------------------------------------------------------------------------------------
 
