@@ -43,42 +43,50 @@ pub fn decode(letters: &[u8], bytes: &mut [u8]) -> bool {
         *five = whole;
         wrong |= is_none;
     }
-    let mut eight = [LETTERS[0]; 8];
+    let mut eight = [b'0'; 8];
     eight[..rest.len()].copy_from_slice(rest);
     let (word, is_none) = word_of(&eight);
     let [_, _, _, whole @ ..] = word.to_be_bytes();
     last.copy_from_slice(&whole[..last.len()]);
     let is_set = whole[last.len()..].iter().any(|byte| *byte != 0);
-    (wrong | is_none) & NONE == 0 && !is_set
+    wrong | is_none == 0 && !is_set
 }
 
+/// The letters of forty bits. Each step halves the groups of bits and moves the halves apart, in all of the word at once, until each byte
+/// has five of them.
 #[inline]
 fn letters_of(five: &[u8; 5]) -> [u8; 8] {
     let [a, b, c, d, e] = *five;
     let word = u64::from_be_bytes([0, 0, 0, a, b, c, d, e]);
-    std::array::from_fn(|place| LETTERS[(word >> (35 - 5 * place)) as usize & 31])
+    let twenties = (word << 12 & 0x000f_ffff_0000_0000) | (word & 0x000f_ffff);
+    let tens = (twenties << 6 & 0x03ff_0000_03ff_0000) | (twenties & 0x0000_03ff_0000_03ff);
+    let values = (tens << 3 & 0x1f00_1f00_1f00_1f00) | (tens & 0x001f_001f_001f_001f);
+    let is_letter = (values + (0x80 - 10) * EACH) >> 7 & EACH;
+    (values + u64::from(b'0') * EACH + is_letter * u64::from(b'a' - b'9' - 1)).to_be_bytes()
 }
 
-/// The 40 bits of eight letters, and the mark of those that are none.
+/// The 40 bits of eight letters, and a mark of those that are none.
 #[inline]
-fn word_of(eight: &[u8; 8]) -> (u64, u8) {
-    let values = eight.map(|letter| VALUES[usize::from(letter)]);
-    let fold = |(word, wrong), value| (word << 5 | u64::from(value & 31), wrong | value);
-    values.into_iter().fold((0, 0), fold)
+fn word_of(eight: &[u8; 8]) -> (u64, u64) {
+    let letters = u64::from_be_bytes(*eight);
+    let low = letters & (0x7f * EACH);
+    // The topmost bit of each byte tells whether it is at least so much.
+    let at_least = |letter: u8| low + u64::from(0x80 - letter) * EACH;
+    let is_letter = at_least(b'a') & !at_least(b'v' + 1);
+    let is_known = (at_least(b'0') & !at_least(b'9' + 1)) | is_letter;
+    let wrong = (!is_known | letters) & (0x80 * EACH);
+    let is_letter = is_letter >> 7 & EACH;
+    let values = low
+        .wrapping_sub(u64::from(b'0') * EACH)
+        .wrapping_sub(is_letter * u64::from(b'a' - b'9' - 1));
+    let tens = (values >> 3 & 0x03e0_03e0_03e0_03e0) | (values & 0x001f_001f_001f_001f);
+    let twenties = (tens >> 6 & 0x000f_fc00_000f_fc00) | (tens & 0x0000_03ff_0000_03ff);
+    let word = (twenties >> 12 & 0x00ff_fff0_0000) | (twenties & 0x000f_ffff);
+    (word, wrong)
 }
 
-const LETTERS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
-/// The mark of what is no letter: a bit that no value has.
-const NONE: u8 = 0x80;
-const VALUES: [u8; 256] = {
-    let mut values = [NONE; 256];
-    let mut value = 0;
-    while value < LETTERS.len() {
-        values[LETTERS[value] as usize] = value as u8;
-        value += 1;
-    }
-    values
-};
+/// A one in each byte.
+const EACH: u64 = 0x0101_0101_0101_0101;
 
 #[cfg(test)]
 mod tests {

@@ -11,12 +11,26 @@ use super::bed::{Arrival, BATCH, Bed, Measured};
 use super::message::{self, Parties};
 use super::phone::{order, register_all};
 
-/// How many batches of calls have begun between a call's first message and each of its others: phones answer at once, people do not.
-const APART: [usize; STEPS] = [0, 8, 40, 48, 80, 88];
+/// How calls follow each other.
+pub(crate) struct Pace {
+    /// How many batches of calls have begun between a call's first message and each of its others: phones answer at once, people do not.
+    pub(crate) apart: [usize; STEPS],
+    /// The time between two batches.
+    pub(crate) span: Duration,
+}
+
+/// Hundreds of other messages are between two of one call.
+pub(crate) const APART: [usize; STEPS] = [0, 8, 40, 48, 80, 88];
 /// A call each millisecond: 64 transactions of each second's calls are live at the end.
-const CALM: Duration = Duration::from_micros(1_000 * BATCH as u64);
-/// 3,125 calls a second: 200,000 transactions live.
-const CROWDED: Duration = Duration::from_micros(320 * BATCH as u64);
+const CALM: Pace = Pace {
+    apart: APART,
+    span: Duration::from_micros(1_000 * BATCH as u64),
+};
+/// 128 calls a second: few are enough until for each transaction that begins one ends.
+const SLOW: Pace = Pace {
+    apart: [0, 1, 2, 3, 4, 5],
+    span: Duration::from_micros(250_000),
+};
 /// What has been done for a call.
 const STEPS: usize = 6;
 
@@ -32,41 +46,38 @@ struct Batch {
 
 /// Whole calls.
 pub(crate) fn calls(phones: u32, operations: u32) -> Measured {
-    run(phones, operations, CALM, operations / 4)
+    run(phones, operations, &CALM, operations / 4)
 }
 
-/// Whole calls, whose transactions have filled their table before.
-pub(crate) fn calls_in_a_crowd(phones: u32, operations: u32) -> Measured {
-    // The Timers J and L of what was before hold for 32 s.
-    let before = if operations > 100_000 {
-        110_000
-    } else {
-        operations / 4
-    };
-    run(phones, operations, CROWDED, before)
+/// Whole calls, of which as many end as begin: with what their timers cost, and in memory that others have left.
+pub(crate) fn calls_at_plateau(phones: u32, operations: u32) -> Measured {
+    // Timers J, L and M hold a transaction for 32 s.
+    run(phones, operations, &SLOW, 33 * 4 * BATCH as u32)
 }
 
-fn run(phones: u32, operations: u32, span: Duration, before: u32) -> Measured {
+/// So many calls at a pace, after so many that are not measured.
+pub(crate) fn run(phones: u32, operations: u32, pace: &Pace, before: u32) -> Measured {
     let mut bed = bed_of(phones);
     let mut line: VecDeque<Batch> = VecDeque::new();
     let (batches, unmeasured) = (operations as usize / BATCH, before as usize / BATCH);
-    let warm_up = unmeasured + APART[STEPS - 1];
+    let last = pace.apart[STEPS - 1];
+    let warm_up = unmeasured + last;
     for n in 0..warm_up + batches {
         line.push_back(Batch::new(n, phones));
         let is_measured = n >= warm_up;
         let mut is_first = true;
-        for apart in APART {
+        for apart in pace.apart {
             let Some(place) = (line.len() - 1).checked_sub(apart) else {
                 break;
             };
-            let pause = if is_first { span } else { Duration::ZERO };
+            let pause = if is_first { pace.span } else { Duration::ZERO };
             is_first = false;
             line[place].go_on(&mut bed, pause, is_measured);
         }
         if is_measured {
             bed.note();
         }
-        if line.len() > APART[STEPS - 1] {
+        if line.len() > last {
             line.pop_front();
         }
     }
@@ -201,7 +212,7 @@ pub(crate) fn messages(phones: u32, operations: u32) -> Measured {
         let mut batch = Batch::new(n, phones);
         let message = |parties: &Parties| parties.first("MESSAGE", "text/plain", "Are you there?");
         let requests: Vec<Arrival> = batch.parties.iter().map(message).collect();
-        bed.receive(CALM, &requests);
+        bed.receive(CALM.span, &requests);
         let relayed = bed.sent.messages().take(BATCH);
         batch.relayed = relayed
             .map(|request| String::from_utf8_lossy(request).into_owned())
@@ -227,7 +238,7 @@ pub(crate) fn acks(phones: u32, operations: u32) -> Measured {
     for n in 0..operations as usize / BATCH {
         let mut batch = Batch::new(n, phones);
         for _ in 0..3 {
-            batch.go_on(&mut bed, CALM, false);
+            batch.go_on(&mut bed, CALM.span, false);
         }
         batch.go_on(&mut bed, Duration::ZERO, true);
         bed.note();

@@ -66,8 +66,14 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "call_crowd",
         is: "the same, 200,000 transactions live",
-        run: call::calls_in_a_crowd,
+        run: crowd::calls,
         operations: (200_000, 4_000),
+    },
+    Scenario {
+        name: "call_plateau",
+        is: "the same, of which as many end as begin, few live",
+        run: call::calls_at_plateau,
+        operations: (100_000, 4_000),
     },
     Scenario {
         name: "message",

@@ -10,7 +10,7 @@ use super::agent::Wire;
 use super::compose::{Draft, put_address, put_body};
 use crate::datagram::Flow;
 use crate::limits::{LOAD_SESSIONS_MAX, T1, T1_64, T2};
-use crate::sip::{Message, Method, Reply, Sink, Uri};
+use crate::sip::{Message, Method, Reply, Sink};
 use crate::time::{Duration, Instant};
 use crate::timer::{TimerId, Wheel};
 
@@ -264,7 +264,7 @@ impl Callees {
     fn compose_answer(&self, request: &Message<'_>, flow: &Flow) -> Vec<u8> {
         let source = usize::from(flow.listener.0);
         let mut contact = Draft(b"Contact: <sip:".to_vec());
-        if let Ok(uri) = Uri::parse(request.request_uri())
+        if let Ok(uri) = request.read_request_uri()
             && let Some(user) = uri.user
         {
             contact.put(user);

@@ -10,7 +10,15 @@ use crate::sip::{Scheme, Uri};
 
 /// The keyed hash of a contact's user, host and port: equal for all URIs that are [`same_contact`] or that
 /// [`reaches`] leads to.
-pub(super) fn contact_hash(hasher: &SipHasher13, uri: &[u8]) -> u32 {
+pub(super) fn contact_hash(hasher: &SipHasher13, text: &[u8]) -> u32 {
+    match Uri::parse(text) {
+        Ok(uri) => uri_hash(hasher, &uri),
+        Err(_) => text_hash(hasher, text),
+    }
+}
+
+/// The same of a URI that has been read.
+pub(super) fn uri_hash(hasher: &SipHasher13, uri: &Uri<'_>) -> u32 {
     let mut room = [0; USUAL_LEN];
     let [domain, scratch @ ..] = &mut room;
     *domain = CONTACT_DOMAIN;
@@ -22,23 +30,23 @@ pub(super) fn contact_hash(hasher: &SipHasher13, uri: &[u8]) -> u32 {
             return (hasher.hash(whole) >> 32) as u32;
         }
     }
-    any_contact_hash(hasher, uri)
-}
-
-/// The same of a contact of any length and scheme.
-fn any_contact_hash(hasher: &SipHasher13, uri: &[u8]) -> u32 {
+    let mut scratch = [0; KEY_LEN_MAX];
+    let Some(key) = Key::of(uri, &mut scratch) else {
+        return text_hash(hasher, uri.bytes());
+    };
     let mut hasher = *hasher;
     hasher.write(&[CONTACT_DOMAIN]);
-    let mut scratch = [0; KEY_LEN_MAX];
-    match Key::of(uri, &mut scratch) {
-        Some(key) => {
-            hasher.write(key.name);
-            hasher.write(&key.port.to_le_bytes());
-        }
-        None => uri
-            .iter()
-            .for_each(|byte| hasher.write(&[byte.to_ascii_lowercase()])),
-    }
+    hasher.write(key.name);
+    hasher.write(&key.port.to_le_bytes());
+    (hasher.finish() >> 32) as u32
+}
+
+/// The same of what is no SIP URI.
+fn text_hash(hasher: &SipHasher13, text: &[u8]) -> u32 {
+    let mut hasher = *hasher;
+    hasher.write(&[CONTACT_DOMAIN]);
+    text.iter()
+        .for_each(|byte| hasher.write(&[byte.to_ascii_lowercase()]));
     (hasher.finish() >> 32) as u32
 }
 
@@ -60,8 +68,11 @@ pub(super) fn reaches(contact: &[u8], target: &[u8]) -> bool {
     if contact == target {
         return true;
     }
+    let (Ok(contact), Ok(target)) = (Uri::parse(contact), Uri::parse(target)) else {
+        return false;
+    };
     let (mut a, mut b) = ([0; KEY_LEN_MAX], [0; KEY_LEN_MAX]);
-    match (Key::of(contact, &mut a), Key::of(target, &mut b)) {
+    match (Key::of(&contact, &mut a), Key::of(&target, &mut b)) {
         (Some(contact), Some(target)) => contact == target,
         (Some(_) | None, _) => false,
     }
@@ -76,8 +87,10 @@ struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    fn of(uri: &[u8], scratch: &'a mut [u8]) -> Option<Self> {
-        let uri = Uri::parse(uri).ok().filter(Uri::is_sip)?;
+    fn of(uri: &Uri<'_>, scratch: &'a mut [u8]) -> Option<Self> {
+        if !uri.is_sip() {
+            return None;
+        }
         let name = canonical_aor(uri.user.unwrap_or_default(), &uri.host, true, scratch).ok()?;
         // RFC 3261 19.1.2: a port that is not written is the scheme's.
         let port = uri.port.unwrap_or(if uri.scheme == Scheme::Sips {

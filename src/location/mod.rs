@@ -78,7 +78,7 @@ pub use self::targets::{Target, Targets};
 pub use self::users::Users;
 
 use self::aor::AorKey;
-use self::contact::{contact_hash, reaches};
+use self::contact::{contact_hash, reaches, uri_hash};
 use self::contact_index::{ContactIndex, ContactRef, ContactRefs};
 use self::plan::Request;
 use self::ruid::Origins;
@@ -86,6 +86,7 @@ use self::shard::{Moved, Shard};
 use self::tally::Tally;
 use crate::datagram::{Destination, Flow, ListenerId};
 use crate::limits::{AOR_LEN_MAX, BRANCHES_MAX, LOCATION_SHARDS, REGISTER_CONTACTS_MAX};
+use crate::sip::Uri;
 use crate::time::Instant;
 
 /// The bindings of all AoRs.
@@ -314,7 +315,7 @@ impl Location {
     ///
     /// Where several AoRs registered it, the one whose contact is the very same text counts, then the newest.
     pub fn registered_contact(&self, now: Instant, uri: &[u8]) -> Option<RegisteredContact> {
-        self.registered_contact_at(now, uri, None)
+        self.registered_contact_at(now, &Uri::parse(uri).ok()?, None)
     }
 
     /// The same, where one that is reached at `end` counts before all others: of the flows of one phone, which share a contact, the one
@@ -322,10 +323,11 @@ impl Location {
     pub fn registered_contact_at(
         &self,
         now: Instant,
-        uri: &[u8],
+        uri: &Uri<'_>,
         end: Option<Destination>,
     ) -> Option<RegisteredContact> {
-        let hash = contact_hash(&self.hasher, uri);
+        let hash = uri_hash(&self.hasher, uri);
+        let uri = uri.bytes();
         let mut candidates = ContactRefs::new();
         self.contacts[ContactRef::home(hash)]
             .0

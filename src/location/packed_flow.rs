@@ -141,11 +141,14 @@ impl PackedFlow {
         self.kind & FOREIGN != 0
     }
 
+    #[inline]
     pub(super) fn unpack(self) -> Flow {
-        let ip = Ipv6Addr::from(self.address);
-        let peer = match ip.to_ipv4_mapped() {
-            Some(ip) if self.kind & V4 != 0 => SocketAddr::new(IpAddr::V4(ip), self.port),
-            Some(_) | None => SocketAddr::V6(SocketAddrV6::new(ip, self.port, 0, self.scope)),
+        let [.., a, b, c, d] = self.address;
+        let peer = if self.kind & V4 != 0 {
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), self.port)
+        } else {
+            let ip = Ipv6Addr::from(self.address);
+            SocketAddr::V6(SocketAddrV6::new(ip, self.port, 0, self.scope))
         };
         let transport = if self.kind & TCP == 0 {
             Transport::Udp

@@ -246,6 +246,7 @@ impl Targets {
     }
 }
 
+#[inline]
 fn target_of<'a>(bytes: &'a [u8], entry: &Entry) -> Target<'a> {
     let mut rest = bytes.get(entry.start as usize..).unwrap_or_default();
     let [uri, path, instance, call_id] = [entry.uri, entry.path, entry.instance, entry.call_id]

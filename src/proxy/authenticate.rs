@@ -395,7 +395,7 @@ impl Proxy {
     /// Whether the digest-uri is that of this request, or ours (RFC 7616 3.4.6). Ours must do, since there are clients who write whom they
     /// send to, whatever the Request-URI: a registrant any that is ours, a caller none that names another callee.
     fn is_for(&self, request: &Message<'_>, asks: Asks, uri: &[u8]) -> bool {
-        let (Ok(asked), Ok(said)) = (Uri::parse(request.request_uri()), Uri::parse(uri)) else {
+        let (Ok(asked), Ok(said)) = (request.read_request_uri(), Uri::parse(uri)) else {
             return request.request_uri() == uri;
         };
         let is_to_us = asks == Asks::Registrar || said.user.is_none();

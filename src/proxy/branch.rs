@@ -14,7 +14,6 @@ use super::validate::fold;
 use super::{Bench, Proxy};
 use crate::counters::Counter;
 use crate::datagram::{Destination, Flow, Transport};
-use crate::keyed_hash;
 use crate::sip::message::Message;
 use crate::sip::method::Method;
 use crate::time::{Duration, Instant};
@@ -400,14 +399,7 @@ impl Proxy {
 
     /// A hash of a CSeq, by which a response is told to be of the transaction's own request.
     pub(super) fn cseq_hash(&self, number: u32, method: &[u8]) -> u32 {
-        let mut text = [0; 4 + CSEQ_METHOD_LEN];
-        let key = &self.settings.keys.transactions;
-        let Some(room) = text.get_mut(4..4 + method.len()) else {
-            return fold(keyed_hash::short(key, &[method], &number.to_le_bytes()));
-        };
-        room.copy_from_slice(method);
-        text[..4].copy_from_slice(&number.to_le_bytes());
-        fold(keyed_hash::short(key, &[], &text[..4 + method.len()]))
+        fold(self.quick.hash(&[&number.to_le_bytes(), method]))
     }
 
     /// The Record-Route of a request that may begin a dialog; in-dialog requests keep the route set they have.
@@ -430,8 +422,11 @@ impl Proxy {
         // RFC 5626 4.3: `ob` in its Contact asks for the rest of the dialog by the flow that it came by.
         let wants_flow = || {
             let contact = request.contacts().next().and_then(Result::ok);
-            let uri = contact.and_then(|contact| contact.address()?.address.uri().ok());
-            uri.is_some_and(|uri| uri.param(b"ob").is_some())
+            let address = contact.and_then(|contact| Some(contact.address()?.address));
+            address
+                .filter(|address| address.uri_bytes().contains(&b';'))
+                .and_then(|address| address.uri().ok())
+                .is_some_and(|uri| uri.param(b"ob").is_some())
         };
         let is_elsewhere = relay.source.transport == Transport::Tcp
             || wants_flow()
@@ -482,9 +477,6 @@ impl Proxy {
         self.table.close_client(slot);
     }
 }
-
-/// Longer than any method that we know.
-const CSEQ_METHOD_LEN: usize = 28;
 
 /// What forwarding adds to a request, at most: Via, Record-Routes, Max-Breadth.
 const ADDED_LEN_MAX: usize = 512;

@@ -9,13 +9,14 @@ use super::flow_token::FlowToken;
 use super::token::Token;
 use crate::datagram::Transport;
 use crate::limits::MAX_FORWARDS_DEFAULT;
+use crate::scan;
 use crate::sip::auth::Credentials;
 use crate::sip::edit::{EditError, Edits};
 use crate::sip::message::{Header, Message};
 use crate::sip::name::HeaderName;
 use crate::sip::params::Param;
 use crate::sip::span::Span;
-use crate::sip::text::{Sink, Text};
+use crate::sip::text::Sink;
 use crate::sip::uri::Uri;
 
 /// What one branch changes in the request.
@@ -110,15 +111,21 @@ pub(super) fn relay(
         text.put(b"Via: SIP/2.0/");
         text.put(hop.transport.as_str().as_bytes());
         text.put(b" ");
-        put_address(text, hop.sent_by);
+        text.put_address(hop.sent_by);
         text.put(b";branch=");
         text.put(hop.branch);
         text.put(b"\r\n");
     })?;
+    // As far as it can be foreseen, edits are made in their order: each is then the last.
+    let has_breadth = message.header(HeaderName::MaxBreadth).is_some();
+    let breadth = hop.breadth;
+    if let Some(breadth) = breadth.filter(|_| !has_breadth) {
+        max_breadth(edits, message, top_line, breadth)?;
+    }
     // RFC 3261 18.2.1 and RFC 3581 4; what the sender itself wrote there is replaced.
     top.stamp(hop.source, edits)?;
     max_forwards(edits, message, top_line)?;
-    if let Some(breadth) = hop.breadth {
+    if let Some(breadth) = breadth.filter(|_| has_breadth) {
         max_breadth(edits, message, top_line, breadth)?;
     }
     content_length(edits, message, hop.transport)?;
@@ -189,7 +196,8 @@ fn request_uri(
     let last = || hop.from_strict_router.then(|| last_route_uri(message))?;
     let target = hop.target.or(strict).or_else(last);
     let Some(target) = target else { return Ok(()) };
-    let Ok(uri) = Uri::parse(target) else {
+    let has_more = scan::find_either(target, 0, b';', b'?').is_some();
+    let Some(Ok(uri)) = has_more.then(|| Uri::parse(target)) else {
         return edits.replace(message.request_uri_span(), target);
     };
     // RFC 3261 19.1.5: a Contact or a Route may have a method and header components, a request line may not.
@@ -213,7 +221,7 @@ fn record_route(edits: &mut Edits, at: u16, record: &Record) -> Result<(), EditE
             text.put(b"Record-Route: <sip:");
             text.put(record.token.as_bytes());
             text.put(b"@");
-            put_address(text, address);
+            text.put_address(address);
             if transport == Transport::Tcp {
                 text.put(b";transport=tcp");
             }
@@ -234,7 +242,7 @@ fn own_path(edits: &mut Edits, at: u16, path: &PathValue) -> Result<(), EditErro
         text.put(b"Path: <sip:");
         text.put(path.token.as_bytes());
         text.put(b"@");
-        put_address(text, address);
+        text.put_address(address);
         if transport == Transport::Tcp {
             text.put(b";transport=tcp");
         }
@@ -362,13 +370,6 @@ fn top_via_line(message: &Message<'_>) -> Span {
     message
         .header(HeaderName::Via)
         .map_or(Span::EMPTY, |header| header.line_span)
-}
-
-/// Writes `host:port`, IPv6 in brackets.
-fn put_address(text: &mut Text<'_>, address: SocketAddr) {
-    text.put_host_ip(address.ip());
-    text.put(b":");
-    text.put_decimal(u64::from(address.port()));
 }
 
 /// Writes the ACK or the CANCEL that belongs to a relayed INVITE into `out`: RFC 3261 17.1.1.3 and 9.1.

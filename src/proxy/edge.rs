@@ -72,7 +72,7 @@ impl Proxy {
         }
         let is_asked = || has_tag(request, b"path") || has_tag(request, b"outbound");
         let is_always = || {
-            let uri = Uri::parse(request.request_uri()).ok()?;
+            let uri = request.read_request_uri().ok()?;
             let edge = self.edges.at(self.edges.responsible_for(&uri)?)?;
             Some(edge.path == PathRule::Always)
         };

@@ -16,7 +16,6 @@ use super::{Bench, Proxy};
 use crate::base32;
 use crate::counters::Counter;
 use crate::datagram::Flow;
-use crate::keyed_hash;
 use crate::limits::MAX_BREADTH_DEFAULT;
 use crate::sip::host::Host;
 use crate::sip::index::Index;
@@ -224,7 +223,7 @@ impl Proxy {
             request.call_id(),
             request.cseq().method,
         ];
-        let hash = keyed_hash::short(&self.settings.keys.transactions, &texts, b"");
+        let hash = self.quick.hash(&texts);
         let mut branch = [0; STATELESS_BRANCH_LEN];
         branch[..COOKIE.len()].copy_from_slice(COOKIE);
         branch[COOKIE.len()] = b'-';

@@ -71,6 +71,7 @@ use self::token::TokenCodec;
 use self::waits::{Waited, Waits};
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Destination, Flow, Transport, WorkerId};
+use crate::keyed_hash::Quick;
 use crate::limits::{FIRED_MAX, MESSAGE_LEN_MAX};
 use crate::location::{Location, Secrets, Targets};
 use crate::sip::edit::Edits;
@@ -96,6 +97,7 @@ pub struct Proxy {
     edges: Edges,
     tags: Tags,
     server_keys: ServerKeys,
+    quick: Quick,
     registrar: Registrar,
     location: Arc<Location>,
     table: Table<Relay, Leg>,
@@ -226,6 +228,7 @@ impl Proxy {
             edges: Edges::new(&settings.edges),
             tags: Tags::new(&settings),
             server_keys: ServerKeys::new(settings.keys.transactions),
+            quick: Quick::new(&settings.keys.transactions),
             table: Table::with_limits(
                 settings.worker,
                 settings.transactions_max,

@@ -82,7 +82,7 @@ impl Proxy {
         if self.waits.has(key) {
             return self.counters.increment(Counter::RetransmitRequestReceived);
         }
-        let uri = Uri::parse(request.request_uri());
+        let uri = request.read_request_uri();
         let mut headers = std::mem::take(&mut bench.text);
         let admitted = self.admit(now, (request, &uri), (source, key), &mut headers, out);
         bench.text = headers;
@@ -196,7 +196,7 @@ impl Proxy {
         if self.tags.is_ours(request) {
             return self.counters.increment(Counter::AcksAbsorbed);
         }
-        let uri = Uri::parse(request.request_uri());
+        let uri = request.read_request_uri();
         let is_valid = {
             let mut headers = std::mem::take(&mut bench.text);
             let is_valid = self.validate(request, &uri, &mut headers).is_ok();
@@ -324,7 +324,7 @@ impl Proxy {
     /// Whether a REGISTER or an OPTIONS is for this element rather than to be passed on: its Request-URI is ours and names
     /// no user, and so is every Route. A request that may go no further is answered here, too (RFC 3261 11).
     fn is_for_us(&self, request: &Message<'_>) -> bool {
-        let Ok(uri) = Uri::parse(request.request_uri()) else {
+        let Ok(uri) = request.read_request_uri() else {
             return false;
         };
         let names_no_user =

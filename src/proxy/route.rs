@@ -87,17 +87,21 @@ impl Proxy {
         (source, is_trusted): (&Flow, bool),
         targets: &mut Targets,
     ) -> Result<Plan<'a>, Unrouted<'a>> {
-        let bad_uri = |_| Refusal::new(400);
-        let received_uri = (*uri).map_err(bad_uri)?;
-        let from_strict_router = self.is_from_strict_router(request, &received_uri);
+        let Ok(received_uri) = uri else {
+            return Err(Refusal::new(400).into());
+        };
+        let from_strict_router = self.is_from_strict_router(request, received_uri);
+        let last;
         let target = if from_strict_router {
-            Uri::parse(last_route_uri(request).unwrap_or_default()).map_err(bad_uri)?
+            last = Uri::parse(last_route_uri(request).unwrap_or_default())
+                .map_err(|_| Refusal::new(400))?;
+            &last
         } else {
             received_uri
         };
         let routes = self.own_routes(request, source, from_strict_router)?;
         let dialog = if from_strict_router {
-            self.verify(request, &received_uri)
+            self.verify(request, received_uri)
         } else {
             routes.dialog
         };
@@ -109,21 +113,21 @@ impl Proxy {
                 return Err(refused(routes.is_forged).into());
             }
             Way::Hop(self.hop_to(&next, routes.listener)?)
-        } else if self.identity.is_ours(&target) {
-            self.look_up(now, &target, targets)?;
+        } else if self.identity.is_ours(target) {
+            self.look_up(now, target, targets)?;
             self.lead_home(request.call_id(), targets);
             Way::Contacts
         } else if let Some(way) =
-            self.way_to_contact(now, request, &target, dialog.as_ref(), targets)
+            self.way_to_contact(now, request, target, dialog.as_ref(), targets)
         {
             way
         } else if let Some(dialog) = dialog {
-            Way::Hop(self.hop_in_dialog(&dialog, &target, routes.listener)?)
-        } else if let Some(edge) = self.edges.responsible_for(&target) {
+            Way::Hop(self.hop_in_dialog(&dialog, target, routes.listener)?)
+        } else if let Some(edge) = self.edges.responsible_for(target) {
             self.check_path(request, edge)?;
             Way::Edge(edge)
         } else if is_trusted {
-            self.way_abroad(request, source, &target, routes.listener)?
+            self.way_abroad(request, source, target, routes.listener)?
         } else {
             return Err(refused(routes.is_forged).into());
         };
@@ -136,7 +140,7 @@ impl Proxy {
 
     /// Whether a request carries a token of the dialog that it says it is of, or that of a node that has let its call in.
     pub(super) fn is_vouched_for(&self, request: &Message<'_>, source: &Flow) -> bool {
-        let Ok(uri) = Uri::parse(request.request_uri()) else {
+        let Ok(uri) = request.read_request_uri() else {
             return false;
         };
         if self.is_from_strict_router(request, &uri) {
@@ -322,9 +326,7 @@ impl Proxy {
         targets: &mut Targets,
     ) -> Option<Way<'a>> {
         let end = dialog.and_then(Verified::other_end);
-        let reached = self
-            .location
-            .registered_contact_at(now, target.bytes(), end)?;
+        let reached = self.location.registered_contact_at(now, target, end)?;
         if self.leads_home(request.call_id(), target, &reached, targets) {
             return Some(Way::Contacts);
         }

@@ -3,7 +3,6 @@
 use super::Proxy;
 use super::answer::Response;
 use crate::counters::Counter;
-use crate::keyed_hash;
 use crate::sip::error::SipError;
 use crate::sip::message::Message;
 use crate::sip::name::HeaderName;
@@ -90,7 +89,6 @@ impl Proxy {
 
     /// The hash of all that decides where a request goes (RFC 5393 4.2.1): the same hash in a Via of ours is a loop.
     pub(super) fn loop_hash(&self, request: &Message<'_>) -> u32 {
-        let key = &self.settings.keys.transactions;
         let cseq = request.cseq();
         let texts = [
             request.request_uri(),
@@ -100,7 +98,7 @@ impl Proxy {
             &cseq.number.to_le_bytes(),
             cseq.method,
         ];
-        let first = keyed_hash::short(key, &texts, b"");
+        let first = self.quick.hash(&texts);
         let further = [
             HeaderName::Route,
             HeaderName::ProxyRequire,
@@ -108,7 +106,7 @@ impl Proxy {
         ];
         let further = further.into_iter().flat_map(|name| request.headers(name));
         fold(further.fold(first, |hash, header| {
-            keyed_hash::short(key, &[header.value], &hash.to_le_bytes())
+            self.quick.hash(&[header.value, &hash.to_le_bytes()])
         }))
     }
 

@@ -3,8 +3,8 @@
 use super::address::NodeAddress;
 use super::seal::{Seal, Seals};
 use crate::sip::message::Message;
+use crate::sip::method::Method;
 use crate::sip::name::HeaderName;
-use crate::sip::{Uri, method::Method};
 use crate::time::Instant;
 
 /// What a message is about: the user of its Request-URI.
@@ -50,7 +50,7 @@ impl Channel {
 
     /// The channel that a request is for.
     pub(super) fn of(request: &Message<'_>) -> Option<Self> {
-        let uri = Uri::parse(request.request_uri()).ok()?;
+        let uri = request.read_request_uri().ok()?;
         match uri.user? {
             b"notification_peer" => Some(Self::Notification),
             b"usrloc" => Some(Self::Usrloc),

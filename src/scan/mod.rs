@@ -84,6 +84,38 @@ pub fn skip_within(bytes: &[u8], from: usize, end: usize, class: u8) -> usize {
     at.min(end)
 }
 
+/// The offset at or after `from`, and at most `end`, of the first byte that is no letter, no digit, no `-` and no `.`.
+///
+/// It looks at sixteen bytes at a time, also at those behind `end`.
+#[inline]
+#[must_use]
+pub fn skip_known(bytes: &[u8], from: usize, end: usize) -> usize {
+    let mut at = from;
+    while at < end {
+        let known = if let Some(window) = window(bytes, at) {
+            known_token(window).bits()
+        } else if let Some(last) = bytes.last_chunk() {
+            // The last sixteen bytes, of which some have been seen already; behind them all is strange.
+            known_token(Lanes::of(last)).bits() >> (at + lanes::LEN - bytes.len()).min(lanes::LEN)
+        } else {
+            break;
+        };
+        let len = known.trailing_ones() as usize;
+        at += len;
+        if len < lanes::LEN {
+            return at.min(end);
+        }
+    }
+    while at < end
+        && bytes
+            .get(at)
+            .is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+    {
+        at += 1;
+    }
+    at.min(end)
+}
+
 /// The offset at or after `from` of the first byte that no URI has, or a `?`; none where fewer than sixteen bytes are left to look at.
 #[inline]
 #[must_use]
@@ -286,16 +318,11 @@ pub fn find_comma_within(bytes: &[u8], from: usize, end: usize) -> usize {
         at += found.trailing_zeros() as usize;
         let close = match bytes.get(at) {
             Some(b',') => return at.min(end),
-            Some(b'<') => find_uri_end(bytes, at + 1),
-            _ => find_quote(bytes, at + 1, end),
+            Some(b'<') => find_close(bytes, at + 1),
+            _ => find_quote(bytes, at + 1, end).filter(|&close| bytes.get(close) == Some(&b'"')),
         };
         // What is not closed by its very counterpart is rare, and left to the general reader.
-        let counterpart = if bytes.get(at) == Some(&b'<') {
-            b'>'
-        } else {
-            b'"'
-        };
-        match close.filter(|&close| bytes.get(close) == Some(&counterpart)) {
+        match close.filter(|&close| close < end) {
             Some(close) => at = close + 1,
             None => break,
         }
@@ -304,6 +331,19 @@ pub fn find_comma_within(bytes: &[u8], from: usize, end: usize) -> usize {
         return end;
     }
     find_comma(bytes.get(..end).unwrap_or(bytes), at)
+}
+
+/// The offset at or after `from` of the first `>`; none where fewer than sixteen bytes are left to look at.
+#[inline]
+fn find_close(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        let found = window(bytes, at)?.equal(b'>').bits();
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize);
+        }
+        at += lanes::LEN;
+    }
 }
 
 /// The start and end of `bytes[start..end]` without the linear whitespace around it.

@@ -60,7 +60,7 @@ impl<'a> Address<'a> {
 
     /// Reads the URI.
     pub fn uri(&self) -> Result<Uri<'a>, SipError> {
-        Uri::parse(self.uri_bytes())
+        Uri::parse_within(self.source, self.parts.uri)
     }
 
     /// The parameters of the header field, not of the URI.

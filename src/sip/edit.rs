@@ -14,6 +14,8 @@ pub struct Edits {
     arena: [u8; EDIT_ARENA_LEN],
     arena_len: usize,
     removed: usize,
+    /// Where the last of the edits ends.
+    reach: u16,
 }
 
 /// Why an edit cannot be taken up, or the edits not written out.
@@ -54,6 +56,7 @@ impl Edits {
             arena: [0; EDIT_ARENA_LEN],
             arena_len: 0,
             removed: 0,
+            reach: 0,
         }
     }
 
@@ -62,6 +65,7 @@ impl Edits {
         self.count = 0;
         self.arena_len = 0;
         self.removed = 0;
+        self.reach = 0;
     }
 
     /// Removes what `span` covers.
@@ -125,11 +129,13 @@ impl Edits {
             if start > at {
                 text.put(source.get(at..start).ok_or(EditError::OutOfMessage)?);
             }
-            text.put(
-                self.arena
-                    .get(usize::from(edit.text_start)..usize::from(edit.text_end))
-                    .unwrap_or_default(),
-            );
+            if edit.text_start < edit.text_end {
+                text.put(
+                    self.arena
+                        .get(usize::from(edit.text_start)..usize::from(edit.text_end))
+                        .unwrap_or_default(),
+                );
+            }
             at = at.max(usize::from(edit.span.end));
         }
         text.put(source.get(at..).ok_or(EditError::OutOfMessage)?);
@@ -137,7 +143,28 @@ impl Edits {
     }
 
     /// Puts the edit with the arena's text up to `arena_len` in its place among the others.
+    #[inline]
     fn add(&mut self, span: Span, arena_len: usize) -> Result<(), EditError> {
+        let place = if span.start >= self.reach {
+            self.count
+        } else {
+            self.place_before(span)?
+        };
+        let text = Span::within(self.arena_len, arena_len);
+        *self.edits.get_mut(place).ok_or(EditError::TooMany)? = Edit {
+            span,
+            text_start: text.start,
+            text_end: text.end,
+        };
+        self.count += 1;
+        self.arena_len = arena_len;
+        self.removed += span.len();
+        self.reach = self.reach.max(span.end);
+        Ok(())
+    }
+
+    /// Makes room for an edit that does not come behind all others; gives its place.
+    fn place_before(&mut self, span: Span) -> Result<usize, EditError> {
         let taken = self.edits.get(..self.count).ok_or(EditError::TooMany)?;
         // The newest edit comes behind all that start no later: so equal places keep the order of insertion.
         let place = taken
@@ -150,17 +177,8 @@ impl Edits {
         if self.count == EDITS_MAX {
             return Err(EditError::TooMany);
         }
-        let text = Span::new(self.arena_len, arena_len);
         self.edits.copy_within(place..self.count, place + 1);
-        self.edits[place] = Edit {
-            span,
-            text_start: text.start,
-            text_end: text.end,
-        };
-        self.count += 1;
-        self.arena_len = arena_len;
-        self.removed += span.len();
-        Ok(())
+        Ok(place)
     }
 }
 

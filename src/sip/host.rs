@@ -91,30 +91,42 @@ impl<'a> Host<'a> {
 }
 
 /// Reads four octets of at most three digits, none with a zero before it (RFC 6943 3.1.1: some read those as octal).
+#[inline]
 fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
-    let (mut address, mut octet) = (0, 0_u32);
-    let mut dots = 0;
-    let mut digits = 0;
-    for &byte in text {
-        let digit = byte.wrapping_sub(b'0');
-        if digit < 10 {
-            if digits > 0 && octet == 0 {
+    let (mut address, mut at) = (0, 0);
+    for place in 0..4 {
+        if place > 0 {
+            if text.get(at) != Some(&b'.') {
                 return None;
             }
-            octet = octet * 10 + u32::from(digit);
-            digits += 1;
-            if octet > 255 {
-                return None;
-            }
-        } else if byte == b'.' && digits > 0 && dots < 3 {
-            address = address << 8 | octet;
-            (octet, digits) = (0, 0);
-            dots += 1;
-        } else {
-            return None;
+            at += 1;
         }
+        let (octet, len) = octet(text, at)?;
+        address = address << 8 | octet;
+        at += len;
     }
-    (dots == 3 && digits > 0).then(|| Ipv4Addr::from_bits(address << 8 | octet))
+    (at == text.len()).then(|| Ipv4Addr::from_bits(address))
+}
+
+/// Reads the octet at `at`; gives it with the number of its digits.
+#[inline]
+fn octet(text: &[u8], at: usize) -> Option<(u32, usize)> {
+    let digit = |place: usize| {
+        let digit = text.get(at + place)?.wrapping_sub(b'0');
+        (digit < 10).then_some(u32::from(digit))
+    };
+    let first = digit(0)?;
+    let Some(second) = digit(1) else {
+        return Some((first, 1));
+    };
+    if first == 0 {
+        return None;
+    }
+    let Some(third) = digit(2) else {
+        return Some((first * 10 + second, 2));
+    };
+    let octet = first * 100 + second * 10 + third;
+    (octet <= 255).then_some((octet, 3))
 }
 
 #[cfg(test)]

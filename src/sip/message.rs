@@ -8,6 +8,7 @@ use super::index::{Entry, Index, NONE, Outcome};
 use super::method::Method;
 use super::name::HeaderName;
 use super::span::Span;
+use super::uri::Uri;
 use super::value::{Value, Values};
 use super::via::Via;
 
@@ -104,6 +105,11 @@ impl<'a> Message<'a> {
     #[must_use]
     pub fn request_uri(&self) -> &'a [u8] {
         self.text(self.index.start_line.uri)
+    }
+
+    /// Reads the Request-URI.
+    pub fn read_request_uri(&self) -> Result<Uri<'a>, SipError> {
+        Uri::parse_within(self.bytes, self.index.start_line.uri)
     }
 
     /// Where the Request-URI stands.

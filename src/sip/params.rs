@@ -65,14 +65,24 @@ impl<'a> Params<'a> {
 
     /// The value of the first parameter called `name`, in any case: `None` where it is absent, `Some(None)` where it
     /// has no value.
+    #[inline]
     #[must_use]
     pub fn param(&self, name: &[u8]) -> Option<Option<&'a [u8]>> {
         self.find(name).map(|param| param.value)
     }
 
     /// The first parameter called `name`, in any case.
+    #[inline]
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<Param<'a>> {
+        // It does not fit into so few bytes with its `;`.
+        if self.span.len() <= name.len() {
+            return None;
+        }
+        self.search(name)
+    }
+
+    fn search(&self, name: &[u8]) -> Option<Param<'a>> {
         self.iter()
             .find(|param| param.name.eq_ignore_ascii_case(name))
     }

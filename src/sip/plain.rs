@@ -220,7 +220,18 @@ impl PlainParam {
         if bytes.get(start) != Some(&b';') {
             return None;
         }
-        let name_end = scan::skip_within(bytes, start + 1, end, scan::TOKEN);
+        let word = bytes
+            .get(start + 1..)
+            .and_then(|rest| rest.first_chunk())
+            .map_or(0, |word| u64::from_le_bytes(*word));
+        // What nearly all are called needs no look at each of its letters.
+        let name_end = if word & FOUR == TAG_IS && start + 4 < end {
+            start + 4
+        } else if word & SEVEN == BRANCH_IS && start + 7 < end {
+            start + 7
+        } else {
+            scan::skip_within(bytes, start + 1, end, scan::TOKEN)
+        };
         if name_end == start + 1 {
             return None;
         }
@@ -304,6 +315,13 @@ const TAG: u64 = name(b"tag");
 const Q: u64 = name(b"q");
 const EXPIRES: u64 = name(b"expires");
 const REG_ID: u64 = name(b"reg-id");
+
+/// The two that stand in nearly every message, and their `=`.
+const TAG_IS: u64 = name(b"tag=");
+const BRANCH_IS: u64 = name(b"branch=");
+/// As many bytes of a word.
+const FOUR: u64 = 0xffff_ffff;
+const SEVEN: u64 = u64::MAX >> 8;
 
 /// A name of at most eight letters as a word.
 const fn name(letters: &[u8]) -> u64 {

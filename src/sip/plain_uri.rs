@@ -1,6 +1,7 @@
 //! SIP URIs as nearly all senders write them, read in one pass: `sip:user@host:port;params`, without escapes, password and headers.
 
 use super::host::Host;
+use crate::scan;
 
 /// What such a URI says.
 pub(super) struct PlainUri<'a> {
@@ -12,19 +13,20 @@ pub(super) struct PlainUri<'a> {
 }
 
 impl<'a> PlainUri<'a> {
-    /// Reads one; `None` where it is written in another way, or is none.
-    pub(super) fn read(text: &'a [u8]) -> Option<Self> {
-        if text.get(..SCHEME.len())? != SCHEME {
+    /// Reads the one that takes up `bytes[start..end]`; `None` where it is written in another way, or is none.
+    #[inline]
+    pub(super) fn read(bytes: &'a [u8], start: usize, end: usize) -> Option<Self> {
+        let text = bytes.get(..end)?;
+        let user_start = start + SCHEME.len();
+        if text.get(start..user_start)? != SCHEME {
             return None;
         }
-        let user_end = past(text, SCHEME.len(), USER);
+        let user_end = past(bytes, user_start, end, USER);
         let (user, host_start) = match text.get(user_end) {
-            Some(b'@') if user_end > SCHEME.len() => {
-                (text.get(SCHEME.len()..user_end), user_end + 1)
-            }
-            _ => (None, SCHEME.len()),
+            Some(b'@') if user_end > user_start => (text.get(user_start..user_end), user_end + 1),
+            _ => (None, user_start),
         };
-        let host_end = past(text, host_start, HOST);
+        let host_end = past(bytes, host_start, end, HOST);
         let name = text.get(host_start..host_end)?;
         let host = match name.first()? {
             b'0'..=b'9' => Host::parse(name).ok()?,
@@ -32,14 +34,14 @@ impl<'a> PlainUri<'a> {
         };
         let (port, params_start) = match text.get(host_end) {
             Some(b':') => {
-                let end = past(text, host_end + 1, DIGIT);
+                let end = past_digits(text, host_end + 1);
                 (Some(port(text.get(host_end + 1..end)?)?), end)
             }
             _ => (None, host_end),
         };
         let is_whole = match text.get(params_start) {
             None => true,
-            Some(b';') => past(text, params_start, PARAM) == text.len(),
+            Some(b';') => past(bytes, params_start, end, PARAM) == end,
             Some(_) => false,
         };
         is_whole.then_some(Self {
@@ -62,29 +64,37 @@ fn port(digits: &[u8]) -> Option<u16> {
     u16::try_from(value).ok()
 }
 
-/// The offset at or after `from` of the first byte that is not of `class`.
+/// The offset at or after `from`, and at most `end`, of the first byte that is not of `class`, of which letters, digits, `-` and `.` are.
 #[inline]
-fn past(text: &[u8], from: usize, class: u8) -> usize {
+fn past(bytes: &[u8], from: usize, end: usize, class: u8) -> usize {
+    let mut at = from;
+    loop {
+        at = scan::skip_known(bytes, at, end);
+        match bytes.get(at) {
+            Some(byte) if at < end && CLASSES[usize::from(*byte)] & class != 0 => at += 1,
+            _ => return at,
+        }
+    }
+}
+
+/// The offset at or after `from` of the first byte that is no digit.
+#[inline]
+fn past_digits(text: &[u8], from: usize) -> usize {
     let rest = text.get(from..).unwrap_or_default();
-    let len = rest
-        .iter()
-        .position(|byte| CLASSES[usize::from(*byte)] & class == 0);
+    let len = rest.iter().position(|byte| !byte.is_ascii_digit());
     len.map_or(text.len(), |len| from + len)
 }
 
 const SCHEME: &[u8] = b"sip:";
 const USER: u8 = 1;
 const HOST: u8 = 2;
-const DIGIT: u8 = 4;
-const PARAM: u8 = 8;
+const PARAM: u8 = 4;
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut byte = 0;
     while byte < 128 {
         let it = byte as u8;
-        classes[byte] = if it.is_ascii_digit() {
-            USER | HOST | DIGIT | PARAM
-        } else if it.is_ascii_alphabetic() || matches!(it, b'-' | b'.') {
+        classes[byte] = if it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.') {
             USER | HOST | PARAM
         } else if matches!(it, b'_' | b'!' | b'~' | b'*' | b'+' | b'=') {
             USER | PARAM

@@ -1,7 +1,8 @@
 //! Writing into a bounded buffer, without allocation and without panic.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Takes bytes: a buffer, or a count of what a buffer would need.
 pub trait Sink {
@@ -30,14 +31,8 @@ pub trait Sink {
     fn put_ip(&mut self, address: IpAddr) {
         match address {
             IpAddr::V4(address) => {
-                let mut text = [b'.'; 15];
-                let mut start = text.len();
-                for (place, octet) in address.octets().into_iter().rev().enumerate() {
-                    start -= usize::from(place > 0);
-                    let room = text.get_mut(..start).unwrap_or_default();
-                    start = write_decimal(u64::from(octet), room);
-                }
-                self.put(text.get(start..).unwrap_or_default());
+                let (text, len) = dotted(address);
+                self.put(text.get(..len - 1).unwrap_or_default());
             }
             IpAddr::V6(address) => {
                 let mut scratch = [0_u8; 48];
@@ -60,7 +55,65 @@ pub trait Sink {
             self.put_ip(address);
         }
     }
+
+    /// Takes `host:port`, IPv6 in brackets.
+    fn put_address(&mut self, address: SocketAddr) {
+        let SocketAddr::V4(address) = address else {
+            self.put_host_ip(address.ip());
+            self.put(b":");
+            return self.put_decimal(u64::from(address.port()));
+        };
+        let (mut text, len) = dotted(*address.ip());
+        let mut port = [0; 5];
+        let start = write_decimal(u64::from(address.port()), &mut port);
+        let digits = port.get(start..).unwrap_or_default();
+        text[len - 1] = b':';
+        let end = len + digits.len();
+        if let Some(room) = text.get_mut(len..end) {
+            room.copy_from_slice(digits);
+        }
+        self.put(text.get(..end).unwrap_or_default());
+    }
 }
+
+/// Four octets, each with a dot behind it, and how long that is.
+#[inline]
+fn dotted(address: Ipv4Addr) -> ([u8; DOTTED_LEN], usize) {
+    let (mut text, mut len) = ([0; DOTTED_LEN], 0);
+    for octet in address.octets() {
+        let (digits, digits_len) = OCTETS[usize::from(octet)];
+        text[len..len + digits.len()].copy_from_slice(&digits);
+        len += usize::from(digits_len);
+    }
+    (text, len)
+}
+
+/// Room for an address and its port.
+const DOTTED_LEN: usize = 24;
+
+/// Each octet in decimal with a dot behind it, and how long that is.
+static OCTETS: [([u8; 4], u8); 256] = {
+    let mut octets = [([b'.'; 4], 0); 256];
+    let mut octet = 0;
+    while octet < octets.len() {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let (mut place, mut len) = (
+            if octet > 99 {
+                0
+            } else {
+                2 - (octet > 9) as usize
+            },
+            0,
+        );
+        while place < digits.len() {
+            octets[octet].0[len] = b'0' + digits[place] as u8;
+            (place, len) = (place + 1, len + 1);
+        }
+        octets[octet].1 = len as u8 + 1;
+        octet += 1;
+    }
+    octets
+};
 
 /// Writes `value` at the end of `digits`, which has room for it; gives where it begins.
 #[inline]
@@ -78,11 +131,13 @@ fn write_decimal(value: u64, digits: &mut [u8]) -> usize {
     start
 }
 
-/// A writer into a slice. What does not fit is left out whole, and [`Text::finish`] tells so.
+/// A writer into a slice. What does not fit is left out whole, with all that comes after it, and [`Text::finish`] tells so.
 #[derive(Debug)]
 pub struct Text<'a> {
-    out: &'a mut [u8],
-    len: usize,
+    /// What has not been written yet; nothing once something did not fit.
+    rest: &'a mut [u8],
+    /// How long all of it is, up to what did not fit.
+    room: usize,
     overflowed: bool,
 }
 
@@ -90,8 +145,8 @@ impl<'a> Text<'a> {
     /// A writer that begins at the start of `out`.
     pub const fn new(out: &'a mut [u8]) -> Self {
         Self {
-            out,
-            len: 0,
+            room: out.len(),
+            rest: out,
             overflowed: false,
         }
     }
@@ -99,13 +154,13 @@ impl<'a> Text<'a> {
     /// How much has been written.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.len
+        self.room - self.rest.len()
     }
 
     /// Whether nothing has been written.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// How much has been written; none where something did not fit.
@@ -114,24 +169,28 @@ impl<'a> Text<'a> {
         if self.overflowed {
             None
         } else {
-            Some(self.len)
+            Some(self.len())
         }
+    }
+
+    #[cold]
+    fn overflow(&mut self, left: usize) {
+        self.room -= left;
+        self.overflowed = true;
     }
 }
 
 impl Sink for Text<'_> {
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
-        let room = self
-            .out
-            .get_mut(self.len..)
-            .and_then(|rest| rest.get_mut(..bytes.len()));
-        match room {
-            Some(room) if !self.overflowed => {
+        let rest = mem::take(&mut self.rest);
+        let left = rest.len();
+        match rest.split_at_mut_checked(bytes.len()) {
+            Some((room, rest)) => {
                 room.copy_from_slice(bytes);
-                self.len += bytes.len();
+                self.rest = rest;
             }
-            _ => self.overflowed = true,
+            None => self.overflow(left),
         }
     }
 }
@@ -189,6 +248,18 @@ mod tests {
         let v6 = "2001:db8::1".parse::<IpAddr>().expect("an address");
         assert_eq!(written(|text| text.put_ip(v6)), "2001:db8::1");
         assert_eq!(written(|text| text.put_host_ip(v6)), "[2001:db8::1]");
+        for address in ["[2001:db8::1]:5060", "192.0.2.10:65535", "1.22.255.0:0"] {
+            let address: SocketAddr = address.parse().expect("an address");
+            assert_eq!(
+                written(|text| text.put_address(address)),
+                address.to_string()
+            );
+        }
+        for octet in 0..=u8::MAX {
+            let address = Ipv4Addr::new(octet, 255 - octet, octet, octet);
+            let text = written(|text| text.put_ip(address.into()));
+            assert_eq!(text, address.to_string());
+        }
     }
 
     #[test]

@@ -46,7 +46,17 @@ pub struct Uri<'a> {
 impl<'a> Uri<'a> {
     /// Reads a URI that takes up all of `text`.
     pub fn parse(text: &'a [u8]) -> Result<Self, SipError> {
-        match PlainUri::read(text) {
+        Self::read(text, 0, text.len())
+    }
+
+    /// Reads the URI that takes up `span` of `bytes`: the same as if it stood alone, but quicker where more stands behind it.
+    pub fn parse_within(bytes: &'a [u8], span: Span) -> Result<Self, SipError> {
+        Self::read(bytes, usize::from(span.start), usize::from(span.end))
+    }
+
+    fn read(bytes: &'a [u8], start: usize, end: usize) -> Result<Self, SipError> {
+        let text = bytes.get(start..end).unwrap_or_default();
+        match PlainUri::read(bytes, start, end) {
             Some(plain) => Ok(Self {
                 text,
                 scheme_len: 3,
@@ -55,7 +65,7 @@ impl<'a> Uri<'a> {
                 password: None,
                 host: plain.host,
                 port: plain.port,
-                params: Params::new(text, Span::new(plain.params_start, text.len())),
+                params: Params::new(text, Span::new(plain.params_start - start, text.len())),
                 headers: None,
             }),
             None => Self::parse_any(text),
@@ -259,9 +269,17 @@ pub fn canonical_aor<'o>(
             text.put(b"@");
         }
         match host {
-            Host::Name(name) => name
-                .iter()
-                .for_each(|byte| text.put(&[byte.to_ascii_lowercase()])),
+            Host::Name(name) => {
+                let start = text.len();
+                text.put(name);
+                let len = text.finish().ok_or(SipError::TooLong)?;
+                let written = out.get_mut(..len).ok_or(SipError::TooLong)?;
+                written
+                    .get_mut(start..)
+                    .unwrap_or_default()
+                    .make_ascii_lowercase();
+                return Ok(written);
+            }
             Host::V4(address) => text.put_host_ip((*address).into()),
             Host::V6(address) => text.put_host_ip((*address).into()),
         }

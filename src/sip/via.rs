@@ -220,14 +220,14 @@ impl<'a> Via<'a> {
     /// Puts the packet's source into the top Via of a received request: `received` and `rport`, in place of whatever
     /// its sender wrote there itself.
     pub fn stamp(&self, source: SocketAddr, edits: &mut Edits) -> Result<(), EditError> {
+        if self.needs_received(source) {
+            edits.insert_with(self.parts.sent_by_end, |text| self.put_stamp(source, text))?;
+        }
         for span in [self.parts.received, self.parts.rport]
             .into_iter()
             .flatten()
         {
             edits.remove(span)?;
-        }
-        if self.needs_received(source) {
-            edits.insert_with(self.parts.sent_by_end, |text| self.put_stamp(source, text))?;
         }
         Ok(())
     }

@@ -43,8 +43,8 @@ const PATHS: &[(&str, Path)] = &[
         phone::options(PHONES, count).nanoseconds()
     }),
     ("call", |count| call::calls(PHONES, count).nanoseconds()),
-    ("call_crowd", |count| {
-        call::calls_in_a_crowd(PHONES, count).nanoseconds()
+    ("call_plateau", |count| {
+        call::calls_at_plateau(PHONES, count).nanoseconds()
     }),
     ("message", |count| {
         call::messages(PHONES, count).nanoseconds()

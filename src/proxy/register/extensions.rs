@@ -15,6 +15,10 @@ pub(super) fn unsupported<'m>(message: &Message<'m>) -> impl Iterator<Item = &'m
 
 /// Whether a REGISTER says that its sender knows an extension.
 pub(in crate::proxy) fn has_tag(message: &Message<'_>, tag: &[u8]) -> bool {
+    let names = [HeaderName::Supported, HeaderName::Require];
+    if names.iter().all(|name| message.header(*name).is_none()) {
+        return false;
+    }
     let mut tags = message
         .values(HeaderName::Supported)
         .chain(message.values(HeaderName::Require));
