@@ -27,6 +27,7 @@ mod cluster {
     mod phone;
     mod sync;
     mod together;
+    mod tombstones;
     mod traps;
     mod turn;
     mod ways;
