@@ -28,6 +28,7 @@ pub mod load;
 pub mod location;
 pub mod net;
 pub mod peer;
+mod prefetch;
 pub mod proxy;
 pub mod replication;
 pub mod resolve;

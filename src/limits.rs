@@ -279,6 +279,8 @@ pub const LISTENERS_MAX: usize = 16;
 pub const KERNEL_SOCKET_TURNS: u32 = 8;
 /// Datagrams taken from one port before the next is served.
 pub const BATCH: usize = 64;
+/// Datagrams of a batch from which on they are glanced at before they are served: fewer have little to wait for together.
+pub const WORTH_ANNOUNCING: usize = 3;
 /// Datagrams that wait in a worker's mailbox. Full: a datagram is dropped and counted (its sender retransmits).
 pub const MAILBOX_LEN: usize = 1_024;
 /// Of a mailbox's buffers, those that hold a whole [`MESSAGE_LEN_MAX`]; the others hold [`SMALL_BUFFER_LEN`].

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use strowger::counters::Counters;
-use strowger::datagram::ListenerId;
+use strowger::datagram::{Datagram, ListenerId};
 use strowger::net::{self, BackendChoice, ListenerSpec, WorkerPorts};
 use strowger::time::Instant;
 
@@ -41,7 +41,7 @@ fn serve(ports: WorkerPorts) -> ! {
     } = ports;
     loop {
         for receiver in &mut receivers {
-            receiver.receive(Instant::EPOCH, &mut |datagram, link| {
+            receiver.receive(Instant::EPOCH, &mut |datagram: Datagram<'_>, link| {
                 let bytes = datagram.bytes;
                 let write = |out: &mut [u8]| out.copy_from_slice(bytes);
                 // What finds no room is lost, as on a network.

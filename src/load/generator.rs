@@ -19,7 +19,7 @@ use super::random::Random;
 use super::schedule::{Arrivals, Schedule};
 use super::tally::{Kind, Tally};
 use crate::counters::{Counter, Counters};
-use crate::datagram::Flow;
+use crate::datagram::{Datagram, Flow};
 use crate::limits::{BATCH, LISTENERS_MAX, LOAD_BATCH};
 use crate::net::{self, Attachments, Backend, Receiver, SendError, Transmitters};
 use crate::sip::Index;
@@ -235,7 +235,7 @@ impl Generator {
                 continue;
             }
             let now = clock.now();
-            let taken = receiver.receive(now, &mut |datagram, _| {
+            let taken = receiver.receive(now, &mut |datagram: Datagram<'_>, _| {
                 let mut wire = Wires { transmitters, full };
                 agent.on_datagram(clock.now(), &datagram, index, &mut wire);
             });

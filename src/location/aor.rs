@@ -4,7 +4,9 @@ use std::num::NonZeroU16;
 
 use super::binding::Held;
 use super::blocks::{BLOCK_LEN_MAX, Block};
+use super::probing::Entry;
 use super::shard::Shard;
+use super::slab::INDEX_BITS;
 use super::texts::Texts;
 use crate::limits::AOR_LEN_MAX;
 
@@ -33,6 +35,10 @@ pub(super) struct Aor {
     pub(super) len: AorLen,
 }
 
+/// Where an AoR stands, with what most others differ in: a few bits of its hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AorRef(u32);
+
 /// The length of an AoR, in such a form that a free place in the table of them costs no more.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AorLen(NonZeroU16);
@@ -45,6 +51,29 @@ impl<'a> AorBindings<'a> {
     /// Its bindings with their indexes, in the order in which they came.
     pub(super) fn bindings(&self) -> impl Iterator<Item = (u32, Held<'a>)> {
         self.shard.bindings_of(Some(self.aor))
+    }
+}
+
+impl AorRef {
+    pub(super) const fn new(hash: u32, index: u32) -> Self {
+        Self(HELD | (hash & PRINT) << INDEX_BITS | index)
+    }
+
+    /// Whether this may be the AoR of a hash.
+    pub(super) const fn may_be(self, hash: u32) -> bool {
+        self.0 >> INDEX_BITS & PRINT == hash & PRINT
+    }
+
+    pub(super) const fn index(self) -> u32 {
+        self.0 & ((1 << INDEX_BITS) - 1)
+    }
+}
+
+impl Entry for AorRef {
+    const EMPTY: Self = Self(0);
+
+    fn is_empty(self) -> bool {
+        self == Self::EMPTY
     }
 }
 
@@ -65,5 +94,10 @@ impl AorLen {
         usize::from(self.0.get() - 1)
     }
 }
+
+/// The highest bit: an AoR stands here.
+const HELD: u32 = 1 << (u32::BITS - 1);
+/// Bits of the hash that are kept.
+const PRINT: u32 = (1 << (u32::BITS - 1 - INDEX_BITS)) - 1;
 
 const _: () = assert!(AOR_LEN_MAX <= BLOCK_LEN_MAX && AOR_LEN_MAX < u16::MAX as usize);

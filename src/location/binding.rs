@@ -113,6 +113,16 @@ impl Binding {
         }
     }
 
+    /// Asks for the memory that says where its texts are.
+    pub(super) fn prefetch_chunks(&self, texts: &Texts) {
+        texts.prefetch_chunks(&self.texts);
+    }
+
+    /// Asks for its texts.
+    pub(super) fn prefetch_texts(&self, texts: &Texts) {
+        texts.prefetch(&self.texts);
+    }
+
     /// Becomes what a row says, under the row's name.
     pub(super) fn take_over(&mut self, texts: &mut Texts, row: &Row<'_>, ruid: Ruid) {
         let name = if ruid.is_text() { row.ruid } else { b"" };

@@ -3,6 +3,8 @@
 //! A chunk that has become empty goes back to the allocator, unless its size has few free blocks beside it: so what phones were once called
 //! does not stay, and one that comes and goes takes no chunk each time.
 
+use crate::prefetch;
+
 /// A block by its size and place; it stays where it is until it is freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Block(u32);
@@ -107,6 +109,29 @@ impl Blocks {
         chunk
             .and_then(|chunk| chunk.bytes.get(range))
             .unwrap_or_default()
+    }
+
+    /// Asks for the memory that says where blocks of the small sizes are, which most are of.
+    pub(super) fn prefetch_classes(&self) {
+        self.classes
+            .get(..FINE_CLASSES)
+            .unwrap_or(&self.classes)
+            .chunks(CLASSES_PER_LINE)
+            .filter_map(<[Class]>::first)
+            .for_each(prefetch::value);
+    }
+
+    /// Asks for the memory that says where a block is.
+    pub(super) fn prefetch_chunk(&self, block: Block) {
+        let class = self.classes.get(block.class());
+        if let Some(chunk) = class.and_then(|class| class.chunks.get(block.chunk())) {
+            prefetch::value(chunk);
+        }
+    }
+
+    /// Asks for the bytes of a block.
+    pub(super) fn prefetch(&self, block: Block) {
+        prefetch::bytes(self.bytes_of(block));
     }
 
     /// The bytes of a block, to be written.
@@ -277,6 +302,8 @@ const FINE_CLASSES: usize = FINE_MAX / FINE;
 /// The largest block.
 pub(super) const BLOCK_LEN_MAX: usize = 2_048;
 const CLASSES: usize = FINE_CLASSES + (BLOCK_LEN_MAX - FINE_MAX) / COARSE;
+/// Classes whose heads share a cache line.
+const CLASSES_PER_LINE: usize = 64 / size_of::<Class>();
 /// How much larger than its text a block may be, where the text has become shorter.
 const SLACK: usize = 64;
 /// Bits of a slot in its chunk, of a chunk in its class.

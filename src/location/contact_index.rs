@@ -5,8 +5,7 @@
 //! before another, which has just added it, comes to add its reference here, that reference stays behind: it leads to nothing, and
 //! the next contact with that hash at that place takes it over.
 
-use hashbrown::HashTable;
-
+use super::probing::{Entry, Probing};
 use super::slab::INDEX_BITS;
 use crate::limits::{CONTACT_AORS_MAX, LOCATION_SHARDS, REGISTER_CONTACTS_MAX};
 
@@ -31,7 +30,18 @@ pub(super) struct ContactRefs {
 /// The references whose hash falls to one lock.
 #[derive(Debug, Default)]
 pub(super) struct ContactIndex {
-    refs: HashTable<ContactRef>,
+    refs: Probing<ContactRef>,
+}
+
+impl Entry for ContactRef {
+    const EMPTY: Self = Self {
+        hash: 0,
+        place: Place::NOWHERE,
+    };
+
+    fn is_empty(self) -> bool {
+        self.place == Place::NOWHERE
+    }
 }
 
 impl Place {
@@ -104,42 +114,40 @@ impl ContactIndex {
     /// Adds a reference, unless its contact has as many as it may: so no contact, however many AoRs share it, makes the
     /// table slow.
     pub(super) fn insert(&mut self, reference: ContactRef) {
-        let spread = spread(reference.hash);
-        let alike = self
-            .refs
-            .iter_hash(spread)
-            .filter(|held| held.hash == reference.hash);
+        let alike = self.refs.near(reference.hash);
         let mut count = 0;
-        for held in alike {
+        for held in alike.filter(|held| held.hash == reference.hash) {
             count += 1;
-            if *held == reference || count == CONTACT_AORS_MAX {
+            if held == reference || count == CONTACT_AORS_MAX {
                 return;
             }
         }
         self.refs
-            .insert_unique(spread, reference, |held| self::spread(held.hash));
+            .insert(reference.hash, reference, |held| held.hash);
     }
 
     pub(super) fn remove(&mut self, reference: ContactRef) {
-        if let Ok(held) = self
-            .refs
-            .find_entry(spread(reference.hash), |held| *held == reference)
-        {
-            held.remove();
-        }
+        let is_it = |held| held == reference;
+        self.refs.remove(reference.hash, is_it, |held| held.hash);
+    }
+
+    /// Those of this hash.
+    pub(super) fn of_hash(&self, hash: u32) -> impl Iterator<Item = ContactRef> {
+        self.refs.near(hash).filter(move |held| held.hash == hash)
+    }
+
+    /// Asks for the memory that those of this hash begin at.
+    pub(super) fn prefetch(&self, hash: u32) {
+        self.refs.prefetch(hash);
     }
 
     /// Those of this hash, as far as `found` has room.
     pub(super) fn find(&self, hash: u32, found: &mut ContactRefs) {
-        for held in self
-            .refs
-            .iter_hash(spread(hash))
-            .filter(|held| held.hash == hash)
-        {
+        for held in self.of_hash(hash) {
             if found.is_full() {
                 return;
             }
-            found.push(*held);
+            found.push(held);
         }
     }
 
@@ -150,13 +158,8 @@ impl ContactIndex {
 
     /// Bytes taken from the allocator.
     pub(super) fn bytes(&self) -> usize {
-        self.refs.allocation_size()
+        self.refs.bytes()
     }
-}
-
-/// The table wants 64 bits of which the highest and the lowest matter.
-pub(super) fn spread(hash: u32) -> u64 {
-    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// Bits of a shard's number.

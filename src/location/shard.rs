@@ -2,16 +2,15 @@
 //!
 //! An AoR exists while it has a binding, live, expired but not yet swept, or removed but not yet forgotten.
 
-use hashbrown::HashTable;
-
-use super::aor::{Aor, AorBindings, AorKey, AorLen};
+use super::aor::{Aor, AorBindings, AorKey, AorLen, AorRef};
 use super::binding::{Binding, Held};
 use super::change::{Lookup, Refusal};
 use super::changed::Changed;
 use super::complete::Complete;
-use super::contact_index::{ContactRef, ContactRefs, Place, SHARD_BITS, spread};
+use super::contact_index::{ContactRef, ContactRefs, Place, SHARD_BITS};
 use super::matching::{Matching, Rules};
 use super::plan::{Plan, Request, Step};
+use super::probing::Probing;
 use super::replica::Replica;
 use super::ruid::Ruid;
 use super::slab::{NIL, Slab};
@@ -28,8 +27,9 @@ pub(super) struct Shard {
     rules: Rules,
     /// Changes made so far.
     sequence: u64,
-    aors: Slab<Aor>,
-    index: HashTable<u32>,
+    pub(super) aors: Slab<Aor>,
+    /// From hashes to AoRs.
+    pub(super) index: Probing<AorRef>,
     pub(super) bindings: Slab<Binding>,
     /// The texts of the bindings and of the AoRs.
     pub(super) texts: Texts,
@@ -73,7 +73,7 @@ impl Shard {
             rules: Rules::RFC_3261,
             sequence: 0,
             aors: Slab::new(),
-            index: HashTable::new(),
+            index: Probing::new(),
             bindings: Slab::new(),
             changed: Changed::new(),
             complete: Complete::new(),
@@ -298,7 +298,7 @@ impl Shard {
             bindings: self.bindings.bytes() + self.replica.bytes(),
             texts: self.texts.bytes(),
             interned: self.texts.interned_bytes(),
-            indexes: self.index.allocation_size() + self.complete.bytes(),
+            indexes: self.index.bytes() + self.complete.bytes(),
             spare: self.aors.spare() + self.bindings.spare() + self.texts.blocks.spare(),
         }
     }
@@ -469,10 +469,10 @@ impl Shard {
             return;
         };
         self.texts.blocks.free(aor.text);
-        let hash = spread(aor.hash);
-        if let Ok(entry) = self.index.find_entry(hash, |held| *held == binding.aor) {
-            entry.remove();
-        }
+        let is_it = |held: AorRef| held.index() == binding.aor;
+        let aors = &self.aors;
+        self.index
+            .remove(aor.hash, is_it, |held| hash_of(aors, held));
     }
 
     pub(super) fn insert_aor(&mut self, key: AorKey<'_>) -> u32 {
@@ -481,17 +481,16 @@ impl Shard {
         if let Some(room) = blocks.bytes_of_mut(text).get_mut(..key.text.len()) {
             room.copy_from_slice(key.text);
         }
+        let hash = key.hash as u32;
         let aor = self.aors.insert(Aor {
             text,
-            hash: key.hash as u32,
+            hash,
             head: NIL,
             len: AorLen::new(key.text.len()),
         });
         let aors = &self.aors;
         self.index
-            .insert_unique(spread(key.hash as u32), aor, |held| {
-                aors.value(*held).map_or(0, |aor| spread(aor.hash))
-            });
+            .insert(hash, AorRef::new(hash, aor), |held| hash_of(aors, held));
         aor
     }
 
@@ -532,12 +531,15 @@ impl Shard {
     }
 
     pub(super) fn find(&self, key: AorKey<'_>) -> Option<u32> {
-        let is_it = |held: &u32| {
-            self.aors
-                .value(*held)
-                .is_some_and(|aor| aor.text(&self.texts) == key.text)
-        };
-        self.index.find(spread(key.hash as u32), is_it).copied()
+        let mut alike = self.alike(key.hash as u32);
+        alike.find(|index| self.aor_text(*index) == key.text)
+    }
+
+    /// The AoRs that may be the one of this hash: seldom more than one.
+    pub(super) fn alike(&self, hash: u32) -> impl Iterator<Item = u32> {
+        let near = self.index.near(hash);
+        near.filter(move |held| held.may_be(hash))
+            .map(AorRef::index)
     }
 
     pub(super) fn head_of(&self, aor: Option<u32>) -> u32 {
@@ -570,4 +572,9 @@ impl Moved {
             replaced: 0,
         }
     }
+}
+
+/// The hash of an AoR in the index.
+fn hash_of(aors: &Slab<Aor>, held: AorRef) -> u32 {
+    aors.value(held.index()).map_or(0, |aor| aor.hash)
 }

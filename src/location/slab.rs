@@ -1,5 +1,7 @@
 //! A slab: values at stable small indexes, in chunks, so that growth copies nothing and wastes at most one chunk.
 
+use crate::prefetch;
+
 /// Values of type `T`, each at an index that stays its own until it is removed.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
@@ -75,6 +77,21 @@ impl<T> Slab<T> {
         {
             Slot::Held(value) => Some(value),
             Slot::Free { .. } => None,
+        }
+    }
+
+    /// Asks for the memory that says where values are.
+    pub(super) fn prefetch_chunks(&self) {
+        if let Some(first) = self.chunks.first() {
+            prefetch::value(first);
+        }
+    }
+
+    /// Asks for the memory of the value at `index`.
+    pub(super) fn prefetch(&self, index: u32) {
+        let chunk = self.chunks.get(index as usize / CHUNK);
+        if let Some(slot) = chunk.and_then(|chunk| chunk.get(index as usize % CHUNK)) {
+            prefetch::value(slot);
         }
     }
 

@@ -3,6 +3,7 @@
 use super::blocks::{BLOCK_LEN_MAX, Block, Blocks};
 use super::interned::{Interned, Place};
 use crate::limits::{BINDING_TEXT_LEN_MAX, CONTACT_LEN_MAX, PATH_LEN_MAX};
+use crate::prefetch;
 
 /// Where the texts of one shard are.
 #[derive(Debug)]
@@ -90,6 +91,19 @@ impl Texts {
         self.interned.release(&mut self.blocks, of.common_path);
         self.interned
             .release(&mut self.blocks, of.common_user_agent);
+    }
+
+    /// Asks for the memory that says where the texts of a binding are.
+    pub(super) fn prefetch_chunks(&self, of: &TextsOf) {
+        self.blocks.prefetch_chunk(of.block);
+    }
+
+    /// Asks for the texts of a binding.
+    pub(super) fn prefetch(&self, of: &TextsOf) {
+        self.blocks.prefetch(of.block);
+        if of.common_user_agent != Place::NONE {
+            prefetch::bytes(self.interned.text(&self.blocks, of.common_user_agent));
+        }
     }
 
     /// One text of a binding.

@@ -33,7 +33,7 @@ pub use error::NetError;
 pub use listener::{BackendChoice, ListenerSpec, Mode};
 pub(crate) use open::patiently;
 pub use open::{Opened, WorkerPorts, open};
-pub use port::{Backend, Link, Receiver, SendError, Unreachable};
+pub use port::{Backend, Intake, Link, Receiver, SendError, Unreachable};
 pub use report::{DeviceReport, Got, ListenerReport, QueueReport};
 pub use slice::{give_way, shorten_slices};
 pub use survey::{Interface, interfaces, probe};

@@ -35,14 +35,34 @@ pub enum Backend {
     Udp,
 }
 
+/// Whoever takes what was received. Of a batch that is worth it each datagram is announced before the first of them is taken, so
+/// that the memory that they need can be asked for together. A closure is one that needs no announcement.
+pub trait Intake {
+    /// A datagram of this batch, which will be taken, in turn.
+    fn announce(&mut self, bytes: &[u8]) {
+        let _ = bytes;
+    }
+
+    /// All of the batch were announced.
+    fn look_ahead(&mut self) {}
+
+    /// Takes a datagram, with the way back where it came by AF_XDP; its bytes are borrowed.
+    fn take(&mut self, datagram: Datagram<'_>, link: Option<Link>);
+}
+
+impl<F: FnMut(Datagram<'_>, Option<Link>)> Intake for F {
+    fn take(&mut self, datagram: Datagram<'_>, link: Option<Link>) {
+        self(datagram, link);
+    }
+}
+
 /// Where a worker's datagrams come from: the AF_XDP socket of a queue, or the kernel's socket of a listener.
 pub trait Receiver {
-    /// Takes up to [`crate::limits::BATCH`] packets and calls `each` for every datagram among them, while its frame is
+    /// Takes up to [`crate::limits::BATCH`] packets and gives every datagram among them to `intake`, while its frame is
     /// borrowed; then gives the frames back. Returns how many packets were taken: fewer than a batch means that none is left.
     ///
-    /// `each` also gets the way back, where the datagram came by AF_XDP. Datagrams that are no packets of ours are dropped
-    /// and counted here; what `each` is called for is for the caller to count.
-    fn receive(&mut self, now: Instant, each: &mut dyn FnMut(Datagram<'_>, Option<Link>)) -> usize;
+    /// Datagrams that are no packets of ours are dropped and counted here; what `intake` is given is for the caller to count.
+    fn receive(&mut self, now: Instant, intake: &mut dyn Intake) -> usize;
 
     /// Takes what ICMP said about datagrams that we sent, and calls `each` for every one that could not be delivered.
     /// Returns how many reports were taken. To be called when `poll` says `POLLERR`; AF_XDP sockets have none to give.

@@ -15,6 +15,7 @@ mod compose;
 pub mod domains;
 mod edge;
 mod flows;
+mod foresight;
 mod fork;
 mod forward;
 mod gruu;
@@ -53,6 +54,7 @@ pub use self::settings::{Edge, Keys, Listener, PathRule, Settings, Trunk};
 use self::answer::{Response, Tags};
 use self::challenge::Authenticator;
 use self::edge::Edges;
+use self::foresight::Foresight;
 use self::gruu::GruuCodec;
 use self::identity::Identity;
 use self::keepalive::Keeper;
@@ -107,6 +109,7 @@ pub struct Proxy {
     counters: Arc<Counters>,
     is_draining: bool,
     overload: Overload,
+    foresight: Foresight,
     /// Whether the datagram at hand is to be answered 503, if it is new work.
     is_refusing: bool,
     /// Taken out while a message is at work, so that the message may borrow its index.
@@ -239,12 +242,24 @@ impl Proxy {
             counters,
             is_draining: false,
             overload: Overload::new(),
+            foresight: Foresight::new(),
             is_refusing: false,
             scratch: Some(Box::new(Scratch {
                 index: Index::new(),
                 bench,
             })),
         }
+    }
+
+    /// Glances at a datagram of a batch; [`Self::look_ahead`] follows, and then [`Self::on_datagram`] for each.
+    pub fn glance(&mut self, bytes: &[u8]) {
+        self.foresight
+            .glance(bytes, &self.registrar, &self.location);
+    }
+
+    /// Asks for the memory that what was glanced at will need.
+    pub fn look_ahead(&mut self) {
+        self.foresight.look_ahead(&self.location);
     }
 
     /// Takes one datagram. Gives the method it is about (a response's is that of its CSeq), for the latency tables.

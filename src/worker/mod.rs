@@ -13,6 +13,7 @@ mod cores;
 mod descriptors;
 mod exit;
 mod herald;
+mod intake;
 mod listeners;
 mod mailbox;
 mod nodes;

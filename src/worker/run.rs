@@ -11,19 +11,19 @@ use super::clock::Clock;
 use super::control::Control;
 use super::exit::Outlets;
 use super::herald::Herald;
+use super::intake::{FromPort, measured};
 use super::mailbox::{Kind, Letter, Mailbox};
 use super::overflow::Overflow;
 use crate::admin::Tray;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
-use crate::latency::{self, Latency};
+use crate::latency::Latency;
 use crate::limits::{BATCH, HOUSEKEEPING, IDLE, LISTENERS_MAX, SWEEP_BUDGET};
 use crate::location::{Location, SweepCursor};
-use crate::net::{Backend, Link, Receiver, Unreachable, WorkerPorts};
+use crate::net::{Backend, Receiver, Unreachable, WorkerPorts};
 use crate::peer;
 use crate::proxy::{Notice, Proxy};
 use crate::resolve::Desk;
-use crate::sip::method::Method;
 use crate::store;
 use crate::store::Inquiries;
 use crate::time::{Duration, Instant};
@@ -299,16 +299,16 @@ impl Worker {
                 Backend::AfXdp => Counter::ReceivedAfXdp,
                 Backend::Udp => Counter::ReceivedUdp,
             };
-            let mut each = |datagram: Datagram<'_>, link: Option<Link>| {
-                counters.increment(received_by);
-                let mut exit = outlets.exit().answering(datagram.flow, link);
-                if let Some(method) = proxy.on_datagram(now, &datagram, &mut exit)
-                    && !exit.has_handed_off()
-                {
-                    latency.record(measured(method), clock.now().since(datagram.received_at));
-                }
+            let mut intake = FromPort {
+                now,
+                proxy: &mut *proxy,
+                outlets: &mut *outlets,
+                clock: *clock,
+                counters,
+                latency,
+                received_by,
             };
-            let taken = receiver.receive(now, &mut each);
+            let taken = receiver.receive(now, &mut intake);
             worked |= taken > 0;
             is_full |= taken >= BATCH;
             if taken < BATCH {
@@ -557,28 +557,6 @@ fn flow_of(report: &Unreachable<'_>) -> Flow {
         listener: ListenerId(0),
         transport: Transport::Udp,
         peer: report.peer,
-    }
-}
-
-/// The method as the latency tables know it.
-fn measured(method: Method) -> latency::Method {
-    match method {
-        Method::Invite => latency::Method::Invite,
-        Method::Ack => latency::Method::Ack,
-        Method::Bye => latency::Method::Bye,
-        Method::Cancel => latency::Method::Cancel,
-        Method::Register => latency::Method::Register,
-        Method::Options => latency::Method::Options,
-        Method::Prack
-        | Method::Update
-        | Method::Info
-        | Method::Subscribe
-        | Method::Notify
-        | Method::Refer
-        | Method::Message
-        | Method::Publish
-        | Method::Kdmq
-        | Method::Other => latency::Method::Other,
     }
 }
 

@@ -158,7 +158,7 @@ impl Worker {
                 Backend::AfXdp => Counter::ReceivedAfXdp,
                 Backend::Udp => Counter::ReceivedUdp,
             };
-            receiver.receive(Instant::EPOCH, &mut |datagram, link| {
+            receiver.receive(Instant::EPOCH, &mut |datagram: Datagram<'_>, link| {
                 counters.increment(received);
                 answer(transmitters, &datagram, link);
             });

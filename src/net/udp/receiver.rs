@@ -10,9 +10,9 @@ use super::name::Name;
 use super::socket::UdpSocket;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, ListenerId, Transport};
-use crate::limits::{BATCH, MESSAGE_LEN_MAX, UDP_SLOT_LEN};
+use crate::limits::{BATCH, MESSAGE_LEN_MAX, UDP_SLOT_LEN, WORTH_ANNOUNCING};
 use crate::net::neighbor::Neighbors;
-use crate::net::port::{Backend, Link, Receiver, Unreachable};
+use crate::net::port::{Backend, Intake, Receiver, Unreachable};
 use crate::time::Instant;
 
 /// Receives what comes by the kernel's socket of a listener.
@@ -58,45 +58,35 @@ impl UdpReceiver {
 }
 
 impl Receiver for UdpReceiver {
-    fn receive(&mut self, now: Instant, each: &mut dyn FnMut(Datagram<'_>, Option<Link>)) -> usize {
+    fn receive(&mut self, now: Instant, intake: &mut dyn Intake) -> usize {
         let mut received = [const { None }; BATCH];
         let count = receive_batch(self.socket.fd(), &mut self.buffer, &mut received);
-        for (message, slot) in received
-            .iter()
-            .flatten()
-            .zip(self.buffer.chunks(UDP_SLOT_LEN))
-        {
-            let Some(peer) = message.peer else {
-                self.counters.increment(Counter::DropBadPacket);
-                continue;
-            };
-            // A source port of zero cannot be answered.
-            if peer.port() == 0 {
-                self.counters.increment(Counter::DropBadPacket);
-                continue;
+        let mut read = [const { None }; BATCH];
+        let slots = self.buffer.chunks(UDP_SLOT_LEN);
+        for ((message, slot), read) in received.iter().flatten().zip(slots).zip(&mut read) {
+            match message.read(slot) {
+                Ok(datagram) => *read = Some(datagram),
+                Err(counter) => self.counters.increment(counter),
             }
-            let Some(bytes) = slot.get(..message.len).filter(|_| !message.is_truncated) else {
-                self.counters.increment(Counter::DropTruncated);
-                continue;
-            };
-            if bytes.len() > MESSAGE_LEN_MAX {
-                self.counters.increment(Counter::DropTooLarge);
-                continue;
-            }
+        }
+        if count >= WORTH_ANNOUNCING {
+            let all = read.iter().flatten();
+            all.for_each(|(_, bytes)| intake.announce(bytes));
+            intake.look_ahead();
+        }
+        for (peer, bytes) in read.into_iter().flatten() {
             let flow = Flow {
                 listener: self.listener,
                 transport: Transport::Udp,
                 peer,
             };
-            each(
-                Datagram {
-                    bytes,
-                    flow,
-                    received_at: now,
-                    handed_off: false,
-                },
-                None,
-            );
+            let datagram = Datagram {
+                bytes,
+                flow,
+                received_at: now,
+                handed_off: false,
+            };
+            intake.take(datagram, None);
         }
         count
     }
@@ -128,6 +118,21 @@ struct Received {
     peer: Option<SocketAddr>,
     len: usize,
     is_truncated: bool,
+}
+
+impl Received {
+    /// Whence it came, and its bytes, which stand in `slot`; or what it is to be counted as.
+    fn read<'a>(&self, slot: &'a [u8]) -> Result<(SocketAddr, &'a [u8]), Counter> {
+        // A source port of zero cannot be answered.
+        let peer = self.peer.filter(|peer| peer.port() != 0);
+        let peer = peer.ok_or(Counter::DropBadPacket)?;
+        let bytes = slot.get(..self.len).filter(|_| !self.is_truncated);
+        let bytes = bytes.ok_or(Counter::DropTruncated)?;
+        if bytes.len() > MESSAGE_LEN_MAX {
+            return Err(Counter::DropTooLarge);
+        }
+        Ok((peer, bytes))
+    }
 }
 
 /// Fills the slots of `buffer`, and `received` with what lies in each. Returns how many there are.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::rx::RxHalf;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, ListenerId, Transport};
+use crate::limits::{BATCH, WORTH_ANNOUNCING};
 use crate::net::device::Device;
-use crate::net::port::{Backend, Link, Receiver};
+use crate::net::port::{Backend, Intake, Link, Receiver};
 use crate::time::Instant;
 use crate::wire::packet::Packet;
 
@@ -116,27 +117,32 @@ impl XdpReceiver {
 }
 
 impl Receiver for XdpReceiver {
-    fn receive(&mut self, now: Instant, each: &mut dyn FnMut(Datagram<'_>, Option<Link>)) -> usize {
-        let Self {
-            half,
-            demultiplexer,
-            counters,
-        } = self;
-        let (taken, bad) = half.take(|bytes| match demultiplexer.read(bytes) {
-            Some((flow, link, payload)) => {
-                let datagram = Datagram {
-                    bytes: payload,
-                    flow,
-                    received_at: now,
-                    handed_off: false,
-                };
-                each(datagram, Some(link));
-            }
-            None => counters.increment(Counter::DropBadPacket),
-        });
-        if bad > 0 {
-            counters.add(Counter::DropBadPacket, bad as u64);
+    fn receive(&mut self, now: Instant, intake: &mut dyn Intake) -> usize {
+        let taken = self.half.take();
+        if taken == 0 {
+            return 0;
         }
+        let mut read = [const { None }; BATCH];
+        for (slot, packet) in read.iter_mut().zip(self.half.packets()) {
+            *slot = self.demultiplexer.read(packet);
+        }
+        let ours = || read.iter().flatten();
+        if taken >= WORTH_ANNOUNCING {
+            ours().for_each(|(.., payload)| intake.announce(payload));
+            intake.look_ahead();
+        }
+        for (flow, link, payload) in ours() {
+            let datagram = Datagram {
+                bytes: payload,
+                flow: *flow,
+                received_at: now,
+                handed_off: false,
+            };
+            intake.take(datagram, Some(*link));
+        }
+        let dropped = taken - ours().count();
+        self.half.give_back();
+        self.counters.add(Counter::DropBadPacket, dropped as u64);
         taken
     }
 

@@ -20,6 +20,8 @@ pub(in crate::net) struct RxHalf {
     region: Region,
     ledger: Ledger,
     received: Box<[FrameDesc]>,
+    /// The frames of the batch at hand.
+    taken: Vec<Frame>,
     /// Frames on their way back to the fill ring.
     returning: Vec<Frame>,
     busy_poll: bool,
@@ -42,6 +44,7 @@ impl RxHalf {
             region,
             ledger,
             received,
+            taken: Vec::with_capacity(BATCH),
             returning,
             busy_poll,
         };
@@ -49,33 +52,35 @@ impl RxHalf {
         half
     }
 
-    /// Takes up to [`BATCH`] packets, shows each to `each`, and gives their frames back. Returns how many it took, and how
-    /// many of them were not what the kernel may give.
-    pub(super) fn take(&mut self, mut each: impl FnMut(&[u8])) -> (usize, usize) {
+    /// Takes up to [`BATCH`] packets, which are [`Self::packets`] until they are given back. Returns how many it took, those too
+    /// that were not what the kernel may give.
+    pub(super) fn take(&mut self) -> usize {
         if self.busy_poll {
             self.drive();
         } else if self.fill.needs_wakeup() {
             self.wake();
         }
         // SAFETY: the descriptors are written here before they are read, and each is checked below.
-        let taken = unsafe { self.rx.consume(&mut self.received) };
-        let mut bad = 0;
-        for descriptor in self.received.iter().take(taken) {
-            match self.ledger.take_back(*descriptor) {
-                Some(frame) => {
-                    each(self.region.packet(&frame));
-                    self.returning.push(frame);
-                }
-                None => bad += 1,
-            }
-        }
-        self.give_back();
-        (taken, bad)
+        let count = unsafe { self.rx.consume(&mut self.received) };
+        let Self {
+            received,
+            ledger,
+            taken,
+            ..
+        } = self;
+        let descriptors = received.iter().take(count);
+        taken.extend(descriptors.filter_map(|descriptor| ledger.take_back(*descriptor)));
+        count
+    }
+
+    /// The packets of the batch at hand.
+    pub(super) fn packets(&self) -> impl Iterator<Item = &[u8]> {
+        self.taken.iter().map(|frame| self.region.packet(frame))
     }
 
     /// How many frames are neither in the kernel nor on their way to it.
     pub(super) fn missing(&self) -> usize {
-        self.ledger.len() - self.ledger.lent() - self.returning.len()
+        self.ledger.len() - self.ledger.lent() - self.returning.len() - self.taken.len()
     }
 
     /// The socket's descriptor.
@@ -84,9 +89,10 @@ impl RxHalf {
         unsafe { BorrowedFd::borrow_raw(self.rx.fd().as_raw_fd()) }
     }
 
-    /// Puts frames into the fill ring, which has room for all that there are, and wakes the driver if it sleeps for want of
-    /// them.
-    fn give_back(&mut self) {
+    /// Puts the frames of the batch into the fill ring, which has room for all that there are, and wakes the driver if it sleeps for
+    /// want of them.
+    pub(super) fn give_back(&mut self) {
+        self.returning.append(&mut self.taken);
         if self.returning.is_empty() {
             return;
         }

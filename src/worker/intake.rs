@@ -1,0 +1,66 @@
+//! What a worker does with the datagrams that a port received: a glance at each of a batch, and then each to the core.
+
+use super::clock::Clock;
+use super::exit::Outlets;
+use crate::counters::{Counter, Counters};
+use crate::datagram::Datagram;
+use crate::latency::{self, Latency};
+use crate::net::{Intake, Link};
+use crate::proxy::Proxy;
+use crate::sip::method::Method;
+use crate::time::Instant;
+
+/// A worker, as far as one port's datagrams are concerned.
+pub(super) struct FromPort<'w> {
+    pub(super) now: Instant,
+    pub(super) proxy: &'w mut Proxy,
+    pub(super) outlets: &'w mut Outlets,
+    pub(super) clock: Clock,
+    pub(super) counters: &'w Counters,
+    pub(super) latency: &'w Latency,
+    /// What a datagram counts as.
+    pub(super) received_by: Counter,
+}
+
+impl Intake for FromPort<'_> {
+    fn announce(&mut self, bytes: &[u8]) {
+        self.proxy.glance(bytes);
+    }
+
+    fn look_ahead(&mut self) {
+        self.proxy.look_ahead();
+    }
+
+    fn take(&mut self, datagram: Datagram<'_>, link: Option<Link>) {
+        self.counters.increment(self.received_by);
+        let mut exit = self.outlets.exit().answering(datagram.flow, link);
+        if let Some(method) = self.proxy.on_datagram(self.now, &datagram, &mut exit)
+            && !exit.has_handed_off()
+        {
+            let span = self.clock.now().since(datagram.received_at);
+            self.latency.record(measured(method), span);
+        }
+    }
+}
+
+/// The method as the latency tables know it.
+pub(super) fn measured(method: Method) -> latency::Method {
+    match method {
+        Method::Invite => latency::Method::Invite,
+        Method::Ack => latency::Method::Ack,
+        Method::Bye => latency::Method::Bye,
+        Method::Cancel => latency::Method::Cancel,
+        Method::Register => latency::Method::Register,
+        Method::Options => latency::Method::Options,
+        Method::Prack
+        | Method::Update
+        | Method::Info
+        | Method::Subscribe
+        | Method::Notify
+        | Method::Refer
+        | Method::Message
+        | Method::Publish
+        | Method::Kdmq
+        | Method::Other => latency::Method::Other,
+    }
+}
