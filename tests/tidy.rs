@@ -17,7 +17,7 @@ fn rank(module: &str) -> Option<u8> {
     match module {
         "limits" | "time" | "datagram" | "counters" | "scan" | "base32" | "keyed_hash"
         | "prefetch" | "secret" | "shared_secret" | "config" | "latency" => Some(0),
-        "sip" | "wire" | "timer" => Some(1),
+        "sip" | "wire" | "timer" | "flow_token" => Some(1),
         "transaction" | "location" | "auth" => Some(2),
         "proxy" | "replication" => Some(3),
         "net" | "admin" | "resolve" | "store" => Some(4),
