@@ -30,7 +30,7 @@ impl Foresight {
         Self {
             aheads: [Ahead::default(); BATCH],
             len: 0,
-            transactions: Transactions::new(),
+            transactions: Transactions::default(),
             to: [Finder::new(b"\nTo:"), Finder::new(b"\nt:")],
             branch: Finder::new(COOKIE),
         }

@@ -10,16 +10,16 @@ pub struct Ahead<const N: usize> {
     len: usize,
 }
 
-impl<const N: usize> Ahead<N> {
-    /// None as yet.
-    #[must_use]
-    pub const fn new() -> Self {
+impl<const N: usize> Default for Ahead<N> {
+    fn default() -> Self {
         Self {
             slots: [0; N],
             len: 0,
         }
     }
+}
 
+impl<const N: usize> Ahead<N> {
     /// One more. It is a hint: whether there is such a transaction is not asked.
     pub fn push(&mut self, slot: u32) {
         if let Some(place) = self.slots.get_mut(self.len) {
