@@ -216,9 +216,8 @@ mod tests {
         assert!(lines[2].starts_with("t.toml:8:"), "{mistakes}");
     }
 
-    #[test]
-    fn the_whole_contract_is_accepted_key_by_key() {
-        let text = r#"
+    /// Every key of the contract.
+    const CONTRACT: &str = r#"
             [[listen]]
             address = "192.0.2.1:5060"
             backend = "auto"
@@ -283,11 +282,15 @@ mod tests {
             sync_rate = 50000
             tombstones = 131072
             nat_bflag = 6
+            path_for_kamailio = true
             [admin]
             listen = "127.0.0.1:8060"
             token_file = "admin.token"
         "#;
-        Config::parse("t".as_ref(), text).expect("the contract");
+
+    #[test]
+    fn the_whole_contract_is_accepted_key_by_key() {
+        Config::parse("t".as_ref(), CONTRACT).expect("the contract");
     }
 
     #[test]

@@ -99,6 +99,9 @@ counters! {
     gauge "frames_outstanding" "UMEM frames that are on their way through the kernel, or missing" {
         FramesOutstanding "" "",
     }
+    gauge "overloaded" "1 while new work is turned away; by workers, their sum" {
+        Overloaded "" "",
+    }
     gauge "mailbox_buffers_out" "mailbox buffers that are neither free nor posted" {
         MailboxBuffersOut "" "",
     }

@@ -20,6 +20,7 @@ pub mod counters;
 pub mod ctl;
 pub mod datagram;
 pub mod doctor;
+pub mod flow_token;
 pub mod keyed_hash;
 pub mod latency;
 pub mod limits;

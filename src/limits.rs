@@ -200,6 +200,11 @@ pub const NODE_HELD_MAX: usize = 4_096;
 pub const NODE_WINDOW_START: u32 = 4;
 /// The most of them: the window adapts between one and this.
 pub const NODE_WINDOW_MAX: u32 = 32;
+/// Lists of nodes that may be unanswered by one node, of those that others would have passed on. More are not passed on to it: its next
+/// list says what they said.
+pub const NODE_LISTS_MAX: usize = 4;
+/// How often one node is asked for what is missed. Sooner: it is asked then, once, for all of it.
+pub const NODE_ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// Bytes in unanswered messages to one node: what the usual receive buffer of a socket takes. More waits.
 pub const NODE_BYTES_IN_FLIGHT: usize = 160 * 1_024;
 /// Waiting contacts that are looked at for one message. What stands behind them waits for the next.
@@ -213,6 +218,10 @@ pub const KDMQ_RETRY_MAX: Duration = Duration::from_secs(1);
 pub const KDMQ_SYNC_TIME: Duration = Duration::from_secs(60);
 /// How often a walk may begin for one node.
 pub const WALK_INTERVAL: Duration = Duration::from_millis(200);
+/// How often a walk with a pace asks for contacts: so even is the pace, down to one slice each time.
+pub const WALK_PACE: Duration = Duration::from_millis(2);
+/// How much of what a walk with a pace is late with it makes up for at once. The rest is late for good.
+pub const WALK_LATE_MAX: Duration = Duration::from_millis(10);
 /// Changes that one parcel between the cluster and a worker carries. More waits for the next.
 pub const PARCEL_LEN: usize = 512;
 /// Parcels of a worker for what changed here.
@@ -252,13 +261,19 @@ pub const JSON_DEPTH_MAX: usize = 16;
 
 // --- overload (proxy/overload.rs) --------------------------------------------------------------------------------
 
-/// How long a worker's queue must overflow, each time it is looked at, before new work is turned away.
+/// How long a worker's queue must have lost something without once being emptied, before new work is turned away.
 pub const OVERLOAD_AFTER: Duration = Duration::from_millis(100);
-/// How often the share of new work that is let in is changed.
+/// How often a full queue is asked what it lost.
 pub const OVERLOAD_WINDOW: Duration = Duration::from_millis(10);
+/// New work that is let in each time that the queue has been emptied. More: refused or dropped.
+pub const OVERLOAD_LET_IN: u32 = 32;
+/// After so long with a queue that was not emptied one is let in all the same.
+pub const OVERLOAD_LEAST: Duration = Duration::from_millis(1);
 /// Of so many that are let in, one that is not is answered 503. The others are not answered and counted as dropped: their senders
 /// ask again.
-pub const OVERLOAD_REFUSALS: u32 = 4;
+pub const OVERLOAD_REFUSALS: u32 = 8;
+/// So long after the last was turned away the overload is over.
+pub const OVERLOAD_CALM: Duration = Duration::from_secs(1);
 
 // --- workers (worker/) -------------------------------------------------------------------------------------------
 

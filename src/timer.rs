@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 use crate::limits::WHEEL_MOVES_MAX;
+use crate::prefetch;
 use crate::time::Instant;
 
 /// The timers of one worker, each with a payload of type `T`.
@@ -74,6 +75,26 @@ impl<T: Copy> Wheel<T> {
                 }; LISTS],
             ),
             moves_max: WHEEL_MOVES_MAX,
+        }
+    }
+
+    /// Asks for the memory of a timer that is soon to be moved.
+    pub fn prefetch(&self, id: TimerId) {
+        if let Some(entry) = self.entries.get(id.index as usize) {
+            prefetch::value(entry);
+        }
+    }
+
+    /// The same of those that it is linked to: what [`Wheel::prefetch`] asked for is read here.
+    pub fn prefetch_neighbours(&self, id: TimerId) {
+        let entry = self.entries.get(id.index as usize);
+        for index in entry
+            .into_iter()
+            .flat_map(|entry| [entry.previous, entry.next])
+        {
+            if let Some(neighbour) = self.entries.get(index as usize) {
+                prefetch::value(neighbour);
+            }
         }
     }
 
@@ -286,8 +307,12 @@ impl<T: Copy> Wheel<T> {
         if self.free != NIL {
             let index = self.free;
             let entry = &mut self.entries[index as usize];
-            self.free = entry.next;
+            let next = entry.next;
+            self.free = next;
             (entry.payload, entry.tick) = (payload, tick);
+            if let Some(next) = self.entries.get(next as usize) {
+                prefetch::value(next);
+            }
             return index;
         }
         let index =

@@ -3,11 +3,15 @@
 //!
 //! It needs Kamailio (Debian: kamailio); the server under test is the binary that cargo built, or the one that `STROWGER_BINARY` names.
 
+#[path = "store/binary.rs"]
+mod binary;
 #[path = "store/http.rs"]
 mod http;
+#[path = "store/load.rs"]
+mod load;
 
 mod cluster {
-    use super::http;
+    use super::{binary, http, load};
 
     mod behind;
     mod crowd;
@@ -23,6 +27,7 @@ mod cluster {
     mod phone;
     mod sync;
     mod together;
+    mod tombstones;
     mod traps;
     mod turn;
     mod ways;

@@ -15,6 +15,7 @@ mod sim {
     pub(crate) mod monitor;
     pub(crate) mod network;
     pub(crate) mod node;
+    pub(crate) mod overload;
     pub(crate) mod random;
     pub(crate) mod scenario;
     pub(crate) mod store;

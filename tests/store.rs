@@ -4,6 +4,7 @@
 //! kamailio-sqlite-modules); the server under test is the binary that cargo built, or the one that `STROWGER_BINARY` names.
 
 mod store {
+    mod binary;
     mod cluster;
     mod committed;
     mod crowd;

@@ -16,8 +16,8 @@ use tidy::source::{self, Source, without_comments_and_strings};
 fn rank(module: &str) -> Option<u8> {
     match module {
         "limits" | "time" | "datagram" | "counters" | "scan" | "base32" | "keyed_hash"
-        | "secret" | "shared_secret" | "config" | "latency" => Some(0),
-        "sip" | "wire" | "timer" => Some(1),
+        | "prefetch" | "secret" | "shared_secret" | "config" | "latency" => Some(0),
+        "sip" | "wire" | "timer" | "flow_token" => Some(1),
         "transaction" | "location" | "auth" => Some(2),
         "proxy" | "replication" => Some(3),
         "net" | "admin" | "resolve" | "store" => Some(4),
@@ -34,7 +34,7 @@ fn is_core(source: &Source) -> bool {
     matches!(rank(source.module()), Some(1..=3))
 }
 
-/// Files that may hold `unsafe`: rings, sockets and system calls, each a kernel noun.
+/// Files that may hold `unsafe`: rings, sockets and system calls, each a kernel noun; and two of the processor's.
 const UNSAFE_FILES: &[&str] = &[
     "src/net/ethtool.rs",
     "src/net/poll.rs",
@@ -48,6 +48,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/net/xdp/socket.rs",
     "src/net/xdp/tx.rs",
     "src/net/xdp/umem.rs",
+    "src/prefetch.rs",
     "src/scan/lanes.rs",
 ];
 

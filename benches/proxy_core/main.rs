@@ -10,6 +10,7 @@ mod bed;
 mod call;
 mod crowd;
 mod message;
+mod overload;
 mod phone;
 
 use std::process::{Command, ExitCode};
@@ -85,6 +86,24 @@ const SCENARIOS: &[Scenario] = &[
         is: "ACK of a 2xx, forwarded statelessly",
         run: call::acks,
         operations: (200_000, 4_000),
+    },
+    Scenario {
+        name: "glance",
+        is: "INVITE to an AoR that is dropped in overload",
+        run: overload::glances,
+        operations: (2_000_000, 10_000),
+    },
+    Scenario {
+        name: "glance_at_to",
+        is: "the same, to a Request-URI that is no AoR of ours",
+        run: overload::glances_at_to,
+        operations: (2_000_000, 10_000),
+    },
+    Scenario {
+        name: "refusal",
+        is: "INVITE that is answered 503 in overload, and its ACK",
+        run: overload::refusals,
+        operations: (50_000, 2_000),
     },
 ];
 

@@ -46,6 +46,8 @@ pub struct Cluster {
     pub tombstones: usize,
     /// Kamailio's `nat_bflag`: the branch flag of a contact behind a NAT.
     pub nat_bflag: Option<u8>,
+    /// Whether Kamailios are told a Path, by the node that it registered at, of each contact behind a NAT.
+    pub path_for_kamailio: bool,
 }
 
 /// Reads `[cluster]`.
@@ -65,6 +67,7 @@ pub(super) fn read(root: &mut Section<'_>, listen: &[Listen], folder: &Path) -> 
     let sync_rate = section.number("sync_rate", 1..=10_000_000);
     let tombstones = section.number("tombstones", 1_024..=16_777_216);
     let nat_bflag = section.number("nat_bflag", 0..=31);
+    let path_for_kamailio = section.flag("path_for_kamailio");
     if !section.is_present() {
         return None;
     }
@@ -109,6 +112,7 @@ pub(super) fn read(root: &mut Section<'_>, listen: &[Listen], folder: &Path) -> 
         sync_rate: sync_rate.and_then(|rate| u32::try_from(rate.value).ok()),
         tombstones: size(tombstones, 131_072),
         nat_bflag: nat_bflag.and_then(|flag| u8::try_from(flag.value).ok()),
+        path_for_kamailio: path_for_kamailio.is_some_and(|found| found.value),
     })
 }
 

@@ -35,7 +35,7 @@ pub(crate) use open::patiently;
 pub use open::{Opened, WorkerPorts, open};
 pub use port::{Backend, Intake, Link, Receiver, SendError, Unreachable};
 pub use report::{DeviceReport, Got, ListenerReport, QueueReport};
-pub use slice::shorten_slices;
+pub use slice::{give_way, shorten_slices};
 pub use survey::{Interface, interfaces, probe};
 pub use transmitters::Transmitters;
 pub use xdp::program::{Program, Verdict, Verdicts};

@@ -30,8 +30,8 @@ use crate::counters::Counters;
 use crate::datagram::ListenerId;
 use crate::latency::Histogram;
 use crate::limits::{LEAVE_TIME, MESSAGE_LEN_MAX, PARCEL_LEN, WORK_PARCELS};
-use crate::net::NetError;
 use crate::net::tcp::{Tcp, TcpThread, TcpTransmitter};
+use crate::net::{self, NetError};
 use crate::replication::{Cluster, NodeAddress, NodeReport, Parcel, Settings, Status};
 use crate::resolve;
 use crate::time::{Duration, Instant};
@@ -280,7 +280,7 @@ impl Office {
     fn run(mut self) {
         info!(address = %self.cluster.address(), "a node of a cluster");
         // Phones go before nodes; without this the thread works all the same.
-        let _ = rustix::process::nice(NICE);
+        let _ = net::give_way(NICE);
         let mut buffer = vec![0; MESSAGE_LEN_MAX + 1];
         while !self.is_stopping.load(Ordering::SeqCst) {
             let now = (self.now)();

@@ -5,9 +5,9 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use super::flow_token::FlowToken;
 use super::token::Token;
 use crate::datagram::Transport;
+use crate::flow_token::FlowToken;
 use crate::limits::MAX_FORWARDS_DEFAULT;
 use crate::scan;
 use crate::sip::auth::Credentials;

@@ -54,6 +54,13 @@ impl Domains {
             Host::V6(address) => self.addresses.binary_search(&(*address).into()).is_ok(),
         }
     }
+
+    /// What follows the name of ours that `text` begins with, as it is written nearly always; of many the first few alone are tried.
+    #[must_use]
+    pub fn lead<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
+        let few = self.names.get(..self.names.len().min(FEW))?;
+        few.iter().find_map(|name| text.strip_prefix(&**name))
+    }
 }
 
 /// So many names are looked through sooner than searched.

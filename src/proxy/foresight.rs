@@ -6,17 +6,23 @@
 use memchr::memmem::Finder;
 
 use super::register::Registrar;
+use crate::datagram::WorkerId;
 use crate::limits::{AOR_LEN_MAX, BATCH};
 use crate::location::{Ahead, Location};
 use crate::sip::uri::Uri;
+use crate::transaction::id::{COOKIE, glance};
+use crate::transaction::look_ahead::Ahead as Transactions;
+use crate::transaction::table::Table;
 
 /// What was seen of the messages of a batch.
 #[derive(Debug)]
 pub(super) struct Foresight {
     aheads: [Ahead; BATCH],
     len: usize,
+    transactions: Transactions<BATCH>,
     /// Where the To of a request begins, in either form.
     to: [Finder<'static>; 2],
+    branch: Finder<'static>,
 }
 
 impl Foresight {
@@ -24,20 +30,29 @@ impl Foresight {
         Self {
             aheads: [Ahead::default(); BATCH],
             len: 0,
+            transactions: Transactions::default(),
             to: [Finder::new(b"\nTo:"), Finder::new(b"\nt:")],
+            branch: Finder::new(COOKIE),
         }
     }
 
-    /// Glances at a message that is to be served soon.
-    pub(super) fn glance(&mut self, bytes: &[u8], registrar: &Registrar, location: &Location) {
+    /// Glances at a message that `worker` is to serve soon.
+    pub(super) fn glance(
+        &mut self,
+        bytes: &[u8],
+        worker: WorkerId,
+        registrar: &Registrar,
+        location: &Location,
+    ) {
+        if bytes.starts_with(b"SIP/2.0 ") {
+            return self.glance_at_response(bytes, worker);
+        }
         let Some(slot) = self.aheads.get_mut(self.len) else {
             return;
         };
         let uri = if bytes.starts_with(b"REGISTER ") {
             let found = self.to.iter().find_map(|name| name.find(bytes));
             found.and_then(|at| address_in(bytes.get(at..)?))
-        } else if bytes.starts_with(b"SIP/2.0 ") {
-            None
         } else {
             request_uri(bytes)
         };
@@ -51,8 +66,19 @@ impl Foresight {
         self.len += 1;
     }
 
+    fn glance_at_response(&mut self, bytes: &[u8], worker: WorkerId) {
+        let top = bytes.get(..TOP_LEN).unwrap_or(bytes);
+        let branch = self.branch.find(top).and_then(|at| bytes.get(at..));
+        if let Some((owner, slot)) = branch.and_then(glance)
+            && owner == worker
+        {
+            self.transactions.push(slot);
+        }
+    }
+
     /// Asks for what the messages that were glanced at will need.
-    pub(super) fn look_ahead(&mut self, location: &Location) {
+    pub(super) fn look_ahead<S, C>(&mut self, location: &Location, table: &Table<S, C>) {
+        table.look_ahead(&mut self.transactions);
         let len = std::mem::take(&mut self.len);
         location.look_ahead(self.aheads.get_mut(..len).unwrap_or_default());
     }
@@ -71,3 +97,6 @@ fn address_in(bytes: &[u8]) -> Option<&[u8]> {
     let rest = bytes.get(start..)?;
     rest.get(..memchr::memchr(b'>', rest)?)
 }
+
+/// The bytes of a response among which its topmost branch is.
+const TOP_LEN: usize = 512;

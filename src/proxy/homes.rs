@@ -8,8 +8,8 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 
 use super::Proxy;
-use super::flow_token::FlowToken;
 use crate::datagram::{Flow, Transport};
+use crate::flow_token::FlowToken;
 use crate::location::{Home, HomeId, RegisteredContact, Standing, Targets};
 use crate::sip::uri::Uri;
 

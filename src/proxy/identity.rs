@@ -64,6 +64,14 @@ impl Identity {
         port_is_ours && self.domains.owns(&uri.host)
     }
 
+    /// Whether a Request-URI is an AoR of ours, by what follows its user in the first line: a domain of ours, and nothing more. RFC 3261 12.2.1.1: within
+    /// a dialog the Request-URI is a contact, so such a request begins something. In doubt it is not.
+    #[must_use]
+    pub(super) fn ends_aor(&self, rest: &[u8]) -> bool {
+        let rest = self.domains.lead(rest);
+        rest.is_some_and(|rest| rest.starts_with(b" SIP/2.0\r\n"))
+    }
+
     fn is_own_address(&self, host: &Host<'_>) -> bool {
         host.ip().is_some_and(|ip| {
             self.listeners

@@ -14,7 +14,6 @@ mod challenge;
 mod compose;
 pub mod domains;
 mod edge;
-mod flow_token;
 mod flows;
 mod foresight;
 mod fork;
@@ -50,12 +49,12 @@ pub use self::output::{
     MailboxFull, NotForCluster, Output, Question, QuestionId, ResolverFull, SendError, StoreFull,
     SubscriberQuestion,
 };
+pub use self::overload::{Account, Backlog, Turn};
 pub use self::settings::{Edge, Keys, Listener, PathRule, Settings, Trunk};
 
 use self::answer::{Response, Tags};
 use self::challenge::Authenticator;
 use self::edge::Edges;
-use self::flow_token::FlowCodec;
 use self::foresight::Foresight;
 use self::gruu::GruuCodec;
 use self::identity::Identity;
@@ -70,6 +69,7 @@ use self::token::TokenCodec;
 use self::waits::{Waited, Waits};
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Destination, Flow, Transport, WorkerId};
+use crate::flow_token::FlowCodec;
 use crate::keyed_hash::Quick;
 use crate::limits::{FIRED_MAX, MESSAGE_LEN_MAX};
 use crate::location::{Location, Secrets, Targets};
@@ -260,13 +260,17 @@ impl Proxy {
 
     /// Glances at a datagram of a batch; [`Self::look_ahead`] follows, and then [`Self::on_datagram`] for each.
     pub fn glance(&mut self, bytes: &[u8]) {
-        self.foresight
-            .glance(bytes, &self.registrar, &self.location);
+        // In overload most of what comes is dropped.
+        if !self.overload.is_there() {
+            let worker = self.settings.worker;
+            self.foresight
+                .glance(bytes, worker, &self.registrar, &self.location);
+        }
     }
 
     /// Asks for the memory that what was glanced at will need.
     pub fn look_ahead(&mut self) {
-        self.foresight.look_ahead(&self.location);
+        self.foresight.look_ahead(&self.location, &self.table);
     }
 
     /// Takes one datagram. Gives the method it is about (a response's is that of its CSeq), for the latency tables.
@@ -277,8 +281,9 @@ impl Proxy {
         out: &mut impl Output,
     ) -> Option<Method> {
         self.is_refusing = false;
-        if !datagram.handed_off && !datagram.flow.transport.is_reliable() {
-            let admission = self.overload.admit(datagram.bytes);
+        if !datagram.flow.transport.is_reliable() {
+            let is_ours = |rest: &[u8]| self.identity.ends_aor(rest);
+            let admission = self.overload.admit(now, datagram.bytes, is_ours);
             if admission == Admission::Dropped {
                 self.counters.increment(Counter::DropOverload);
                 return None;
@@ -327,9 +332,15 @@ impl Proxy {
         method
     }
 
-    /// Takes notice of whether the worker's queues overflow: in overload new work is turned away.
-    pub fn observe_backlog(&mut self, now: Instant, is_full: bool) {
-        self.overload.observe(now, is_full);
+    /// Takes notice of how the worker's queues stand: in overload new work is turned away. Says when that begins or ends.
+    pub fn observe_backlog(&mut self, now: Instant, backlog: Backlog) -> Option<Turn> {
+        self.overload.observe(now, backlog)
+    }
+
+    /// Whether new work is turned away.
+    #[must_use]
+    pub const fn is_overloaded(&self) -> bool {
+        self.overload.is_there()
     }
 
     /// Acts on the timers that are due, at most [`FIRED_MAX`] of them; the rest are due at the next call.

@@ -1,14 +1,17 @@
 //! Overload: where more comes than can be done, new work is turned away before it costs anything, so that what was begun is ended.
 //!
-//! A queue that never empties and loses what comes says it. What is turned away is a share of the requests that begin something (a REGISTER, an INVITE
-//! without To-tag); the share rises while the queue stays full and falls when it does not. Requests within dialogs, ACK, CANCEL and
-//! responses pass. As many as were let in, in proportion, hear 503 with Retry-After; the others are not answered, as if
-//! the network had lost them, since an answer costs more than to look at their first line.
+//! A queue that never empties and loses what comes says it. From then on requests that begin something (a REGISTER, an INVITE without
+//! To-tag) are let in a few at a time, each time that the queue has been emptied; requests within dialogs, ACK, CANCEL and responses always
+//! pass. So what was begun goes first, nothing of it is lost, and the processor is never without work while there is any: nothing is guessed
+//! of what a request will cost. A few of those that are turned away hear 503 with Retry-After, in proportion to those let in; the
+//! others are not answered, as if the network had lost them, since an answer costs more than to look at their To.
 
 use memchr::memmem::Finder;
 
-use crate::limits::{OVERLOAD_AFTER, OVERLOAD_REFUSALS, OVERLOAD_WINDOW};
-use crate::time::Instant;
+use crate::limits::{
+    OVERLOAD_AFTER, OVERLOAD_CALM, OVERLOAD_LEAST, OVERLOAD_LET_IN, OVERLOAD_REFUSALS,
+};
+use crate::time::{Duration, Instant};
 
 /// What is to become of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,111 +24,215 @@ pub(super) enum Admission {
     Dropped,
 }
 
-/// How full a worker's queue is, and what share of new work is let in.
+/// What a worker found when it last looked at its queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backlog {
+    /// All that waited was taken.
+    Short,
+    /// More waits.
+    Full,
+    /// More waits, and for want of room some was lost.
+    Overflowing,
+}
+
+/// What is worth a line of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// From now on new work is turned away.
+    Begun,
+    /// It is taken as ever again.
+    Ended(Account),
+}
+
+/// What became of new work in an overload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// How long it lasted.
+    pub span: Duration,
+    /// Requests that were let in.
+    pub let_in: u64,
+    /// Those that were answered 503.
+    pub refused: u64,
+    /// Those that were dropped.
+    pub dropped: u64,
+}
+
+/// Whether there is overload, and how much new work may be let in.
 #[derive(Debug)]
 pub(super) struct Overload {
-    /// Of [`WHOLE`], what is let in.
-    share: u32,
-    /// Of [`WHOLE`], what is not yet used of the next one's admission.
+    /// Since when the queues have lost something, and were not empty since.
+    lossy_since: Option<Instant>,
+    /// None: there is no overload.
+    strain: Option<Strain>,
+    glance: Glance,
+}
+
+/// An overload.
+#[derive(Debug)]
+struct Strain {
+    since: Instant,
+    /// Requests that may be let in until the queue is next found empty.
     credit: u32,
+    /// When the last credit was given.
+    given_at: Instant,
     /// Of [`OVERLOAD_REFUSALS`], answers that may be given.
     answers: u32,
-    /// Since when the queue has been full each time that it was looked at.
-    full_since: Option<Instant>,
-    window_ends: Instant,
-    /// Whether the queue was found short in this window.
-    was_short: bool,
-    /// Where the To of a request begins, in either form.
-    to: [Finder<'static>; 2],
+    /// When something was last turned away.
+    turned_away_at: Instant,
+    account: Account,
 }
 
 impl Overload {
     pub(super) fn new() -> Self {
         Self {
-            share: WHOLE,
+            lossy_since: None,
+            strain: None,
+            glance: Glance::new(),
+        }
+    }
+
+    /// Whether there is overload.
+    pub(super) const fn is_there(&self) -> bool {
+        self.strain.is_some()
+    }
+
+    /// Takes what was found when the queues were last looked at.
+    pub(super) fn observe(&mut self, now: Instant, backlog: Backlog) -> Option<Turn> {
+        if let Some(strain) = &mut self.strain {
+            strain.observe(now, backlog);
+            if now.since(strain.turned_away_at) < OVERLOAD_CALM {
+                return None;
+            }
+            let span = now.since(strain.since);
+            let account = Account {
+                span,
+                ..strain.account
+            };
+            self.strain = None;
+            self.lossy_since = None;
+            return Some(Turn::Ended(account));
+        }
+        match backlog {
+            Backlog::Short => self.lossy_since = None,
+            Backlog::Full => {}
+            Backlog::Overflowing => {
+                let since = *self.lossy_since.get_or_insert(now);
+                if now.since(since) >= OVERLOAD_AFTER {
+                    self.strain = Some(Strain::new(now));
+                    return Some(Turn::Begun);
+                }
+            }
+        }
+        None
+    }
+
+    /// Says what is to become of a datagram; its bytes are looked at in overload alone. `is_ours` knows whether what follows a Request-URI's user
+    /// makes it an AoR of ours.
+    #[inline]
+    pub(super) fn admit(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        is_ours: impl FnOnce(&[u8]) -> bool,
+    ) -> Admission {
+        match &mut self.strain {
+            Some(strain) if self.glance.is_of_new_work(bytes, is_ours) => strain.admit(now),
+            Some(_) | None => Admission::Taken,
+        }
+    }
+}
+
+impl Strain {
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
             credit: 0,
+            given_at: now,
             answers: 0,
-            full_since: None,
-            window_ends: Instant::EPOCH,
-            was_short: false,
+            turned_away_at: now,
+            account: Account::default(),
+        }
+    }
+
+    fn observe(&mut self, now: Instant, backlog: Backlog) {
+        if backlog == Backlog::Short {
+            (self.credit, self.given_at) = (OVERLOAD_LET_IN, now);
+        } else if now.since(self.given_at) >= OVERLOAD_LEAST {
+            (self.credit, self.given_at) = (self.credit.max(1), now);
+        }
+    }
+
+    fn admit(&mut self, now: Instant) -> Admission {
+        if self.credit > 0 {
+            self.credit -= 1;
+            self.account.let_in += 1;
+            self.answers = (self.answers + 1).min(OVERLOAD_REFUSALS * ANSWERS_KEPT);
+            return Admission::Taken;
+        }
+        self.turned_away_at = now;
+        if self.answers >= OVERLOAD_REFUSALS {
+            self.answers -= OVERLOAD_REFUSALS;
+            self.account.refused += 1;
+            return Admission::Refused;
+        }
+        self.account.dropped += 1;
+        Admission::Dropped
+    }
+}
+
+/// Tells new work by its first line where that suffices, else by its To, and looks at nothing else.
+#[derive(Debug)]
+struct Glance {
+    /// Where the To of a request begins, in either form.
+    to: [Finder<'static>; 2],
+}
+
+impl Glance {
+    fn new() -> Self {
+        Self {
             to: [Finder::new(b"\nTo:"), Finder::new(b"\nt:")],
         }
     }
 
-    /// Takes what was found when the queue was last looked at: whether it overflows.
-    pub(super) fn observe(&mut self, now: Instant, is_full: bool) {
-        if !is_full {
-            self.full_since = None;
-            self.was_short = true;
-            if self.share == WHOLE {
-                return;
-            }
-        }
-        let since = if is_full {
-            *self.full_since.get_or_insert(now)
-        } else {
-            now
-        };
-        if now < self.window_ends {
-            return;
-        }
-        let is_over = !self.was_short && (self.share < WHOLE || now.since(since) >= OVERLOAD_AFTER);
-        // Down by an eighth, up by a sixteenth: about as much is let in as can be done.
-        self.share = if is_over {
-            (self.share - self.share / 8).max(SHARE_MIN)
-        } else {
-            (self.share + self.share / 16 + 1).min(WHOLE)
-        };
-        self.was_short = false;
-        self.window_ends = now + OVERLOAD_WINDOW;
-    }
-
-    /// Says what is to become of a datagram; its bytes are looked at in overload alone.
-    pub(super) fn admit(&mut self, bytes: &[u8]) -> Admission {
-        if self.share == WHOLE || !self.begins_something(bytes) {
-            return Admission::Taken;
-        }
-        // Each in its turn, and none by lot: of ten that come at a share of a half five are let in.
-        self.credit += self.share;
-        if self.credit >= WHOLE {
-            self.credit -= WHOLE;
-            self.answers = (self.answers + 1).min(OVERLOAD_REFUSALS * ANSWERS_KEPT);
-            return Admission::Taken;
-        }
-        if self.answers >= OVERLOAD_REFUSALS {
-            self.answers -= OVERLOAD_REFUSALS;
-            return Admission::Refused;
-        }
-        Admission::Dropped
-    }
-
     /// Whether these bytes look like a request outside of any dialog that is work to serve. In doubt they do not.
-    fn begins_something(&self, bytes: &[u8]) -> bool {
-        if !METHODS.iter().any(|method| bytes.starts_with(method)) {
+    fn is_of_new_work(&self, bytes: &[u8], is_ours: impl FnOnce(&[u8]) -> bool) -> bool {
+        let Some(word) = bytes.first_chunk() else {
+            return false;
+        };
+        // RFC 3261 10.2: a REGISTER is never within a dialog.
+        if word == REGISTER {
+            return true;
+        }
+        if !METHODS.contains(word) && !word.starts_with(b"INVITE ") {
             return false;
         }
+        after_user(bytes).is_some_and(is_ours) || self.is_without_to_tag(bytes)
+    }
+
+    fn is_without_to_tag(&self, bytes: &[u8]) -> bool {
         let found = self.to.iter().find_map(|name| name.find(bytes));
         let rest = found.and_then(|at| bytes.get(at + 1..)).unwrap_or_default();
         let line = memchr::memchr(b'\n', rest).and_then(|end| rest.get(..end));
-        line.is_some_and(|line| memchr::memmem::find(line, b"tag=").is_none())
+        // Most have no sign of equality at all, which is quicker to see.
+        line.is_some_and(|line| {
+            memchr::memchr(b'=', line).is_none() || memchr::memmem::find(line, b"tag=").is_none()
+        })
     }
 }
 
-/// All.
-const WHOLE: u32 = 1 << 16;
-/// The least that is let in: one in 256, by which the end of the overload is found.
-const SHARE_MIN: u32 = WHOLE / 256;
+/// What follows the user of the Request-URI, where it has one: a host and more.
+fn after_user(bytes: &[u8]) -> Option<&[u8]> {
+    let head = bytes.get(..bytes.len().min(FIRST_LINE_LEN))?;
+    head.get(memchr::memchr(b'@', head)? + 1..)
+}
+
+/// So far a user's end is looked for; without one it is the To that tells.
+const FIRST_LINE_LEN: usize = 128;
 /// Answers that are saved up.
 const ANSWERS_KEPT: u32 = 64;
-/// Requests that are work, where they begin something.
-const METHODS: [&[u8]; 6] = [
-    b"INVITE ",
-    b"REGISTER ",
-    b"OPTIONS ",
-    b"SUBSCRIBE ",
-    b"MESSAGE ",
-    b"PUBLISH ",
-];
+const REGISTER: &[u8; 8] = b"REGISTER";
+/// The first octets of requests that are work, where they begin something; beside INVITE, whose eighth octet is its URI's.
+const METHODS: [[u8; 8]; 4] = [*b"OPTIONS ", *b"SUBSCRIB", *b"MESSAGE ", *b"PUBLISH "];
 
 #[cfg(test)]
 mod tests {
@@ -133,59 +240,112 @@ mod tests {
 
     const NEW: &[u8] = b"INVITE sip:b@x SIP/2.0\r\nTo: <sip:b@x>\r\nFrom: <sip:a@x>;tag=1\r\n\r\n";
 
+    fn is_ours(rest: &[u8]) -> bool {
+        rest.starts_with(b"example.com SIP/2.0\r\n")
+    }
+
     fn at(ms: u64) -> Instant {
         Instant::from_micros(1_000_000 + ms * 1_000)
     }
 
-    /// One that has found its queue full for so long, at each millisecond.
-    fn full_for(ms: u64) -> Overload {
+    /// One that has lost something for so long, at each millisecond.
+    fn overflowing_for(ms: u64) -> Overload {
         let mut overload = Overload::new();
         for now in 0..=ms {
-            overload.observe(at(now), true);
+            overload.observe(at(now), Backlog::Overflowing);
         }
         overload
     }
 
-    #[test]
-    fn a_burst_is_no_overload() {
-        let mut overload = full_for(OVERLOAD_AFTER.as_millis_ceil() - 1);
-        assert_eq!(overload.admit(NEW), Admission::Taken);
-        overload.observe(at(200), false);
-        overload.observe(at(201), true);
-        assert_eq!(overload.share, WHOLE);
+    /// How many of `count` that come at once are taken, refused, dropped.
+    fn fates(overload: &mut Overload, now: Instant, count: u32) -> [u32; 3] {
+        let mut fates = [0; 3];
+        for _ in 0..count {
+            fates[overload.admit(now, NEW, is_ours) as usize] += 1;
+        }
+        fates
     }
 
     #[test]
-    fn what_is_begun_is_ended_and_of_the_new_a_share_is_let_in() {
-        let mut overload = full_for(1_000);
-        let texts: [&[u8]; 5] = [
+    fn a_burst_is_no_overload() {
+        let mut overload = overflowing_for(OVERLOAD_AFTER.as_millis_ceil() - 1);
+        assert_eq!(overload.admit(at(100), NEW, is_ours), Admission::Taken);
+        overload.observe(at(200), Backlog::Short);
+        overload.observe(at(201), Backlog::Overflowing);
+        assert!(!overload.is_there());
+    }
+
+    #[test]
+    fn what_waits_and_is_not_lost_is_no_overload() {
+        let mut overload = Overload::new();
+        for ms in 0..5_000 {
+            assert_eq!(overload.observe(at(ms), Backlog::Full), None);
+        }
+        assert!(!overload.is_there());
+    }
+
+    #[test]
+    fn what_is_begun_always_passes() {
+        let mut overload = overflowing_for(200);
+        let texts: [&[u8]; 7] = [
+            b"INVITE sip:b@example.com;gr=1 SIP/2.0\r\nTo: <sip:b@x>;tag=2\r\n\r\n",
             b"ACK sip:b@x SIP/2.0\r\nTo: <sip:b@x>\r\n\r\n",
             b"BYE sip:b@x SIP/2.0\r\nTo: <sip:b@x>;tag=2\r\n\r\n",
-            b"INVITE sip:b@x SIP/2.0\r\nt: <sip:b@x>;tag=2\r\n\r\n",
+            b"INVITE sip:b@x SIP/2.0\r\nt: <sip:b@x;y=z>;tag=2\r\n\r\n",
+            b"SUBSCRIBE sip:b@x SIP/2.0\r\nTo: <sip:b@x>;tag=2\r\n\r\n",
             b"SIP/2.0 200 OK\r\nTo: <sip:b@x>\r\n\r\n",
             b"\r\n\r\n",
         ];
         for text in texts {
             for _ in 0..1_000 {
-                assert_eq!(overload.admit(text), Admission::Taken);
+                assert_eq!(overload.admit(at(200), text, is_ours), Admission::Taken);
             }
         }
-        overload.share = WHOLE / 8;
-        let mut counts = [0; 3];
-        for _ in 0..1_000 {
-            counts[overload.admit(NEW) as usize] += 1;
-        }
-        let refused = 125 / OVERLOAD_REFUSALS;
-        assert_eq!(counts, [125, refused, 875 - refused]);
     }
 
     #[test]
-    fn the_share_follows_the_queue() {
-        let mut overload = full_for(5_000);
-        assert_eq!(overload.share, SHARE_MIN);
-        for ms in 5_001..7_000 {
-            overload.observe(at(ms), false);
-        }
-        assert_eq!(overload.share, WHOLE, "back to normal within two seconds");
+    fn new_work_is_known_by_its_method_and_its_uri_or_to() {
+        let glance = Glance::new();
+        let texts: [&[u8]; 6] = [
+            NEW,
+            b"INVITE sip:b@example.com SIP/2.0\r\nVia: SIP/2.0/UDP x\r\n\r\n",
+            b"INVITE sip:b@x SIP/2.0\r\nt: <sip:b@x;y=z>\r\n\r\n",
+            b"REGISTER sip:x SIP/2.0\r\nTo: <sip:b@x>\r\n\r\n",
+            b"OPTIONS sip:x SIP/2.0\r\nTo: <sip:b@x>\r\n\r\n",
+            b"SUBSCRIBE sip:x SIP/2.0\r\nTo: <sip:b@x>\r\n\r\n",
+        ];
+        assert!(
+            texts
+                .iter()
+                .all(|text| glance.is_of_new_work(text, is_ours))
+        );
+    }
+
+    #[test]
+    fn a_few_are_let_in_each_time_that_the_queue_is_empty() {
+        let mut overload = overflowing_for(200);
+        assert_eq!(fates(&mut overload, at(200), 1), [1, 0, 0], "the least");
+        assert_eq!(fates(&mut overload, at(200), 100), [0, 0, 100]);
+        let refused = (OVERLOAD_LET_IN + 1) / OVERLOAD_REFUSALS;
+        overload.observe(at(201), Backlog::Short);
+        assert_eq!(
+            fates(&mut overload, at(201), 1_000),
+            [OVERLOAD_LET_IN, refused, 1_000 - OVERLOAD_LET_IN - refused]
+        );
+    }
+
+    #[test]
+    fn it_ends_a_second_after_the_last_was_turned_away() {
+        let mut overload = overflowing_for(200);
+        overload.observe(at(210), Backlog::Short);
+        let fates = fates(&mut overload, at(210), 100).map(u64::from);
+        let end = at(210) + OVERLOAD_CALM;
+        assert_eq!(overload.observe(at(1_000), Backlog::Short), None);
+        let Some(Turn::Ended(account)) = overload.observe(end, Backlog::Short) else {
+            panic!("it has ended");
+        };
+        assert_eq!([account.let_in, account.refused, account.dropped], fates);
+        assert_eq!(account.span, end.since(at(100)));
+        assert_eq!(overload.admit(end, NEW, is_ours), Admission::Taken);
     }
 }

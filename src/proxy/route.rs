@@ -2,7 +2,6 @@
 
 use super::Proxy;
 use super::compose::last_route_uri;
-use super::flow_token;
 use super::flows::{FLOW_FAILED, UNREACHED};
 use super::gruu;
 use super::next_hop::NextHop;
@@ -11,6 +10,7 @@ use super::token::Verified;
 use super::validate::Refusal;
 use crate::counters::Counter;
 use crate::datagram::{Destination, Flow, ListenerId};
+use crate::flow_token;
 use crate::limits::AOR_LEN_MAX;
 use crate::location::{Lookup, Target, Targets};
 use crate::sip::error::SipError;
@@ -55,8 +55,8 @@ struct Routes<'a> {
     dialog: Option<Verified>,
     /// Whether one of ours carried a user that is no token of this dialog.
     is_forged: bool,
-    /// The flow that one of ours names, unless the request came by it.
-    flow: Option<Flow>,
+    /// The flow that one of ours names, unless the request came by it; and what is answered where it has failed.
+    flow: Option<(Flow, u16)>,
     /// Whether a node of the cluster vouches for the call.
     is_vouched: bool,
     /// Our listener that the last of ours names: by which the request leaves (RFC 5658).
@@ -105,9 +105,9 @@ impl Proxy {
         } else {
             routes.dialog
         };
-        let way = if let Some(flow) = routes.flow {
+        let way = if let Some((flow, if_gone)) = routes.flow {
             // RFC 5626 5.3: whoever has the token has it from us, by the registrar.
-            Way::Flow(flow, FLOW_FAILED)
+            Way::Flow(flow, if_gone)
         } else if let Some(next) = routes.next {
             if dialog.is_none() && !self.identity.is_peer(source.peer) {
                 return Err(refused(routes.is_forged).into());
@@ -235,12 +235,16 @@ impl Proxy {
         call_id: &[u8],
         source: &Flow,
         listener: ListenerId,
-    ) -> Result<(Option<Flow>, bool), Refusal<'static>> {
+    ) -> Result<(Option<(Flow, u16)>, bool), Refusal<'static>> {
         let said = self.flows.read(token, call_id);
         let is_vouched = said.is_some_and(|said| said.is_vouched);
         let flow = said.and_then(|said| {
             let flow = said.flow;
-            let by = if is_vouched { listener } else { flow.listener };
+            let by = if said.is_by_name {
+                listener
+            } else {
+                flow.listener
+            };
             let destination = Destination {
                 transport: flow.transport,
                 address: flow.peer,
@@ -251,7 +255,12 @@ impl Proxy {
             Some(flow) if flow.peer == source.peer && flow.transport == source.transport => {
                 Ok((None, is_vouched))
             }
-            Some(flow) => Ok((Some(flow), is_vouched)),
+            Some(flow) => {
+                // A Kamailio that was told a Path knows nothing of flows that fail, and tells its caller what it hears.
+                let is_kamailio = said.is_some_and(|said| said.is_by_name && !said.is_vouched);
+                let if_gone = if is_kamailio { UNREACHED } else { FLOW_FAILED };
+                Ok((Some((flow, if_gone)), is_vouched))
+            }
             None => Err(Refusal::counted(403, Counter::RefusedFlowToken)),
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::json::{Malformed, Reader, write_text};
 use crate::datagram::{Flow, ListenerId, Transport};
+use crate::flow_token::FlowCodec;
 use crate::limits::{
     AOR_LEN_MAX, BINDING_TEXT_LEN_MAX, CONTACT_LEN_MAX, KDMQ_CONTACTS_MAX, PATH_LEN_MAX,
 };
@@ -61,6 +62,10 @@ pub struct Reception {
     pub use_domain: bool,
     /// Our domains, in lower case.
     pub domains: Vec<String>,
+    /// Makes the tokens of phones' flows.
+    pub flows: FlowCodec,
+    /// Whether Kamailios are told a Path to phones behind a NAT.
+    pub tells_paths: bool,
 }
 
 /// The keys of one contact as they are read.
@@ -204,7 +209,7 @@ impl Reception {
         let peer = std::str::from_utf8(&keys.received).ok().and_then(peer_of);
         let row = Row {
             contact: &keys.contact,
-            path: &keys.path,
+            path: self.path_told(&keys.path),
             call_id: cut(&keys.call_id),
             user_agent: if is_line(&keys.user_agent) {
                 cut(&keys.user_agent)
@@ -348,9 +353,14 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// Writes one contact; only a node of our kind is told its socket, and its version: both would hurt a Kamailio.
-pub(super) fn write(delta: &Delta<'_>, dialect: Dialect, socket: Socket, out: &mut Vec<u8>) {
+/// Writes one contact; only a node of our kind is told its socket, and its version: both would hurt a Kamailio, which may be told a Path
+/// instead.
+pub(super) fn write(reception: &Reception, delta: &Delta<'_>, dialect: Dialect, out: &mut Vec<u8>) {
     let (row, facts) = (&delta.row, &delta.facts);
+    let path_home = match dialect {
+        Dialect::Kamailio => reception.path_home(delta),
+        Dialect::Strowger => None,
+    };
     let action = if delta.is_removal() { 2 } else { 1 };
     out.extend_from_slice(b"{\"action\":");
     put_number(action, out);
@@ -364,7 +374,7 @@ pub(super) fn write(delta: &Delta<'_>, dialect: Dialect, socket: Socket, out: &m
         ("ruid", row.ruid),
         ("c", row.contact),
         ("received", received.as_bytes()),
-        ("path", row.path),
+        ("path", path_home.as_deref().map_or(row.path, str::as_bytes)),
         ("callid", row.call_id),
         ("user_agent", row.user_agent),
         ("instance", row.instance),
@@ -396,7 +406,7 @@ pub(super) fn write(delta: &Delta<'_>, dialect: Dialect, socket: Socket, out: &m
     if dialect == Dialect::Strowger {
         put_key("v", out);
         put_number(i64::try_from(facts.version).unwrap_or(i64::MAX), out);
-        if let Some((transport, address)) = socket {
+        if let Some((transport, address)) = reception.socket_of(delta) {
             put_key("sock", out);
             write_text(socket_name(transport, address).as_bytes(), out);
         }
@@ -559,6 +569,8 @@ mod tests {
             ],
             use_domain,
             domains: vec!["example.com".to_owned()],
+            flows: FlowCodec::new(vec![[1; 16]]),
+            tells_paths: false,
         }
     }
 
@@ -570,7 +582,7 @@ mod tests {
     fn written(deltas: &Deltas) -> String {
         let items = deltas.iter().map(|delta| {
             let mut json = Vec::new();
-            write(&delta, Dialect::Kamailio, None, &mut json);
+            write(&reception(false), &delta, Dialect::Kamailio, &mut json);
             json
         });
         let (items, mut body): (Vec<Vec<u8>>, _) = (items.collect(), Vec::new());
@@ -642,9 +654,9 @@ mod tests {
         };
         let mut json = Vec::new();
         write(
+            &reception(false),
             &Delta { facts, ..delta },
             Dialect::Strowger,
-            None,
             &mut json,
         );
         deltas.clear();

@@ -8,7 +8,9 @@ use super::parcel::{Errand, Parcel, Walk};
 use super::session::{Item, Kind};
 use super::{Cluster, NodeAddress, Output, name_hash};
 use crate::counters::Counter;
-use crate::limits::{CORRECTIONS_MAX, NODE_HELD_MAX, WALK_INTERVAL};
+use crate::limits::{
+    CLUSTER_SLICE, CORRECTIONS_MAX, NODE_HELD_MAX, PARCEL_LEN, WALK_INTERVAL, WALK_PACE,
+};
 use crate::location::{Delta, Deltas, Home, Judge, Merge};
 use crate::sip::message::Message;
 use crate::time::Instant;
@@ -29,7 +31,7 @@ impl Cluster {
                 out.give(worker, parcel);
             }
             Errand::Walk(walk, cursor) => {
-                self.on_walked(walk, &parcel.deltas);
+                self.on_walked(now, walk, &parcel.deltas);
                 let goes_on = self.place_of(walk.node).and_then(|place| {
                     let walking = self.nodes.get_mut(place)?.walk.as_mut()?;
                     let is_same = walking.walk.number == walk.number;
@@ -281,6 +283,9 @@ impl Cluster {
             return;
         };
         self.number += 1;
+        let micros = WALK_PACE.as_micros();
+        let at_pace = |rate: u32| usize::try_from(u64::from(rate) * micros / 1_000_000);
+        let paced = self.settings.walk_rate.and_then(|rate| at_pace(rate).ok());
         node.walk = Some(Walking {
             walk: Walk {
                 node: node.address,
@@ -289,6 +294,7 @@ impl Cluster {
                 worker: 0,
                 is_over: false,
                 must_wait: false,
+                len_max: paced.map_or(PARCEL_LEN, |len| len.clamp(CLUSTER_SLICE, PARCEL_LEN)),
             },
             cursor: None,
             not_before: now,
@@ -302,7 +308,6 @@ impl Cluster {
 
     /// Asks a worker for the next slice, where the node takes more.
     fn walk_on(&mut self, now: Instant, place: usize, out: &mut impl Output) {
-        let rate = self.settings.walk_rate;
         let Some(node) = self.nodes.get_mut(place) else {
             return;
         };
@@ -314,7 +319,7 @@ impl Cluster {
         else {
             return;
         };
-        if walking.next_slice(rate) > now {
+        if walking.not_before > now {
             return;
         }
         let Some(mut parcel) = out.blank_for_walk() else {
@@ -325,7 +330,7 @@ impl Cluster {
         out.give(walking.walk.worker, parcel);
     }
 
-    fn on_walked(&mut self, walk: Walk, deltas: &Deltas) {
+    fn on_walked(&mut self, now: Instant, walk: Walk, deltas: &Deltas) {
         let place = self.place_of(walk.node);
         let Some(node) = place.and_then(|place| self.nodes.get_mut(place)) else {
             return;
@@ -337,7 +342,7 @@ impl Cluster {
         if walking.walk.number != walk.number {
             return;
         }
-        walking.sent += deltas.len() as u64;
+        walking.note_sent(now, deltas.len(), self.settings.walk_rate);
         for delta in deltas.iter() {
             let item = item(&delta, dialect, &self.settings.reception, false);
             node.session.push(item);
@@ -367,8 +372,7 @@ impl Cluster {
 
 fn item(delta: &Delta<'_>, dialect: Dialect, reception: &Reception, is_live: bool) -> Item {
     let mut json = Vec::with_capacity(512);
-    let socket = reception.socket_of(delta);
-    contact::write(delta, dialect, socket, &mut json);
+    contact::write(reception, delta, dialect, &mut json);
     Item {
         json: json.into(),
         name: name_hash(delta.row.ruid),

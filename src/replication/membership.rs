@@ -8,7 +8,7 @@ use super::session::Kind;
 use super::{Cluster, NodeAddress, Output, roster};
 use crate::counters::Counter;
 use crate::datagram::Transport;
-use crate::limits::{NODE_FORGET, NODES_MAX};
+use crate::limits::{NODE_FORGET, NODE_LISTS_MAX, NODES_MAX};
 use crate::sip::message::Message;
 use crate::time::{Duration, Instant};
 
@@ -30,8 +30,12 @@ impl Cluster {
         self.answer(now, from, request, (200, "OK"), out);
         let hops = request.max_forwards().unwrap_or(1).min(HOPS_MAX);
         if learned > 0 && hops > 1 {
+            // Whoever sends lists without end has no more of them on their way than these.
+            let may_be_told = |node: &Node| {
+                node.is_active() && node.session.count(Kind::Notification) < NODE_LISTS_MAX
+            };
             for place in 0..self.nodes.len() {
-                if self.nodes.get(place).is_some_and(Node::is_active) {
+                if self.nodes.get(place).is_some_and(may_be_told) {
                     self.notify(now, place, hops - 1, out);
                 }
             }

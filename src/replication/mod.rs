@@ -15,6 +15,7 @@ mod membership;
 mod node;
 mod owners;
 mod parcel;
+mod path;
 mod roster;
 mod seal;
 mod session;
@@ -109,7 +110,8 @@ pub struct Cluster {
     counters: Arc<Counters>,
     /// How long what changed here took until another node acknowledged it.
     lag: Arc<Histogram>,
-    index: Box<Index>,
+    /// Taken while a message is looked at.
+    index: Option<Box<Index>>,
     /// A message of ours.
     message: Vec<u8>,
     /// Its body.
@@ -132,7 +134,7 @@ impl Cluster {
             next_publish: now,
             counters,
             lag: Arc::new(Histogram::new()),
-            index: Box::new(Index::new()),
+            index: None,
             message: Vec::with_capacity(MESSAGE_LEN_MAX),
             body: Vec::with_capacity(MESSAGE_LEN_MAX),
         }
@@ -162,7 +164,7 @@ impl Cluster {
         if !self.is_allowed(from.ip()) {
             return self.counters.increment(Counter::ClusterDropNotAllowed);
         }
-        let mut index = std::mem::replace(&mut self.index, Box::new(Index::new()));
+        let mut index = self.index.take().unwrap_or_default();
         match parse(bytes, &mut index) {
             Parsed::Good(message) if kdmq::is_kdmq(&message) && message.is_request() => {
                 self.on_request(now, from, &message, out);
@@ -174,19 +176,19 @@ impl Cluster {
                 self.counters.increment(Counter::ClusterDropMalformed);
             }
         }
-        self.index = index;
+        self.index = Some(index);
     }
 
     /// A message of ours that no connection took to its node: it is not waited for.
     pub fn on_undelivered(&mut self, now: Instant, to: NodeAddress, message: &[u8]) {
-        let mut index = std::mem::replace(&mut self.index, Box::new(Index::new()));
+        let mut index = self.index.take().unwrap_or_default();
         let number = match parse(message, &mut index) {
             Parsed::Good(message) if message.is_request() => {
                 self.number_of(message.top_via().branch().unwrap_or_default())
             }
             Parsed::Good(_) | Parsed::Answerable(..) | Parsed::NotSip(_) => None,
         };
-        self.index = index;
+        self.index = Some(index);
         let place = self.place_of(to);
         let node = place.and_then(|place| self.nodes.get_mut(place));
         let kind = number
@@ -232,9 +234,8 @@ impl Cluster {
     pub fn next_deadline(&self) -> Option<Instant> {
         let deadlines = self.nodes.iter().map(|node| {
             let deadline = node.session.next_deadline().unwrap_or(node.next_ping);
-            let sync = node.sync_at.filter(|_| node.is_active());
-            let walk = node.walk_due(self.settings.walk_rate);
-            let others = sync.into_iter().chain(walk).chain([node.next_ping]);
+            let others = node.ask_due().into_iter().chain(node.walk_due());
+            let others = others.chain([node.next_ping]);
             others.fold(deadline, Instant::min)
         });
         deadlines.chain([self.next_publish]).min()

@@ -5,7 +5,7 @@ use super::contact::Dialect;
 use super::owners::Identity;
 use super::parcel::Walk;
 use super::session::Session;
-use crate::limits::NODE_WINDOW_MAX;
+use crate::limits::{NODE_ASK_INTERVAL, NODE_WINDOW_MAX, WALK_LATE_MAX};
 use crate::location::SweepCursor;
 use crate::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ pub(super) struct Node {
     pub(super) sync_since: u64,
     /// The same of what it was asked already.
     pub(super) sync_asked: u64,
+    /// When it was last asked.
+    pub(super) asked_at: Instant,
     /// When it was last heard of before it was lost.
     pub(super) lost_at: Instant,
     /// Until when the others were asked what it told them while it was lost to us; `None`: it is not.
@@ -71,7 +73,7 @@ pub(super) struct Walking {
     pub(super) cursor: Option<SweepCursor>,
     /// Whether a worker has it.
     pub(super) is_out: bool,
-    /// No slice is asked for before.
+    /// No slice is asked for before: of whoever has to wait, or has a pace.
     pub(super) not_before: Instant,
     pub(super) begun: Instant,
     pub(super) sent: u64,
@@ -135,12 +137,14 @@ impl Status {
 }
 
 impl Walking {
-    /// When the next slice may be asked for, at so many contacts a second.
-    pub(super) fn next_slice(&self, rate: Option<u32>) -> Instant {
-        let micros = |rate: u32| self.sent.saturating_mul(1_000_000) / u64::from(rate.max(1));
-        let span = rate.map_or(0, micros);
-        self.not_before
-            .max(self.begun + Duration::from_micros(span))
+    /// Notes that `len` contacts were sent; at so many a second the next slice has to wait. What was late is not made up for at once.
+    pub(super) fn note_sent(&mut self, now: Instant, len: usize, rate: Option<u32>) {
+        self.sent += len as u64;
+        if let Some(rate) = rate {
+            let micros = len as u64 * 1_000_000 / u64::from(rate.max(1));
+            let latest = now - WALK_LATE_MAX;
+            self.not_before = self.not_before.max(latest) + Duration::from_micros(micros);
+        }
     }
 }
 
@@ -161,6 +165,7 @@ impl Node {
             sync_at: None,
             sync_since: 0,
             sync_asked: 0,
+            asked_at: Instant::EPOCH,
             lost_at: Instant::EPOCH,
             missing_since: None,
             next_inquiry: Instant::EPOCH,
@@ -172,18 +177,24 @@ impl Node {
         }
     }
 
+    /// When it is to be asked for what we miss.
+    pub(super) fn ask_due(&self) -> Option<Instant> {
+        let sync_at = self.sync_at.filter(|_| self.is_active())?;
+        Some(sync_at.max(self.asked_at + NODE_ASK_INTERVAL))
+    }
+
     pub(super) fn is_active(&self) -> bool {
         self.status == Status::Active
     }
 
     /// When a walk for it may begin or go on.
-    pub(super) fn walk_due(&self, rate: Option<u32>) -> Option<Instant> {
+    pub(super) fn walk_due(&self) -> Option<Instant> {
         match &self.walk {
-            Some(walking) if !walking.is_out => {
-                let is_paced = rate.is_some() || walking.not_before > walking.begun;
-                is_paced.then(|| walking.next_slice(rate))
+            // Without a pace it goes on with the answers.
+            Some(walking) => {
+                let is_timed = !walking.is_out && walking.not_before > walking.begun;
+                is_timed.then_some(walking.not_before)
             }
-            Some(_) => None,
             None => (self.is_active() && self.session.is_behind()).then_some(self.walk_at),
         }
     }

@@ -188,12 +188,11 @@ impl Cluster {
 
     /// Asks a node for what we miss, when it is time: a Kamailio for everything, once, since each time it answers anew.
     pub(super) fn ask(&mut self, now: Instant, place: usize, out: &mut impl Output) {
-        let is_due =
-            |node: &&mut Node| node.is_active() && node.sync_at.is_some_and(|at| at <= now);
+        let is_due = |node: &&mut Node| node.ask_due().is_some_and(|due| due <= now);
         let Some(node) = self.nodes.get_mut(place).filter(is_due) else {
             return;
         };
-        node.sync_at = None;
+        (node.sync_at, node.asked_at) = (None, now);
         let since = std::mem::take(&mut node.sync_since);
         node.sync_asked = if node.session.has(Kind::Inquiry) {
             node.sync_asked.min(since)

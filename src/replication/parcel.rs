@@ -34,6 +34,8 @@ pub struct Walk {
     pub is_over: bool,
     /// Whether the location has not all of its own yet, so that nothing was looked at.
     pub must_wait: bool,
+    /// How many contacts a parcel takes: where there is a pace, few, and often.
+    pub len_max: usize,
 }
 
 /// A buffer on its way.

@@ -264,6 +264,12 @@ impl Session {
         self.flights.iter().any(|flight| flight.kind == kind)
     }
 
+    /// How many such messages are unanswered.
+    pub(super) fn count(&self, kind: Kind) -> usize {
+        let flights = self.flights.iter();
+        flights.filter(|flight| flight.kind == kind).count()
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.flights.iter().map(|flight| flight.due).min()
     }
@@ -311,11 +317,7 @@ impl Session {
     }
 
     fn flying_messages(&self) -> u32 {
-        let contacts = self
-            .flights
-            .iter()
-            .filter(|flight| flight.kind == Kind::Contacts);
-        u32::try_from(contacts.count()).unwrap_or(u32::MAX)
+        u32::try_from(self.count(Kind::Contacts)).unwrap_or(u32::MAX)
     }
 
     fn release(&mut self, flight: &Flight) {

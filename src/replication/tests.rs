@@ -1,6 +1,7 @@
 //! Many nodes in virtual time: each a location and a cluster, over a network that loses, repeats, delays and parts. Whatever happened,
 //! soon after it heals all hold the newest state of every contact.
 
+mod restless;
 mod storms;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use super::{Cluster, Errand, NodeAddress, Output, Parcel, Reception, Seals, Settings};
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Flow, ListenerId, Transport};
+use crate::flow_token::FlowCodec;
 use crate::limits::CORRECTIONS_MAX;
 use crate::location::{
     Change, Deltas, Homes, Location, LocationSettings, Lookup, Merge, Page, Registration,
@@ -147,6 +149,8 @@ impl Node {
                 listeners: vec![(ListenerId(0), address(n))],
                 use_domain: false,
                 domains: Vec::new(),
+                flows: FlowCodec::new(Vec::new()),
+                tells_paths: false,
             },
         };
         let homes = Arc::clone(&settings.reception.homes);

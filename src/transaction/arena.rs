@@ -1,6 +1,7 @@
 //! The stored copies of messages: buffers of a few sizes, grown a chunk at a time, reused and never moved.
 
 use crate::limits::{CONTACT_LEN_MAX, MESSAGE_LEN_MAX, PATH_LEN_MAX};
+use crate::prefetch;
 
 /// A stored message: which buffer, and how much of it. Owned by whoever holds it, and given back by [`Arena::release`].
 #[derive(Debug, PartialEq, Eq)]
@@ -112,12 +113,13 @@ impl Arena {
             buffer,
             len: u32::try_from(len).ok()?,
         };
-        let start = (buffer as usize % per_chunk) * class_len;
-        let slice = class
-            .chunks
-            .get_mut(buffer as usize / per_chunk)?
-            .get_mut(start..start + len)?;
-        Some((stored, slice))
+        // The next one of this size is likely to be as long, and was last used long ago.
+        if let Some(next) = class.free.last()
+            && let Some(bytes) = class.buffer(*next, class_len, len)
+        {
+            prefetch::bytes(bytes);
+        }
+        Some((stored, class.buffer_mut(buffer, class_len, len)?))
     }
 
     /// Keeps a further copy of what is stored.
@@ -131,11 +133,10 @@ impl Arena {
     /// The bytes of a stored message.
     #[must_use]
     pub fn bytes(&self, stored: &Stored) -> &[u8] {
-        let index = stored.class as usize;
-        let per_chunk = buffers_per_chunk(CLASS_LENS[index]);
-        let start = (stored.buffer as usize % per_chunk) * CLASS_LENS[index];
-        &self.classes[index].chunks[stored.buffer as usize / per_chunk]
-            [start..start + stored.len as usize]
+        let class = stored.class as usize;
+        let (class, class_len) = (&self.classes[class], CLASS_LENS[class]);
+        let bytes = class.buffer(stored.buffer, class_len, stored.len as usize);
+        bytes.unwrap_or_default()
     }
 
     /// Gives a buffer back.
@@ -159,6 +160,22 @@ impl Arena {
 }
 
 impl Class {
+    /// The first `len` bytes of a buffer.
+    fn buffer(&self, buffer: u32, class_len: usize, len: usize) -> Option<&[u8]> {
+        let per_chunk = buffers_per_chunk(class_len);
+        let start = (buffer as usize % per_chunk) * class_len;
+        let chunk = self.chunks.get(buffer as usize / per_chunk)?;
+        chunk.get(start..start + len)
+    }
+
+    /// The same, to be written.
+    fn buffer_mut(&mut self, buffer: u32, class_len: usize, len: usize) -> Option<&mut [u8]> {
+        let per_chunk = buffers_per_chunk(class_len);
+        let start = (buffer as usize % per_chunk) * class_len;
+        let chunk = self.chunks.get_mut(buffer as usize / per_chunk)?;
+        chunk.get_mut(start..start + len)
+    }
+
     fn grow(&mut self, class_len: usize, per_chunk: usize) -> Option<()> {
         let first = u32::try_from(self.chunks.len() * per_chunk).ok()?;
         let end = first.checked_add(u32::try_from(per_chunk).ok()?)?;

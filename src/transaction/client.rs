@@ -67,6 +67,11 @@ impl<C> Client<C> {
         self.is_started
     }
 
+    /// Its timers that run.
+    pub(super) fn timers(&self) -> impl Iterator<Item = TimerId> {
+        self.timers.running().chain(self.guard)
+    }
+
     /// The server transaction it serves.
     #[must_use]
     pub const fn server(&self) -> ServerSlot {

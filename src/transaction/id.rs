@@ -140,6 +140,18 @@ impl BranchCodec {
     }
 }
 
+/// Whose a branch is and which slot it names, if it is of ours. Nothing of it is verified: a hint.
+#[must_use]
+pub fn glance(branch: &[u8]) -> Option<(WorkerId, u32)> {
+    let letters = branch.strip_prefix(COOKIE)?.get(..8)?;
+    let mut plain = [0; 5];
+    if !base32::decode(letters, &mut plain) {
+        return None;
+    }
+    let [worker, slot @ ..] = plain;
+    Some((WorkerId(worker), u32::from_be_bytes(slot)))
+}
+
 impl std::fmt::Debug for BranchCodec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BranchCodec")
@@ -188,6 +200,7 @@ mod tests {
         let branch = codec.encode(id(), 0xfeed);
         assert!(branch.starts_with(COOKIE) && branch.is_ascii());
         let read = codec.decode_own(&branch).expect("our own branch");
+        assert_eq!(glance(&branch), Some((id().worker, id().slot)));
         assert_eq!((read.id, read.loop_hash), (id(), 0xfeed));
     }
 

@@ -10,6 +10,7 @@ pub mod id;
 pub mod invite_client;
 pub mod invite_server;
 pub mod key;
+pub mod look_ahead;
 pub mod non_invite_client;
 pub mod non_invite_server;
 pub mod server;

@@ -4,6 +4,8 @@ use super::arena::Stored;
 use super::key::ServerKey;
 use super::step::Step;
 use super::timers::Timers;
+use crate::timer::TimerId;
+
 use super::{invite_server, non_invite_server};
 
 /// The slot of a server transaction.
@@ -56,6 +58,11 @@ pub struct Server<S> {
 }
 
 impl<S> Server<S> {
+    /// Its timers that run.
+    pub(super) fn timers(&self) -> impl Iterator<Item = TimerId> {
+        self.timers.running()
+    }
+
     /// Where it stands.
     #[must_use]
     pub const fn state(&self) -> ServerState {

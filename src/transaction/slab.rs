@@ -1,6 +1,7 @@
 //! Slots of one kind, grown a chunk at a time and never moved, each with the generation that tells tenants apart.
 
 use super::id::Generation;
+use crate::prefetch;
 
 /// A slab of at most as many entries as it was made for; memory is taken a chunk at a time, as it is first needed.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ impl<T> Slab<T> {
         };
         slot.content = Content::Taken(make(index, slot.generation));
         self.free = next;
+        // The next tenant's slot was last used long ago.
+        next.inspect(|next| self.prefetch(*next));
         self.len += 1;
         Some(index)
     }
@@ -98,6 +101,13 @@ impl<T> Slab<T> {
             self.at(index)
         } else {
             None
+        }
+    }
+
+    /// Asks for the memory of a slot that is soon to be looked at.
+    pub fn prefetch(&self, index: u32) {
+        if let Some(slot) = self.slot(index) {
+            prefetch::value(slot);
         }
     }
 

@@ -55,10 +55,10 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Table<S, C> {
     worker: WorkerId,
-    servers: Slab<Server<S>>,
-    clients: Slab<Client<C>>,
+    pub(super) servers: Slab<Server<S>>,
+    pub(super) clients: Slab<Client<C>>,
     index: HashTable<u32>,
-    wheel: Wheel<Timer>,
+    pub(super) wheel: Wheel<Timer>,
     arena: Arena,
     transactions_max: usize,
     pending: usize,

@@ -23,6 +23,11 @@ pub(super) enum Timer {
 }
 
 impl Timers {
+    /// Those that run.
+    pub(super) fn running(&self) -> impl Iterator<Item = TimerId> {
+        [self.retransmit, self.timeout].into_iter().flatten()
+    }
+
     /// Forgets the timer that has just fired.
     pub(super) const fn forget(&mut self, is_retransmit: bool) {
         if is_retransmit {

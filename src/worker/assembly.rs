@@ -76,8 +76,8 @@ impl Assembly {
             trays: (0..count).map(|_| Arc::default()).collect(),
             clock: Clock::start(),
         };
-        let mut peer =
-            super::nodes::open(config, &listeners, (&opened, tcp.as_ref()), epoch, &homes)?;
+        let net = (&opened, tcp.as_ref());
+        let mut peer = super::nodes::open(config, &listeners, net, epoch, (&homes, secret))?;
         let mailboxes = shared.control.mailboxes();
         let (resolver, desks) = resolver(config, &specs, (mailboxes, &counters), peer.as_mut())?;
         let spoken = listeners::spoken(&listeners, tcp.is_some())?;

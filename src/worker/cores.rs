@@ -37,7 +37,7 @@ impl Cores {
         epoch: u64,
     ) -> Self {
         let workers = budget.workers;
-        let all = |label| secret.derive(label).iter().collect::<Vec<_>>();
+        let all = |label| secret.derive(label).iter().collect();
         let settings = Settings {
             worker: worker_id(0),
             workers: u8::try_from(workers).unwrap_or(u8::MAX),
@@ -47,7 +47,7 @@ impl Cores {
                 steering: secret.derive("steer").current,
                 transactions: secret.derive("transactions").current,
                 branches: all("branches"),
-                tokens: all("tokens"),
+                tokens: token_keys(secret),
                 tags: all("tags"),
                 nonces: all("nonces"),
             },
@@ -109,6 +109,10 @@ impl Cores {
         )
         .that_stores(self.settings.commit.is_some())
     }
+}
+/// The keys of the MAC in dialog tokens and flow tokens: the current one, then the one before it.
+pub(super) fn token_keys(secret: &Secret) -> Vec<[u8; 16]> {
+    secret.derive("tokens").iter().collect()
 }
 
 /// The peer that takes our users' requests for foreign domains.

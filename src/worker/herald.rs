@@ -145,7 +145,7 @@ impl Herald {
         walk.is_over = self
             .location
             .walk(now, place, walk.since, budget, &mut parcel.deltas);
-        let is_full = parcel.deltas.len() + CLUSTER_SLICE > PARCEL_LEN;
+        let is_full = parcel.deltas.len() + CLUSTER_SLICE > walk.len_max;
         (!walk.is_over && !is_full).then_some(0)
     }
 

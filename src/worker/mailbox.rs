@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::datagram::{Datagram, Flow};
 use crate::limits::{MAILBOX_LARGE_LEN, MAILBOX_LEN};
@@ -16,6 +17,8 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(super) struct Mailbox {
     conveyor: Conveyor<Label>,
+    /// Datagrams of other workers that found no room.
+    lost: AtomicU64,
 }
 
 /// A datagram in a pooled buffer.
@@ -48,7 +51,10 @@ impl Mailbox {
     /// When the kernel gives no eventfd (descriptor limit).
     pub(super) fn new() -> io::Result<Self> {
         let conveyor = Conveyor::new(MAILBOX_LEN, MAILBOX_LARGE_LEN)?;
-        Ok(Self { conveyor })
+        Ok(Self {
+            conveyor,
+            lost: AtomicU64::new(0),
+        })
     }
 
     /// Posts a copy of `datagram`, and wakes the owner if it sleeps.
@@ -70,7 +76,18 @@ impl Mailbox {
         let copy = |room: &mut [u8]| room.copy_from_slice(datagram.bytes);
         self.conveyor
             .post(label, datagram.bytes.len(), copy)
-            .map_err(|_| MailboxFull)
+            .map_err(|_| {
+                // What the TCP thread does not get rid of it keeps, and asks again.
+                if kind == Kind::Received {
+                    self.lost.fetch_add(1, Ordering::Relaxed);
+                }
+                MailboxFull
+            })
+    }
+
+    /// How many datagrams of other workers found no room so far.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Wakes the owner if it sleeps: for who leaves it something elsewhere.
@@ -202,6 +219,7 @@ mod tests {
             .take_while(|_| mailbox.post(Kind::Received, &datagram(b"x"), None).is_ok())
             .count();
         assert_eq!(posted, MAILBOX_LEN);
+        assert_eq!(mailbox.lost(), 1);
         while let Some(letter) = mailbox.take() {
             mailbox.discard(letter);
         }

@@ -4,15 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::ServeError;
+use super::cores;
 use super::postman::CLUSTER;
 use crate::admin::ClusterGauge;
 use crate::config::{self, Config};
 use crate::datagram::Transport;
+use crate::flow_token::FlowCodec;
 use crate::location::{Homes, Location};
 use crate::net::tcp::Tcp;
 use crate::net::{ListenerSpec, Opened};
 use crate::peer::{Door, NamedPeer, Peer};
 use crate::replication::{NodeAddress, Reception, Seals, Settings};
+use crate::secret::Secret;
 
 /// Opens the cluster, where one is wanted.
 pub(super) fn open(
@@ -20,7 +23,7 @@ pub(super) fn open(
     listeners: &[(ListenerSpec, bool)],
     (opened, tcp): (&Opened, Option<&Tcp>),
     epoch: u64,
-    homes: &Arc<Homes>,
+    (homes, secret): (&Arc<Homes>, &Secret),
 ) -> Result<Option<Peer>, ServeError> {
     let Some(cluster) = &config.cluster else {
         return Ok(None);
@@ -48,6 +51,8 @@ pub(super) fn open(
             listeners: listeners.collect(),
             use_domain: config.registrar.use_domain,
             domains: config.sip.domains.clone(),
+            flows: FlowCodec::new(cores::token_keys(secret)),
+            tells_paths: cluster.path_for_kamailio,
         },
     };
     Ok(Some(Peer::open(settings, names(cluster).collect(), door)?))

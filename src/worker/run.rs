@@ -13,7 +13,7 @@ use super::exit::Outlets;
 use super::herald::Herald;
 use super::intake::{FromPort, measured};
 use super::mailbox::{Kind, Letter, Mailbox};
-use super::overflow::Overflow;
+use super::overflow::{self, Overflow};
 use crate::admin::Tray;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
@@ -222,8 +222,10 @@ impl Worker {
         let now = self.clock.now();
         // Before anything is received: who asks is answered by what the store says now.
         self.tell_of_store(now);
-        let mut worked = self.receive(now);
-        worked |= self.take_mail(now);
+        let (received, is_full) = self.receive(now);
+        let mail = self.take_mail(now);
+        self.observe_backlog(now, is_full || mail >= BATCH);
+        let mut worked = received || mail > 0;
         worked |= self.take_answers(now);
         worked |= self.take_users(now);
         if self.proxy.next_deadline().is_some_and(|due| due <= now) {
@@ -277,11 +279,11 @@ impl Worker {
         }
     }
 
-    fn receive(&mut self, now: Instant) -> bool {
+    /// Says whether anything came, and whether more waits.
+    fn receive(&mut self, now: Instant) -> (bool, bool) {
         let Self {
             receivers,
             beside,
-            overflow,
             outlets,
             proxy,
             counters,
@@ -315,20 +317,29 @@ impl Worker {
                 beside.drain(place);
             }
         }
-        let lost = || {
-            receivers
-                .iter()
-                .map(|receiver| receiver.packets_lost())
-                .sum()
-        };
-        proxy.observe_backlog(now, overflow.is_there(now, is_full, lost));
-        worked
+        (worked, is_full)
     }
 
-    fn take_mail(&mut self, now: Instant) -> bool {
+    /// Tells the core how the queues stand, and the log when an overload begins or ends.
+    fn observe_backlog(&mut self, now: Instant, is_full: bool) {
+        let (receivers, mailbox) = (&self.receivers, &self.mailbox);
+        let lost = || {
+            let packets = receivers.iter().map(|receiver| receiver.packets_lost());
+            packets.sum::<u64>() + mailbox.lost()
+        };
+        let backlog = self.overflow.backlog(now, is_full, lost);
+        if let Some(turn) = self.proxy.observe_backlog(now, backlog) {
+            overflow::tell(self.id, turn);
+            let is_there = u64::from(self.proxy.is_overloaded());
+            self.counters.set(Counter::Overloaded, is_there);
+        }
+    }
+
+    /// Says how many letters there were, a batch at most.
+    fn take_mail(&mut self, now: Instant) -> usize {
         for taken in 0..BATCH {
             let Some(letter) = self.mailbox.take() else {
-                return taken > 0;
+                return taken;
             };
             match letter.kind() {
                 Kind::Received | Kind::Streamed => self.take_handed_over(now, &letter),
@@ -339,7 +350,7 @@ impl Worker {
             }
             self.mailbox.discard(letter);
         }
-        true
+        BATCH
     }
 
     fn take_users(&mut self, now: Instant) -> bool {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::folder::Folder;
 use super::kamailio::Kamailio;
+use super::load::Load;
 use super::node::Node;
-use super::pair::{Load, asked, wait_for};
+use super::pair::{asked, wait_for};
 use super::together::assert_alike;
 
 #[test]

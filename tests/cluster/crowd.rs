@@ -21,6 +21,12 @@ impl Crowd {
     /// Registers these users, one contact each; each answer is a 200.
     #[track_caller]
     pub(crate) fn register(&self, users: Range<usize>) {
+        self.change(users, 0);
+    }
+
+    /// The same, for the first time in turn 0: in odd turns their contacts are removed, in even ones they are back.
+    #[track_caller]
+    pub(crate) fn change(&self, users: Range<usize>, turn: usize) {
         let (start, first) = (Instant::now(), users.start);
         let mut is_answered = vec![false; users.len()];
         let (mut next, mut out, mut answered) = (users.start, 0_usize, 0);
@@ -36,7 +42,7 @@ impl Crowd {
             while out < WINDOW && next < users.end {
                 if !is_answered[next - first] {
                     self.0
-                        .send(request(next).as_bytes())
+                        .send(request(next, turn).as_bytes())
                         .expect("a packet leaves");
                     out += 1;
                 }
@@ -63,8 +69,8 @@ impl Crowd {
     }
 }
 
-/// What phone `n` says: its fields differ from its neighbours'.
-fn request(n: usize) -> String {
+/// What phone `n` says in a turn: its fields differ from its neighbours'.
+fn request(n: usize, turn: usize) -> String {
     let (high, low, q) = (n >> 8 & 0xff, n & 0xff, n % 10);
     let agent = AGENTS[n % AGENTS.len()];
     let path = match n % 3 {
@@ -76,13 +82,17 @@ fn request(n: usize) -> String {
         _ => format!(";+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-{n:012}>\""),
     };
     let reg_id = if n % 4 == 1 { ";reg-id=1" } else { "" };
-    let expires_s = 3_600 + n % 3_600;
+    let expires_s = if turn.is_multiple_of(2) {
+        3_600 + n % 3_600
+    } else {
+        0
+    };
     format!(
-        "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP 10.77.{high}.{low}:5060;rport;branch=z9hG4bK{n}x\r\nMax-Forwards: 70\r\n\
+        "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP 10.77.{high}.{low}:5060;rport;branch=z9hG4bK{n}x{turn}\r\nMax-Forwards: 70\r\n\
          From: <sip:user{n}@example.com>;tag={n}\r\nTo: <sip:user{n}@example.com>\r\nCall-ID: {n}-3848276@10.77.{high}.{low}\r\n\
          CSeq: {} REGISTER\r\nUser-Agent: {agent}\r\n{path}\
          Contact: <sip:user{n}@10.77.{high}.{low}:5060;ob>;q=0.{q};expires={expires_s}{instance}{reg_id}\r\nContent-Length: 0\r\n\r\n",
-        n % 1_000 + 1
+        n % 1_000 + 1 + turn
     )
 }
 

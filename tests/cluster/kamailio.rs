@@ -52,6 +52,25 @@ impl Kamailio {
         kamailio.spawned()
     }
 
+    /// Starts one at `sip` that looks up whom a call is for, as the registrar in its own documentation does, and knows nothing of Path.
+    pub(crate) fn start_proxy(folder: &Path, sip: SocketAddr, peers: &[SocketAddr]) -> Self {
+        let kamailio = Self::prepare(folder, sip);
+        let peers: Vec<String> = peers.iter().map(SocketAddr::to_string).collect();
+        let text = kamailio.configuration("", &peers);
+        let text = text
+            .replace("loadmodule \"dmq.so\"\n", "loadmodule \"rr.so\"\nloadmodule \"dmq.so\"\n")
+            .replace("modparam(\"registrar\",\"use_path\",1)\nmodparam(\"registrar\",\"path_mode\",0)\n", "")
+            .replace(
+                "sl_send_reply(\"404\",\"Not Found\");\n}",
+                "if (has_totag()) { if (loose_route()) { t_relay(); exit; } if (is_method(\"ACK\")) exit; }\n  \
+                 if (is_method(\"INVITE\")) record_route();\n  \
+                 if (!lookup(\"location\")) { sl_send_reply(\"404\",\"Not Found\"); exit; }\n  \
+                 if (!t_relay()) sl_reply_error();\n}",
+            );
+        std::fs::write(kamailio.folder.join("kamailio.cfg"), text).expect("a file of ours");
+        kamailio.spawned()
+    }
+
     /// Starts one at `sip` that is spoken to over TCP by the other nodes; phones come by UDP.
     pub(crate) fn start_over_tcp(folder: &Path, sip: SocketAddr, peers: &[SocketAddr]) -> Self {
         let peer = |peer: &SocketAddr| format!("{peer};transport=tcp");

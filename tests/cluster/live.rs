@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::load::Load;
 use super::node::Node;
-use super::pair::{Load, Pair, asked, wait_for};
+use super::pair::{Pair, asked, wait_for};
 use super::phone::Phone;
 
 /// How long a phase lasts: `STROWGER_LIVE_SECONDS`, for the product's figures, which are asked of a release build that has the machine to

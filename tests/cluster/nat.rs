@@ -195,5 +195,46 @@ fn it_is_reached_by_way_of_the_kamailio_that_it_registered_at() {
     call(&alice, &bob, near.sip, home.sip);
 }
 
+#[test]
+fn a_kamailio_that_is_told_a_path_reaches_it_by_way_of_the_strowger_that_it_registered_at() {
+    let folder = Folder::new(113);
+    let address = |last| SocketAddr::from(([127, 0, 113, last], 5_060));
+    let dmq = |last| SocketAddr::from(([127, 0, 113, last], 5_062));
+    let mut near = Kamailio::start_proxy(&folder.path, address(3), &[dmq(1)]);
+    let told = "path_for_kamailio = true\n";
+    let start = |last, other| {
+        let peers = [dmq(other), address(3)].map(|peer| peer.to_string());
+        Node::start_with(&folder.path, address(last), dmq(last), &peers, told)
+    };
+    let home = start(1, 2);
+    share_keys(&folder.path, address(1), address(2));
+    let other = start(2, 1);
+    let (alice, bob) = (End::open(), End::behind_nat_to(home.sip));
+    register(&bob, home.sip);
+    wait_for_bob(&other);
+    let wait_for_path = |near: &Kamailio| {
+        let start = Instant::now();
+        loop {
+            let contacts = near.contacts("bob");
+            match contacts.first() {
+                Some(bob) if bob["Path"].starts_with("<sip:flow.") => break bob["Path"].clone(),
+                _ => assert!(start.elapsed() < Duration::from_secs(20), "{contacts:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let path = wait_for_path(&near);
+    assert!(path.ends_with(&format!("@{};lr>", home.sip)), "{path}");
+    call(&alice, &bob, near.sip, home.sip);
+    // The nodes of our kind hold the content that the phone registered, also when the Kamailio has told them all that it has.
+    near.restart();
+    assert_eq!(wait_for_path(&near), path);
+    for node in [&home, &other] {
+        assert_eq!(node.contacts("bob")[0]["Path"], "");
+    }
+    call(&End::open(), &bob, near.sip, home.sip);
+    call(&End::open(), &bob, other.sip, home.sip);
+}
+
 /// Where Bob says that he is.
 const BOB: &str = "sip:bob@10.0.0.9:5060";

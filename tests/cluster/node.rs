@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::binary::binary;
 use super::http;
 use super::kamailio::{Contact, Dump, ends, unix_s};
 
@@ -300,11 +301,6 @@ fn spawn(folder: &Path) -> Child {
         .stderr(log)
         .spawn()
         .expect("our own binary")
-}
-
-pub(crate) fn binary() -> PathBuf {
-    let built = || env!("CARGO_BIN_EXE_strowger").into();
-    std::env::var_os("STROWGER_BINARY").map_or_else(built, PathBuf::from)
 }
 
 /// Kamailio's names of what is shown, and ours.

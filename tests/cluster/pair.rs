@@ -1,14 +1,11 @@
 //! Two Strowgers on loopback addresses, one of which has contacts.
 
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-use serde_json::Value;
 
 use super::crowd::Crowd;
 use super::folder::Folder;
-use super::node::{Node, binary};
+use super::node::Node;
 
 /// The one that has them, and the one that is to have them.
 pub(crate) struct Pair {
@@ -17,9 +14,6 @@ pub(crate) struct Pair {
     folder: Folder,
     third: u8,
 }
-
-/// `strowger load`, under way; dropped, it is killed.
-pub(crate) struct Load(Option<Child>);
 
 impl Pair {
     /// Starts both on addresses of loopback that no other test has; `keys` are further ones of `[cluster]`. The sender keeps what it has
@@ -94,45 +88,6 @@ impl Pair {
             self.sender.call("cluster.status")["synced"] == true
         });
         took
-    }
-}
-
-impl Load {
-    /// Has phones register, so many a second.
-    pub(crate) fn start(server: SocketAddr, rate: u32, further: &[&str]) -> Self {
-        let child = Command::new(binary())
-            .args([
-                "load",
-                "register",
-                "--json",
-                "--quiet",
-                "--domain",
-                "example.com",
-            ])
-            .args(["--target", &server.to_string(), "--rate", &rate.to_string()])
-            .args(further)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("our own binary");
-        Self(Some(child))
-    }
-
-    /// Waits for its end and gives its result.
-    #[track_caller]
-    pub(crate) fn finish(mut self) -> Value {
-        let child = self.0.take().expect("it is taken once");
-        let output = child.wait_with_output().expect("our own child");
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|_| panic!("no result: {}", output.status))
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }
 

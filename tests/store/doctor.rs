@@ -4,11 +4,12 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use super::binary::binary;
 use super::cluster::Cluster;
 use super::database::{Database, SqliteFile};
 use super::phone::Phone;
 use super::scratch::Scratch;
-use super::server::{Server, binary};
+use super::server::Server;
 
 /// What it finds of the store with this URL, by subject: level, text and cure.
 fn findings(url: &str) -> Vec<(String, String, String, String)> {

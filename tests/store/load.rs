@@ -5,41 +5,23 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use super::phone::DOMAIN;
-use super::server::binary;
+use super::binary::binary;
 
 /// A load that runs; dropped, it is killed.
 #[derive(Debug)]
 pub(crate) struct Load(Option<Child>);
 
-/// What phones register: how many of them, how many a second, for how long.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Refreshes {
-    pub(crate) phones: u32,
-    pub(crate) rate: u32,
-    pub(crate) seconds: u32,
-    /// The first of the ports that they send from: with the same one their contacts are the same.
-    pub(crate) port: u16,
-}
-
 impl Load {
-    /// Starts it.
-    pub(crate) fn start(server: SocketAddr, refreshes: Refreshes, further: &[&str]) -> Self {
-        let Refreshes {
-            phones,
-            rate,
-            seconds,
-            port,
-        } = refreshes;
+    /// Has phones register, so many a second.
+    pub(crate) fn start(server: SocketAddr, rate: u32, further: &[&str]) -> Self {
         let child = Command::new(binary())
-            .args(["load", "register", "--json", "--quiet", "--domain", DOMAIN])
-            .args(["--target", &server.to_string(), "--ports", "4"])
-            .args(["--phones", &phones.to_string(), "--rate", &rate.to_string()])
-            .args(["--time", &seconds.to_string(), "--port", &port.to_string()])
+            .args(["load", "register", "--json", "--quiet"])
+            .args(["--domain", "example.com", "--rate", &rate.to_string()])
+            .args(["--target", &server.to_string()])
             .args(further)
             .stdout(Stdio::piped())
             .spawn()
-            .expect("the binary that cargo built");
+            .expect("our own binary");
         Self(Some(child))
     }
 

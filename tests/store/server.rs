@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::binary::binary;
 use super::http;
 use super::phone::DOMAIN;
 use super::scratch::{Scratch, free_port};
@@ -203,9 +204,4 @@ fn spawn(scratch: &Scratch, sip: SocketAddr, admin: SocketAddr, store: &str) -> 
         .stderr(log)
         .spawn()
         .expect("the binary that cargo built")
-}
-
-/// The binary under test: the one that cargo built, or the one that `STROWGER_BINARY` names.
-pub(crate) fn binary() -> String {
-    std::env::var("STROWGER_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_strowger").to_owned())
 }

@@ -6,15 +6,42 @@
 //! of 1.5, with the release build (`STROWGER_BINARY`) and the two cores to itself.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::cluster::Cluster;
 use super::database::Database;
-use super::load::{Load, Refreshes, q999_ms};
+use super::load::{Load, q999_ms};
 use super::scratch::free_ports;
 use super::server::Server;
+
+/// What phones register: how many of them, how many a second, for how long.
+#[derive(Clone, Copy, Debug)]
+struct Refreshes {
+    phones: u32,
+    rate: u32,
+    seconds: u32,
+    /// The first of the ports that they send from: with the same one their contacts are the same.
+    port: u16,
+}
+
+impl Refreshes {
+    fn start(self, server: SocketAddr, further: &[&str]) -> Load {
+        let Self {
+            phones,
+            seconds,
+            port,
+            ..
+        } = self;
+        let [phones, seconds, port] = [phones.to_string(), seconds.to_string(), port.to_string()];
+        let all = [
+            "--ports", "4", "--phones", &phones, "--time", &seconds, "--port", &port,
+        ];
+        Load::start(server, self.rate, &[&all, further].concat())
+    }
+}
 
 /// One phase of the test.
 struct Phase {
@@ -41,13 +68,13 @@ fn registrations_are_as_fast_while_postgres_is_stopped_or_dead() {
     };
     let rate = refreshes.rate.to_string();
     let all = ["--prepare", "--prepare-rate", &rate];
-    let first = Load::start(server.sip(), first, &all);
+    let first = first.start(server.sip(), &all);
     assert_clean("the first registrations", &first.finish());
     server.settle();
 
     let mut phases = Vec::new();
-    let mut phase = |name, refreshes, begin: &dyn Fn()| {
-        let load = Load::start(server.sip(), refreshes, &[]);
+    let mut phase = |name, refreshes: Refreshes, begin: &dyn Fn()| {
+        let load = refreshes.start(server.sip(), &[]);
         // In the midst of the load, so that the outage's beginning is part of what is measured.
         std::thread::sleep(Duration::from_millis(500));
         begin();

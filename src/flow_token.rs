@@ -3,6 +3,8 @@
 //! It names the flow in the user part of the Path's URI, under a MAC: any node of the cluster can check it, nobody else can make one,
 //! and nothing is kept for it.
 
+#![forbid(unsafe_code)]
+
 use core::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,46 +15,61 @@ use crate::datagram::{Flow, ListenerId, Transport};
 
 /// Makes and checks flow tokens under the keys of the cluster.
 #[derive(Clone)]
-pub(super) struct FlowCodec {
+pub struct FlowCodec {
     keys: Vec<[u8; 16]>,
 }
 
 /// A flow token as text, fit for the user part of a SIP URI.
 #[derive(Clone, Copy)]
-pub(super) struct FlowToken {
+pub struct FlowToken {
     text: [u8; TOKEN_LEN_MAX],
     len: usize,
 }
 
 /// What a token says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Read {
+pub struct Read {
     /// The flow.
-    pub(super) flow: Flow,
-    /// Whether a node of the cluster made it for this very call, which it has let in; our listener is then the one that was named.
-    pub(super) is_vouched: bool,
+    pub flow: Flow,
+    /// Whether a node of the cluster made it for this very call, which it has let in.
+    pub is_vouched: bool,
+    /// Whether our listener is the one that the URI names: another node may have made it, which does not know our numbers.
+    pub is_by_name: bool,
 }
 
 impl FlowCodec {
     /// A codec under `keys`: the current one first, then the one before it.
     #[must_use]
-    pub(super) const fn new(keys: Vec<[u8; 16]>) -> Self {
+    pub const fn new(keys: Vec<[u8; 16]>) -> Self {
         Self { keys }
     }
 
     /// Makes the token of a flow.
     #[must_use]
-    pub(super) fn encode(&self, flow: &Flow) -> FlowToken {
-        self.write(flow, None)
+    pub fn encode(&self, flow: &Flow) -> FlowToken {
+        self.write(flow, 0, b"")
     }
 
-    fn write(&self, flow: &Flow, call_id: Option<&[u8]>) -> FlowToken {
+    /// Makes the token by which a Kamailio of the cluster sends calls on to the node that has the flow, whose listener the URI names.
+    #[must_use]
+    pub fn encode_named(&self, flow: &Flow) -> FlowToken {
+        self.write(flow, NAMED, b"")
+    }
+
+    /// Whether it is such a token, under one of the keys.
+    #[must_use]
+    pub fn is_named(&self, token: &[u8]) -> bool {
+        let said = self.read(token, b"");
+        said.is_some_and(|said| said.is_by_name && !said.is_vouched)
+    }
+
+    fn write(&self, flow: &Flow, kind: u8, call_id: &[u8]) -> FlowToken {
         let mut plain = [0; PLAIN_LEN_MAX];
         let is_tcp = flow.transport == Transport::Tcp;
         let is_v6 = flow.peer.is_ipv6();
         plain[0] = if is_tcp { TCP } else { 0 } | if is_v6 { V6 } else { 0 };
-        plain[0] |= if call_id.is_some() { CALL } else { 0 };
-        plain[1] = flow.listener.0;
+        plain[0] |= kind;
+        plain[1] = if kind == NAMED { 0 } else { flow.listener.0 };
         plain[2..4].copy_from_slice(&flow.peer.port().to_be_bytes());
         let said = match flow.peer.ip() {
             IpAddr::V4(ip) => {
@@ -84,13 +101,13 @@ impl FlowCodec {
     /// Makes the token by which a node of the cluster sends the requests of one call on to the node that has the flow: it says as well
     /// that the call was let in.
     #[must_use]
-    pub(super) fn encode_call(&self, flow: &Flow, call_id: &[u8]) -> FlowToken {
-        self.write(flow, Some(call_id))
+    pub fn encode_call(&self, flow: &Flow, call_id: &[u8]) -> FlowToken {
+        self.write(flow, CALL, call_id)
     }
 
     /// Reads a token that a request with this Call-ID bears; `None` where it is none of ours.
     #[must_use]
-    pub(super) fn read(&self, token: &[u8], call_id: &[u8]) -> Option<Read> {
+    pub fn read(&self, token: &[u8], call_id: &[u8]) -> Option<Read> {
         let text = token.strip_prefix(PREFIX)?;
         let mut plain = [0; PLAIN_LEN_MAX];
         let len = BASE32_DNSSEC
@@ -102,7 +119,7 @@ impl FlowCodec {
             .get(..len)?
             .split_at_checked(len.checked_sub(MAC_LEN)?)?;
         let is_vouched = said.first().is_some_and(|kind| kind & CALL != 0);
-        let call_id = is_vouched.then_some(call_id);
+        let call_id = if is_vouched { call_id } else { b"" };
         if !self.keys.iter().any(|key| mac(key, said, call_id) == sum) {
             return None;
         }
@@ -121,14 +138,18 @@ impl FlowCodec {
             },
             peer: SocketAddr::new(ip, u16::from_be_bytes(*port)),
         };
-        Some(Read { flow, is_vouched })
+        Some(Read {
+            flow,
+            is_vouched,
+            is_by_name: kind & (CALL | NAMED) != 0,
+        })
     }
 }
 
 impl FlowToken {
     /// The token's text.
     #[must_use]
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         self.text.get(..self.len).unwrap_or_default()
     }
 }
@@ -146,17 +167,17 @@ impl std::fmt::Debug for FlowToken {
 }
 
 /// Whether a user part says that it is a flow token, ours or not.
-pub(super) fn is_token(user: &[u8]) -> bool {
+pub fn is_token(user: &[u8]) -> bool {
     user.starts_with(PREFIX)
 }
 
-fn mac(key: &[u8; 16], said: &[u8], call_id: Option<&[u8]>) -> [u8; MAC_LEN] {
+fn mac(key: &[u8; 16], said: &[u8], call_id: &[u8]) -> [u8; MAC_LEN] {
     let mut hasher = SipHasher24::new_with_key(key);
     // No length is so great: this MAC is kept apart from those of dialog tokens under the same key.
     hasher.write(&usize::MAX.to_le_bytes());
     hasher.write(&[DOMAIN]);
     hasher.write(said);
-    hasher.write(call_id.unwrap_or_default());
+    hasher.write(call_id);
     hasher.finish().to_be_bytes()
 }
 
@@ -167,6 +188,8 @@ const TCP: u8 = 1;
 const V6: u8 = 2;
 /// It is good for one call alone.
 const CALL: u8 = 4;
+/// It is good for any call, by the listener that the URI names.
+const NAMED: u8 = 8;
 /// Kind, listener and port.
 const HEAD_LEN: usize = 4;
 const MAC_LEN: usize = 8;
@@ -216,13 +239,18 @@ mod tests {
             peer: "192.0.2.9:5062".parse().expect("an address"),
         };
         let token = codec.encode_call(&flow, b"call");
-        let is_vouched = true;
-        let expected = Some(Read { flow, is_vouched });
-        assert_eq!(codec.read(token.as_bytes(), b"call"), expected);
-        assert_eq!(codec.read(token.as_bytes(), b"another"), None);
-        let is_vouched = false;
-        let expected = Some(Read { flow, is_vouched });
+        let read = |token: &FlowToken, call_id| {
+            let said = codec.read(token.as_bytes(), call_id);
+            said.map(|said| (said.is_vouched, said.is_by_name, said.flow))
+        };
+        assert_eq!(read(&token, b"call"), Some((true, true, flow)));
+        assert_eq!(read(&token, b"another"), None);
         let plain = codec.encode(&flow);
-        assert_eq!(codec.read(plain.as_bytes(), b"call"), expected);
+        assert_eq!(read(&plain, b"call"), Some((false, false, flow)));
+        // One that goes by the listener's name is good for any call, and says nothing of who let it in.
+        let named = codec.encode_named(&flow);
+        assert_eq!(read(&named, b"call"), Some((false, true, flow)));
+        let are_named = [&token, &plain, &named].map(|token| codec.is_named(token.as_bytes()));
+        assert_eq!(are_named, [false, false, true]);
     }
 }
