@@ -9,7 +9,9 @@ use strowger::counters::Counters;
 use strowger::datagram::{Flow, ListenerId, Transport, WorkerId};
 use strowger::time::Instant;
 use strowger::transaction::arena::Arena;
+use strowger::transaction::client::ClientSlot;
 use strowger::transaction::key::{ServerKey, ServerKeys};
+use strowger::transaction::server::ServerSlot;
 use strowger::transaction::table::{Holdings, Table};
 
 use crate::messages;
@@ -45,17 +47,15 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     });
     group.bench_function("create", |bencher| {
         bencher.iter(|| {
-            let slot = open(&mut table, key(black_box(LIVE + 1)));
-            table.close_server(slot);
+            let (server, client) = open(&mut table, key(black_box(LIVE + 1)));
+            table.close_client(client);
+            table.close_server(server);
         });
     });
 }
 
 /// A server transaction with its request, and a client transaction with its timers.
-fn open(
-    table: &mut Table<Nothing, Nothing>,
-    key: ServerKey,
-) -> strowger::transaction::server::ServerSlot {
+fn open(table: &mut Table<Nothing, Nothing>, key: ServerKey) -> (ServerSlot, ClientSlot) {
     let request = messages::INVITE.as_bytes();
     let server = table
         .open_server(START, key, true, false, request, Nothing)
@@ -69,7 +69,7 @@ fn open(
         .open_client(server, true, flow, Nothing)
         .expect("room");
     table.start_client(START, client);
-    server
+    (server, client)
 }
 
 fn branch(number: u32) -> [u8; 18] {
