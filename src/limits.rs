@@ -128,6 +128,9 @@ pub const PAGE_LEN: usize = 64 * 1_024;
 pub const MEMORY_SHARDS: usize = 128;
 /// How long a removed binding keeps its (Call-ID, CSeq), so that a late duplicate cannot revive it (64*T1).
 pub const TOMBSTONE: Duration = T1_64;
+/// Removals of one shard that no other node was told of yet, beyond `[cluster] tombstones`. More: the oldest is forgotten, and nodes that
+/// have the contact keep it until its time is over.
+pub const UNTOLD_REMOVALS_MAX: usize = 256;
 /// How far ahead of our clock a version from another node may be. Further: it is refused and counted.
 pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(3_600);
 

@@ -14,7 +14,7 @@ use super::rows::{Row, Work};
 use super::ruid::{Origins, Ruid};
 use super::shard::Shard;
 use super::texts::NAME_LEN_MAX;
-use crate::limits::LOCATION_SHARDS;
+use crate::limits::{LOCATION_SHARDS, UNTOLD_REMOVALS_MAX};
 use crate::time::Instant;
 
 /// What a shard keeps for other nodes.
@@ -169,7 +169,10 @@ impl Replica {
         };
         let len_max = (settings.tombstones_max / LOCATION_SHARDS).max(1);
         self.see(version);
-        while self.tombstones.len() >= len_max {
+        // One that nobody was told of yet is kept beyond the bound: no later send would make up for it.
+        while self.tombstones.len() >= len_max
+            && (self.untold < self.tombstones.len() || self.untold >= UNTOLD_REMOVALS_MAX)
+        {
             self.untold = self.untold.min(self.tombstones.len() - 1);
             if let Some(oldest) = self.tombstones.pop_front() {
                 self.lost = self.lost.max(oldest.version);
