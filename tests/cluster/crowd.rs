@@ -62,6 +62,11 @@ impl Crowd {
                 .next()
                 .and_then(|n| n.parse().ok())
                 .expect("ours");
+            // A late answer to what was asked before is none to this.
+            let asked = format!("CSeq: {} REGISTER\r\n", cseq(user, turn));
+            if !answer.contains(&asked) {
+                continue;
+            }
             if !std::mem::replace(&mut is_answered[user - first], true) {
                 answered += 1;
             }
@@ -70,6 +75,10 @@ impl Crowd {
 }
 
 /// What phone `n` says in a turn: its fields differ from its neighbours'.
+const fn cseq(n: usize, turn: usize) -> usize {
+    n % 1_000 + 1 + turn
+}
+
 fn request(n: usize, turn: usize) -> String {
     let (high, low, q) = (n >> 8 & 0xff, n & 0xff, n % 10);
     let agent = AGENTS[n % AGENTS.len()];
@@ -92,7 +101,7 @@ fn request(n: usize, turn: usize) -> String {
          From: <sip:user{n}@example.com>;tag={n}\r\nTo: <sip:user{n}@example.com>\r\nCall-ID: {n}-3848276@10.77.{high}.{low}\r\n\
          CSeq: {} REGISTER\r\nUser-Agent: {agent}\r\n{path}\
          Contact: <sip:user{n}@10.77.{high}.{low}:5060;ob>;q=0.{q};expires={expires_s}{instance}{reg_id}\r\nContent-Length: 0\r\n\r\n",
-        n % 1_000 + 1 + turn
+        cseq(n, turn)
     )
 }
 

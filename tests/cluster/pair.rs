@@ -55,7 +55,15 @@ impl Pair {
         });
     }
 
-    /// Waits until the sender knows that the receiver is gone.
+    /// Waits until the sender says that the receiver is there. What it says may be a second old.
+    #[track_caller]
+    pub(crate) fn wait_until_met(&self) {
+        wait_for("it is there", Duration::from_secs(20), || {
+            self.sender.call("cluster.status")["active"] == 1
+        });
+    }
+
+    /// Waits until the sender knows that the receiver, which it had met, is gone.
     #[track_caller]
     pub(crate) fn wait_until_lost(&self) {
         wait_for("it is lost", Duration::from_secs(20), || {

@@ -12,6 +12,7 @@ fn what_was_removed_takes_bounded_memory_and_past_the_bound_all_is_sent_anew() {
     let crowd = Crowd::new(pair.sender.sip());
     crowd.register(0..KEPT);
     pair.wait_until_both_have(KEPT as u64);
+    pair.wait_until_met();
     // It keeps what it has, and hears of nothing more.
     signal(pair.receiver.pid(), "-STOP");
     pair.wait_until_lost();
@@ -22,6 +23,7 @@ fn what_was_removed_takes_bounded_memory_and_past_the_bound_all_is_sent_anew() {
         crowd.change(COMING_AND_GOING, turn + 1);
         taken.push((pair.sender.bindings_bytes(), pair.sender.memory_of("VmRSS")));
     }
+    assert_eq!(pair.sender.count(), 2 * KEPT);
     let removals = TURNS * COMING_AND_GOING.len();
     println!(
         "{removals} removals; the location's bytes and the process's after each turn: {taken:?}"
