@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::datagram::{Flow, Transport};
-use crate::limits::EXPIRY_GRACE;
+use crate::limits::{EXPIRY_GRACE, LOCATION_SHARDS};
 use crate::time::Duration;
 
 const START: Instant = Instant::from_micros(1_700_000_000_000_000);
@@ -61,6 +61,15 @@ fn register(location: &Location, now: Instant, aor: &str, cseq: u32, seconds: u6
 fn all(location: &Location, now: Instant, since: u64) -> Deltas {
     let (mut cursor, mut out) = (SweepCursor::new(0, 1), Deltas::default());
     while !location.walk(now, &mut cursor, since, 1_000, &mut out) {}
+    out
+}
+
+/// All that other nodes were not told of yet; from now on they are.
+fn tell(location: &Location, now: Instant) -> Deltas {
+    let (mut cursor, mut out) = (SweepCursor::new(0, 1), Deltas::default());
+    for _ in 0..LOCATION_SHARDS {
+        location.gather(now, &mut cursor, &mut out, usize::MAX);
+    }
     out
 }
 
@@ -169,6 +178,7 @@ fn a_node_that_was_away_since_before_the_oldest_removal_that_is_remembered_gets_
             register(location, START, &format!("goes{n}"), 1, 3_600);
             register(location, START + old, &format!("goes{n}"), 2, 0);
         }
+        tell(location, START + old);
     }
     let now = START + old + old;
     // Since then nothing has happened: a removal that is forgotten might have, before.
@@ -182,6 +192,22 @@ fn a_node_that_was_away_since_before_the_oldest_removal_that_is_remembered_gets_
     assert_eq!((told(&many, true), told(&many, false)), (3_000, 0));
     assert!(told(&few, true) <= 1_024);
     assert!(told(&few, false) > 1_500, "{}", told(&few, false));
+}
+
+#[test]
+fn a_removal_that_nobody_was_told_of_outlives_the_bound_until_it_is_told() {
+    let location = location(1, 1_024);
+    for cseq in [1, 2] {
+        for n in 0..5_000 {
+            let expires_s = if cseq == 1 { 3_600 } else { 0 };
+            register(&location, START, &format!("goes{n}"), cseq, expires_s);
+        }
+        let told = tell(&location, START);
+        let removals = told.iter().filter(Delta::is_removal).count();
+        assert_eq!(removals, if cseq == 1 { 0 } else { 5_000 });
+    }
+    let remembered = all(&location, START, 0);
+    assert!(remembered.iter().filter(Delta::is_removal).count() <= 1_024);
 }
 
 #[test]

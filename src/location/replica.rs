@@ -49,6 +49,13 @@ pub struct ReplicaSettings {
     pub stores_all: bool,
 }
 
+impl ReplicaSettings {
+    /// Removals that one shard remembers.
+    fn tombstones_of_shard(&self) -> usize {
+        (self.tombstones_max / LOCATION_SHARDS).max(1)
+    }
+}
+
 /// What is kept beside a binding.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
@@ -167,17 +174,9 @@ impl Replica {
         let Some(settings) = &self.settings else {
             return;
         };
-        let len_max = (settings.tombstones_max / LOCATION_SHARDS).max(1);
+        let len_max = settings.tombstones_of_shard();
         self.see(version);
-        // One that nobody was told of yet is kept beyond the bound: no later send would make up for it.
-        while self.tombstones.len() >= len_max
-            && (self.untold < self.tombstones.len() || self.untold >= UNTOLD_REMOVALS_MAX)
-        {
-            self.untold = self.untold.min(self.tombstones.len() - 1);
-            if let Some(oldest) = self.tombstones.pop_front() {
-                self.lost = self.lost.max(oldest.version);
-            }
-        }
+        self.forget_removals(len_max - 1);
         let name = if contact.ruid.is_text() {
             contact.name
         } else {
@@ -199,6 +198,19 @@ impl Replica {
             self.tombstones.len() - self.untold
         };
         self.tombstones.insert(at, tombstone);
+    }
+
+    /// Forgets the oldest removals beyond `len_max`. One that nobody was told of yet is kept for now: no later send would make up for it.
+    fn forget_removals(&mut self, len_max: usize) {
+        while self.tombstones.len() > len_max
+            && (self.untold < self.tombstones.len() || self.untold >= UNTOLD_REMOVALS_MAX)
+        {
+            let Some(oldest) = self.tombstones.pop_front() else {
+                return;
+            };
+            self.untold = self.untold.min(self.tombstones.len());
+            self.lost = self.lost.max(oldest.version);
+        }
     }
 
     fn kept(&mut self, index: u32) -> Option<&mut Kept> {
@@ -388,6 +400,10 @@ impl Shard {
                 push_removal(tombstone, origins, out);
             }
             self.replica.untold -= 1;
+        }
+        if let Some(settings) = &self.replica.settings {
+            let len_max = settings.tombstones_of_shard();
+            self.replica.forget_removals(len_max);
         }
         while out.len() < len_max {
             let Some(index) = self.replica.fresh.pop() else {
