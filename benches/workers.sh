@@ -64,19 +64,25 @@ spread_napi() {
 
 # Calls of one trunk: one source address and port. Of each worker, its CPU time.
 share() {
-    local before after
+    local before after counted
     queues=2 make_bed
     prepare_scenario call strowger-af_xdp
     spread_napi
     source_ports=1 load 60 invite --rate 10 --time 1 "${about[@]:1}"
     before=$(worker_times)
+    counted=$(handed_and_received)
     source_ports=1 load 60 invite --rate 1500 --time 8 --threshold 500 "${about[@]:1}"
     after=$(worker_times)
     paste <(echo "$before") <(echo "$after") | awk '{ used[NR] = $4 - $2; sum += used[NR] }
         END { printf "trunk\t%.1f\t%.1f\n", used[1] * 100 / sum, used[2] * 100 / sum }' | tee -a $runs
-    strowger_metrics | grep -E '^strowger_(handoffs_total|messages_received_total)' | tee "$scratch/handoffs"
-    awk '/handoffs/ { handed += $2 } /received/ { received += $2 } END { printf "handed\t%.1f\n", handed * 100 / received }' "$scratch/handoffs" | tee -a $runs
+    paste <(echo "$counted") <(handed_and_received) | awk '{ printf "handed\t%.1f\n", ($3 - $1) * 100 / ($4 - $2) }' | tee -a $runs
     remove_bed
+}
+
+# Messages that one worker has handed to the other, and all that were received.
+handed_and_received() {
+    strowger_metrics | awk '/^strowger_handoffs_total.*out/ { handed += $2 } /^strowger_messages_received_total/ { received += $2 }
+        END { printf "%d\t%d\n", handed, received }'
 }
 
 worker_times() {
