@@ -296,6 +296,8 @@ pub const MAILBOX_LEN: usize = 1_024;
 pub const MAILBOX_LARGE_LEN: usize = 32;
 /// A small pooled buffer.
 pub const SMALL_BUFFER_LEN: usize = 4_096;
+/// How long an operator's question of the cluster waits for its thread.
+pub const FRESH_REPORT_PATIENCE: std::time::Duration = std::time::Duration::from_millis(500);
 /// How often a worker publishes its gauges, sweeps a slice of the location and asks for ICMP errors.
 pub const HOUSEKEEPING: Duration = Duration::from_millis(20);
 /// Places of the location that one sweep looks at.

@@ -188,7 +188,7 @@ fn encode_cluster(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Re
             &buckets(&summary),
             None,
         )?;
-    let (_, nodes) = (cluster.nodes)();
+    let nodes = (cluster.nodes)();
     let others: Vec<_> = nodes.iter().filter(|node| !node.is_local).collect();
     let figures: [(&str, &str, Figure); 5] = [
         (

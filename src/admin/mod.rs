@@ -93,8 +93,10 @@ pub struct ClusterGauge {
     pub server_id: u16,
     /// How long what changed here takes until another node acknowledges it.
     pub lag: Arc<Histogram>,
-    /// Changes that no node was told of yet, and the nodes.
-    pub nodes: Gauge<(usize, Vec<NodeReport>)>,
+    /// The nodes, as they were a moment ago.
+    pub nodes: Gauge<Vec<NodeReport>>,
+    /// Changes that no node was told of yet, and the nodes, as they are now. It may block for a moment.
+    pub inquire: Arc<dyn Fn() -> (usize, Vec<NodeReport>) + Send + Sync>,
 }
 
 /// A figure that the admin server asks for at each look. It must not block.

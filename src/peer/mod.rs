@@ -1,8 +1,9 @@
 //! The cluster's thread: DMQ's socket or a listener's, its clock, and the desks at which the workers hand over what changed.
 //!
 //! [`Cluster`] decides; this is the shell around it. It never touches the location. `inlet` is where the workers and the TCP threads leave
-//! what they received, `exit` by what is sent, `names` where peers are found that are given by name.
+//! what they received, `exit` by what is sent, `names` where peers are found that are given by name, `bulletin` what an operator is shown.
 
+mod bulletin;
 mod desk;
 mod exit;
 mod inlet;
@@ -15,10 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::info;
 
+pub use self::bulletin::Bulletin;
 pub use self::desk::Desk;
 pub use self::inlet::{Inlet, InletError};
 pub use self::names::NamedPeer;
@@ -32,7 +33,7 @@ use crate::latency::Histogram;
 use crate::limits::{LEAVE_TIME, MESSAGE_LEN_MAX, PARCEL_LEN, WORK_PARCELS};
 use crate::net::tcp::{Tcp, TcpThread, TcpTransmitter};
 use crate::net::{self, NetError};
-use crate::replication::{Cluster, NodeAddress, NodeReport, Parcel, Settings, Status};
+use crate::replication::{Cluster, NodeAddress, Parcel, Settings, Status};
 use crate::resolve;
 use crate::time::{Duration, Instant};
 
@@ -61,9 +62,6 @@ pub type Wake = Box<dyn Fn(usize) + Send>;
 /// The present moment, by the clock of the process.
 pub type Now = Arc<dyn Fn() -> Instant + Send + Sync>;
 
-/// What is shown of the cluster.
-pub type Nodes = Arc<Mutex<Vec<NodeReport>>>;
-
 /// At which address DMQ is spoken.
 pub enum Door {
     /// At its own.
@@ -91,7 +89,7 @@ pub struct Peer {
     desks: Vec<Arc<Desk>>,
     inlet: Arc<Inlet>,
     bell: Arc<Bell>,
-    nodes: Nodes,
+    bulletin: Arc<Bulletin>,
     counters: Arc<Counters>,
     lag: Arc<Histogram>,
 }
@@ -137,8 +135,8 @@ impl Peer {
             listener,
             transmitter,
             tcp,
+            bulletin: Arc::new(Bulletin::new(Arc::clone(&bell))),
             bell,
-            nodes: Nodes::default(),
             counters: Arc::new(Counters::new()),
             lag: Arc::new(Histogram::new()),
         })
@@ -188,8 +186,8 @@ impl Peer {
 
     /// What is known of the nodes.
     #[must_use]
-    pub fn nodes(&self) -> Nodes {
-        Arc::clone(&self.nodes)
+    pub fn bulletin(&self) -> Arc<Bulletin> {
+        Arc::clone(&self.bulletin)
     }
 
     /// Starts the thread; `wake` wakes a worker.
@@ -223,7 +221,7 @@ impl Peer {
             names: self.names,
             inlet: self.inlet,
             bell: self.bell,
-            nodes: self.nodes,
+            bulletin: self.bulletin,
             now,
             next_report: Instant::EPOCH,
             is_stopping: Arc::clone(&is_stopping),
@@ -269,7 +267,7 @@ struct Office {
     names: Names,
     inlet: Arc<Inlet>,
     bell: Arc<Bell>,
-    nodes: Nodes,
+    bulletin: Arc<Bulletin>,
     now: Now,
     next_report: Instant,
     is_stopping: Arc<AtomicBool>,
@@ -309,7 +307,7 @@ impl Office {
         if self.cluster.next_deadline().is_some_and(|due| due <= now) {
             self.cluster.on_timeout(now, &mut self.exit);
         }
-        if now >= self.next_report {
+        if now >= self.next_report || self.bulletin.is_asked() {
             self.next_report = now + REPORT_INTERVAL;
             self.report(now);
         }
@@ -374,16 +372,16 @@ impl Office {
     }
 
     fn report(&self, now: Instant) {
-        let fresh = self.cluster.report(now);
-        let mut nodes = self.nodes.lock();
-        for node in &fresh {
-            let before = nodes.iter().find(|before| before.address == node.address);
+        let question = self.bulletin.question();
+        let nodes = self.cluster.report(now);
+        let before = self.bulletin.post(nodes.clone(), question);
+        for node in &nodes {
+            let before = before.iter().find(|before| before.address == node.address);
             let was = before.map_or(Status::NotActive, |before| before.status);
             if was != node.status && !node.is_local {
                 info!(node = %node.address, status = node.status.as_str(), "a node of the cluster");
             }
         }
-        *nodes = fresh;
     }
 
     fn sleep(&self, now: Instant) {
@@ -391,7 +389,8 @@ impl Office {
         let is_waiting_for_parcels = self.exit.spare.is_empty();
         let has_letters = !self.inlet.may_sleep() && !is_waiting_for_parcels;
         let has_post = self.exit.desks.iter().any(|desk| desk.has_post());
-        let must_go_on = has_letters || has_post || self.names.has_answer();
+        let must_go_on =
+            has_letters || has_post || self.names.has_answer() || self.bulletin.is_asked();
         let mut was_rung = false;
         if !must_go_on {
             let dues = [self.cluster.next_deadline(), self.names.next_deadline()];

@@ -101,10 +101,12 @@ fn names(cluster: &config::Cluster) -> impl Iterator<Item = NamedPeer> {
 
 /// What the admin server shows of it.
 pub(super) fn gauge(peer: &Peer, location: &Arc<Location>) -> ClusterGauge {
-    let (nodes, location) = (peer.nodes(), Arc::clone(location));
+    let (last, fresh) = (peer.bulletin(), peer.bulletin());
+    let location = Arc::clone(location);
     ClusterGauge {
         server_id: peer.server_id(),
         lag: peer.lag(),
-        nodes: Box::new(move || (location.fresh(), nodes.lock().clone())),
+        nodes: Box::new(move || last.last()),
+        inquire: Arc::new(move || (location.fresh(), fresh.fresh())),
     }
 }

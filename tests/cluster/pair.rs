@@ -55,7 +55,7 @@ impl Pair {
         });
     }
 
-    /// Waits until the sender says that the receiver is there. What it says may be a second old.
+    /// Waits until the sender says that the receiver is there.
     #[track_caller]
     pub(crate) fn wait_until_met(&self) {
         wait_for("it is there", Duration::from_secs(20), || {

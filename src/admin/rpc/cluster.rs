@@ -1,33 +1,35 @@
 //! `dmq.*` and `cluster.*`: the other nodes.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use super::{Fault, UNAVAILABLE};
-use crate::admin::State;
+use super::{Fault, INTERNAL_ERROR, UNAVAILABLE};
+use crate::admin::{ClusterGauge, State};
 use crate::counters::Counter;
 use crate::replication::{Dialect, NodeReport};
 
 /// `dmq.list_nodes`: with Kamailio's names, and what it does not tell.
-pub(super) fn list_nodes(state: &State) -> Result<Value, Fault> {
+pub(super) async fn list_nodes(state: &State) -> Result<Value, Fault> {
     let Some(cluster) = &state.cluster else {
         return Err(Fault::new(UNAVAILABLE, "there is no [cluster]"));
     };
-    let (_, nodes) = (cluster.nodes)();
+    let (_, nodes) = inquire(cluster).await?;
     Ok(nodes.iter().map(shown).collect())
 }
 
 /// `cluster.status`: this node, and how far each other one has what this one has.
-pub(super) fn status(state: &State) -> Value {
+pub(super) async fn status(state: &State) -> Result<Value, Fault> {
     let Some(cluster) = &state.cluster else {
-        return json!({ "configured": false });
+        return Ok(json!({ "configured": false }));
     };
-    let (fresh, nodes) = (cluster.nodes)();
+    let (fresh, nodes) = inquire(cluster).await?;
     let others = nodes.iter().filter(|node| !node.is_local);
     let is_active = |node: &&NodeReport| node.status == crate::replication::Status::Active;
     let is_synced =
         |node: &NodeReport| node.waiting == 0 && !node.is_behind && node.walking.is_none();
     let active = others.clone().filter(is_active);
-    json!({
+    Ok(json!({
         "configured": true,
         "server_id": cluster.server_id,
         "nodes": others.clone().count(),
@@ -39,7 +41,14 @@ pub(super) fn status(state: &State) -> Value {
         "contacts_waiting": others.map(|node| node.waiting).sum::<usize>(),
         "contacts_sent": state.sum(Counter::ClusterContactsSent),
         "contacts_taken": state.sum(Counter::ClusterContactsTaken),
-    })
+    }))
+}
+
+/// How it stands now: the cluster's thread is asked, and waited for beside the server's own thread.
+async fn inquire(cluster: &ClusterGauge) -> Result<(usize, Vec<NodeReport>), Fault> {
+    let inquire = Arc::clone(&cluster.inquire);
+    let answer = tokio::task::spawn_blocking(move || inquire()).await;
+    answer.map_err(|_| Fault::new(INTERNAL_ERROR, "the cluster was not asked"))
 }
 
 fn shown(node: &NodeReport) -> Value {
