@@ -40,6 +40,12 @@ impl Sum {
         self.carried(u64::from(u16::from_ne_bytes(number.to_be_bytes())))
     }
 
+    /// Adds a 32-bit number, which stands on the wire in network byte order.
+    #[must_use]
+    pub fn word(self, number: u32) -> Self {
+        self.carried(u64::from(u32::from_ne_bytes(number.to_be_bytes())))
+    }
+
     /// The checksum: the complement of the folded sum, to be written in network byte order.
     #[must_use]
     pub fn finish(self) -> u16 {
@@ -97,12 +103,13 @@ mod tests {
         }
 
         #[test]
-        fn parts_sum_to_the_whole(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0_usize..150, number: u16) {
+        fn parts_sum_to_the_whole(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0_usize..150, number: u16, word: u32) {
             let at = (at * 2).min(bytes.len() & !1);
             let (front, back) = bytes.split_at(at);
             let mut whole = number.to_be_bytes().to_vec();
+            whole.extend_from_slice(&word.to_be_bytes());
             whole.extend_from_slice(&bytes);
-            prop_assert_eq!(Sum::new().bytes(front).number(number).bytes(back).finish(), slow(&whole));
+            prop_assert_eq!(Sum::new().bytes(front).number(number).word(word).bytes(back).finish(), slow(&whole));
         }
     }
 }

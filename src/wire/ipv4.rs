@@ -90,35 +90,25 @@ impl Header {
     pub fn write<'a>(&self, buffer: &'a mut [u8]) -> Option<&'a mut [u8]> {
         let total_len = self.payload_len.checked_add(20)?;
         let (header, rest) = buffer.split_first_chunk_mut::<HEADER_LEN>()?;
-        let [len_high, len_low] = total_len.to_be_bytes();
-        let [id_high, id_low] = self.identification.to_be_bytes();
-        let [s0, s1, s2, s3] = self.source.octets();
-        let [d0, d1, d2, d3] = self.destination.octets();
-        *header = [
-            0x45,
-            0,
-            len_high,
-            len_low,
-            id_high,
-            id_low,
-            0,
-            0,
-            TTL,
-            PROTOCOL_UDP,
-            0,
-            0,
-            s0,
-            s1,
-            s2,
-            s3,
-            d0,
-            d1,
-            d2,
-            d3,
+        let length = 0x4500_0000 | u32::from(total_len);
+        let fragment = u32::from(self.identification) << 16;
+        let [source, destination] = [self.source, self.destination].map(u32::from);
+        let rest_of_it = u32::from_be_bytes([TTL, PROTOCOL_UDP, 0, 0]);
+        // Summed in registers: what was written in small pieces is slow to read back.
+        let checksum = [length, fragment, rest_of_it, source, destination]
+            .iter()
+            .fold(Sum::new(), |sum, word| sum.word(*word))
+            .finish();
+        let words = [
+            length,
+            fragment,
+            rest_of_it | u32::from(checksum),
+            source,
+            destination,
         ];
-        let [high, low] = Sum::new().bytes(header).finish().to_be_bytes();
-        header[10] = high;
-        header[11] = low;
+        for (to, word) in header.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *to = word.to_be_bytes();
+        }
         Some(rest)
     }
 
@@ -126,8 +116,8 @@ impl Header {
     #[must_use]
     pub fn pseudo_header(&self) -> Sum {
         Sum::new()
-            .bytes(&self.source.octets())
-            .bytes(&self.destination.octets())
+            .word(self.source.into())
+            .word(self.destination.into())
             .number(u16::from(PROTOCOL_UDP))
             .number(self.payload_len)
     }

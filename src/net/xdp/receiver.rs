@@ -10,8 +10,9 @@ use crate::datagram::{Datagram, Flow, ListenerId, Transport};
 use crate::limits::{BATCH, WORTH_ANNOUNCING};
 use crate::net::device::Device;
 use crate::net::port::{Backend, Intake, Link, Receiver};
+use crate::prefetch;
 use crate::time::Instant;
-use crate::wire::packet::Packet;
+use crate::wire::packet::{HEADERS_LEN_MAX, Packet};
 
 /// Serves every listener of an interface, on one of its queues.
 #[derive(Debug)]
@@ -122,8 +123,14 @@ impl Receiver for XdpReceiver {
         if taken == 0 {
             return 0;
         }
+        // The kernel, or the device, wrote them: none is in our near caches.
+        let beginning = |packet: &[u8]| packet.len().min(HEADERS_LEN_MAX);
+        for packet in self.half.packets() {
+            prefetch::bytes(&packet[..beginning(packet)]);
+        }
         let mut read = [const { None }; BATCH];
         for (slot, packet) in read.iter_mut().zip(self.half.packets()) {
+            prefetch::bytes(&packet[beginning(packet)..]);
             *slot = self.demultiplexer.read(packet);
         }
         let ours = || read.iter().flatten();
