@@ -17,6 +17,7 @@ pub const fn decoded_len(len: usize) -> Option<usize> {
 }
 
 /// Writes `bytes` as letters; `letters` is [`encoded_len`] long.
+#[inline]
 pub fn encode(bytes: &[u8], letters: &mut [u8]) {
     let (fives, rest) = bytes.as_chunks::<5>();
     let (eights, last) = letters.split_at_mut(fives.len() * 8);
@@ -29,6 +30,7 @@ pub fn encode(bytes: &[u8], letters: &mut [u8]) {
 }
 
 /// Reads letters into `bytes`, which is [`decoded_len`] long. False where one is none, or where bits are set that no byte has.
+#[inline]
 #[must_use]
 pub fn decode(letters: &[u8], bytes: &mut [u8]) -> bool {
     if decoded_len(letters.len()) != Some(bytes.len()) {
