@@ -17,6 +17,7 @@ pub const fn decoded_len(len: usize) -> Option<usize> {
 }
 
 /// Writes `bytes` as letters; `letters` is [`encoded_len`] long.
+#[inline]
 pub fn encode(bytes: &[u8], letters: &mut [u8]) {
     let (fives, rest) = bytes.as_chunks::<5>();
     let (eights, last) = letters.split_at_mut(fives.len() * 8);
@@ -29,6 +30,7 @@ pub fn encode(bytes: &[u8], letters: &mut [u8]) {
 }
 
 /// Reads letters into `bytes`, which is [`decoded_len`] long. False where one is none, or where bits are set that no byte has.
+#[inline(always)]
 #[must_use]
 pub fn decode(letters: &[u8], bytes: &mut [u8]) -> bool {
     if decoded_len(letters.len()) != Some(bytes.len()) {
@@ -36,12 +38,16 @@ pub fn decode(letters: &[u8], bytes: &mut [u8]) -> bool {
     }
     let (eights, rest) = letters.as_chunks::<8>();
     let (fives, last) = bytes.split_at_mut(eights.len() * 5);
-    let mut wrong = 0;
     for (eight, five) in eights.iter().zip(fives.as_chunks_mut::<5>().0) {
-        let (word, is_none) = word_of(eight);
+        // To go on whatever this is would save a branch, and have the compiler take several at a time, which costs more.
+        let (word, 0) = word_of(eight) else {
+            return false;
+        };
         let [_, _, _, whole @ ..] = word.to_be_bytes();
         *five = whole;
-        wrong |= is_none;
+    }
+    if rest.is_empty() {
+        return true;
     }
     let mut eight = [b'0'; 8];
     eight[..rest.len()].copy_from_slice(rest);
@@ -49,7 +55,7 @@ pub fn decode(letters: &[u8], bytes: &mut [u8]) -> bool {
     let [_, _, _, whole @ ..] = word.to_be_bytes();
     last.copy_from_slice(&whole[..last.len()]);
     let is_set = whole[last.len()..].iter().any(|byte| *byte != 0);
-    wrong | is_none == 0 && !is_set
+    is_none == 0 && !is_set
 }
 
 /// The letters of forty bits. Each step halves the groups of bits and moves the halves apart, in all of the word at once, until each byte

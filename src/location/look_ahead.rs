@@ -6,11 +6,12 @@
 //! asked for, and asks for what the next one reads. It is all hints: a shard that another worker has locked is passed over.
 
 use super::Location;
-use super::contact::contact_hash;
+use super::contact::uri_hash;
 use super::contact_index::ContactRef;
 use super::shard::Shard;
 use super::slab::NIL;
 use crate::prefetch;
+use crate::sip::Uri;
 
 /// How far one message's look ahead has come.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,8 +54,8 @@ impl Location {
 
     /// Begins to look ahead for a contact that a Request-URI names.
     #[must_use]
-    pub fn ahead_of_contact(&self, uri: &[u8]) -> Ahead {
-        let hash = contact_hash(&self.hasher, uri);
+    pub fn ahead_of_contact(&self, uri: &Uri<'_>) -> Ahead {
+        let hash = uri_hash(&self.hasher, uri);
         prefetch::value(&self.contacts[ContactRef::home(hash)]);
         Ahead(Step::Contacts { hash })
     }

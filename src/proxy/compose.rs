@@ -89,7 +89,12 @@ pub(super) fn relay(
     hop: &Hop<'_>,
 ) -> Result<(), EditError> {
     edits.clear();
-    let strict = strict_router(message, hop);
+    let lone = lone_route(message, hop);
+    let strict = if lone.is_none() {
+        strict_router(message, hop)
+    } else {
+        None
+    };
     request_uri(edits, message, hop, strict)?;
     let top = message.top_via();
     let top_line = top_via_line(message).start;
@@ -132,7 +137,10 @@ pub(super) fn relay(
     if let Some(realm) = hop.realm {
         credentials(edits, message, realm)?;
     }
-    routes(edits, message, hop, (strict.is_some(), top_line))
+    match lone {
+        Some(line) => edits.remove(line),
+        None => routes(edits, message, hop, (strict.is_some(), top_line)),
+    }
 }
 
 /// Fills `edits` with what turns a response that a branch received into the one that goes on by `transport`: less our Via
@@ -331,6 +339,16 @@ fn routes(
         put_route(edits, at, [b"<", message.request_uri(), b">"])?;
     }
     put_path(edits)
+}
+
+/// The line of the one Route value where it is ours, and nothing comes in its place: as nearly always within a dialog.
+fn lone_route(message: &Message<'_>, hop: &Hop<'_>) -> Option<Span> {
+    if hop.routes_consumed != 1 || hop.from_strict_router || hop.path.is_some() {
+        return None;
+    }
+    let first = message.values(HeaderName::Route).next()?;
+    let is_alone = first.is_alone() && message.headers(HeaderName::Route).nth(1).is_none();
+    is_alone.then(|| first.line_span())
 }
 
 fn put_route(edits: &mut Edits, at: u16, parts: [&[u8]; 3]) -> Result<(), EditError> {

@@ -9,6 +9,8 @@ use super::register::Registrar;
 use crate::datagram::WorkerId;
 use crate::limits::{AOR_LEN_MAX, BATCH};
 use crate::location::{Ahead, Location};
+use crate::scan;
+use crate::sip::span::Span;
 use crate::sip::uri::Uri;
 use crate::transaction::id::{COOKIE, glance};
 use crate::transaction::look_ahead::Ahead as Transactions;
@@ -50,18 +52,21 @@ impl Foresight {
         let Some(slot) = self.aheads.get_mut(self.len) else {
             return;
         };
-        let uri = if bytes.starts_with(b"REGISTER ") {
+        let span = if bytes.starts_with(b"REGISTER ") {
             let found = self.to.iter().find_map(|name| name.find(bytes));
-            found.and_then(|at| address_in(bytes.get(at..)?))
+            found.and_then(|at| address_in(bytes, at))
         } else {
             request_uri(bytes)
         };
-        let Some(text) = uri else { return };
-        let Ok(uri) = Uri::parse(text) else { return };
+        let uri = span.and_then(|span| Uri::parse_within(bytes, span).ok());
+        // What has no user is for us, as a rule, and nothing of the location is needed for it.
+        let Some(uri) = uri.filter(|uri| uri.user.is_some()) else {
+            return;
+        };
         let mut aor = [0; AOR_LEN_MAX];
         *slot = match registrar.aor(&uri, &mut aor) {
             Some(aor) => location.ahead_of_aor(aor),
-            None => location.ahead_of_contact(text),
+            None => location.ahead_of_contact(&uri),
         };
         self.len += 1;
     }
@@ -84,18 +89,18 @@ impl Foresight {
     }
 }
 
-/// The URI of a request's first line.
-fn request_uri(bytes: &[u8]) -> Option<&[u8]> {
-    let start = memchr::memchr(b' ', bytes)? + 1;
-    let rest = bytes.get(start..)?;
-    rest.get(..memchr::memchr(b' ', rest)?)
+/// Where the URI of a request's first line stands.
+fn request_uri(bytes: &[u8]) -> Option<Span> {
+    let start = scan::find(bytes, 0, b' ')? + 1;
+    let end = scan::find_uri_end(bytes, start)?;
+    (bytes.get(end) == Some(&b' ')).then(|| Span::new(start, end))
 }
 
-/// The URI of an address that is written with angle brackets, as nearly all are.
-fn address_in(bytes: &[u8]) -> Option<&[u8]> {
-    let start = memchr::memchr(b'<', bytes)? + 1;
-    let rest = bytes.get(start..)?;
-    rest.get(..memchr::memchr(b'>', rest)?)
+/// Where the URI of an address stands that is written with angle brackets, as nearly all are.
+fn address_in(bytes: &[u8], from: usize) -> Option<Span> {
+    let start = scan::find(bytes, from, b'<')? + 1;
+    let end = scan::find_uri_end(bytes, start)?;
+    (bytes.get(end) == Some(&b'>')).then(|| Span::new(start, end))
 }
 
 /// The bytes of a response among which its topmost branch is.

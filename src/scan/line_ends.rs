@@ -53,9 +53,10 @@ impl<'a> LineEnds<'a> {
 /// whose CR stands before it. None where no bytes are left.
 #[inline(never)]
 fn low_bytes_behind(bytes: &[u8], start: usize) -> Option<u64> {
+    let end = start + BLOCK_LEN;
     let Some([before, block @ ..]) = bytes
-        .get(start - 1..)
-        .and_then(|rest| rest.first_chunk::<{ BLOCK_LEN + 1 }>())
+        .get(start - 1..end)
+        .and_then(|part| part.first_chunk::<{ BLOCK_LEN + 1 }>())
     else {
         return low_bytes_at_end(bytes, start);
     };

@@ -109,7 +109,7 @@ impl HeaderName {
             return Self::parse_long_field(line);
         };
         if len <= 1 {
-            let name = Self::compact(window[0]);
+            let name = Self::compact(*line.first()?);
             return (len == 1 && name != Self::Other).then_some((name, len));
         }
         let key = Key::of(window, len)?;
@@ -233,11 +233,21 @@ const fn keys() -> [Key; KNOWN.len()] {
 )]
 const fn slot(first: [u8; 8], len: usize) -> usize {
     let word = u64::from_le_bytes(first) | 0x2020_2020_2020_2020;
-    // A name has at least two letters here, and from eight on all of the word counts.
-    let unused = 64_usize.saturating_sub(8 * len) as u32 & 63;
-    let letters = word & (u64::MAX >> unused);
+    // From eight letters on all of the word counts.
+    let letters = word & LETTERS[if len < 8 { len } else { 8 }];
     (letters.wrapping_add(len as u64).wrapping_mul(HASH_FACTOR) >> 56) as usize
 }
+
+/// The bits of so many letters.
+const LETTERS: [u64; 9] = {
+    let mut masks = [u64::MAX; 9];
+    let mut len = 0;
+    while len < 8 {
+        masks[len] = (1 << (8 * len)) - 1;
+        len += 1;
+    }
+    masks
+};
 
 /// The factor under which no two known names have one slot.
 const HASH_FACTOR: u64 = 0x32e9_c069_82ce_49df;

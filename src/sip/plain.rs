@@ -407,7 +407,7 @@ fn has_scheme(bytes: &[u8], start: usize, end: usize) -> bool {
 
 /// Reads one to nine digits; gives where they end.
 #[inline]
-fn digits(bytes: &[u8], start: usize, end: usize) -> Option<(usize, u32)> {
+pub(super) fn digits(bytes: &[u8], start: usize, end: usize) -> Option<(usize, u32)> {
     let mut number = 0_u32;
     let mut len = 0;
     for byte in bytes.get(start..end)?.iter().take(10) {

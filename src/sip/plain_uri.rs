@@ -1,6 +1,7 @@
 //! SIP URIs as nearly all senders write them, read in one pass: `sip:user@host:port;params`, without escapes, password and headers.
 
 use super::host::Host;
+use super::plain::digits;
 use crate::scan;
 
 /// What such a URI says.
@@ -34,8 +35,8 @@ impl<'a> PlainUri<'a> {
         };
         let (port, params_start) = match text.get(host_end) {
             Some(b':') => {
-                let end = past_digits(text, host_end + 1);
-                (Some(port(text.get(host_end + 1..end)?)?), end)
+                let (port_end, port) = digits(bytes, host_end + 1, end)?;
+                (Some(u16::try_from(port).ok()?), port_end)
             }
             _ => (None, host_end),
         };
@@ -53,17 +54,6 @@ impl<'a> PlainUri<'a> {
     }
 }
 
-/// A port of one to five digits.
-fn port(digits: &[u8]) -> Option<u16> {
-    if !matches!(digits.len(), 1..=5) {
-        return None;
-    }
-    let value = digits
-        .iter()
-        .fold(0_u32, |value, digit| value * 10 + u32::from(digit - b'0'));
-    u16::try_from(value).ok()
-}
-
 /// The offset at or after `from`, and at most `end`, of the first byte that is not of `class`, of which letters, digits, `-` and `.` are.
 #[inline]
 fn past(bytes: &[u8], from: usize, end: usize, class: u8) -> usize {
@@ -75,14 +65,6 @@ fn past(bytes: &[u8], from: usize, end: usize, class: u8) -> usize {
             _ => return at,
         }
     }
-}
-
-/// The offset at or after `from` of the first byte that is no digit.
-#[inline]
-fn past_digits(text: &[u8], from: usize) -> usize {
-    let rest = text.get(from..).unwrap_or_default();
-    let len = rest.iter().position(|byte| !byte.is_ascii_digit());
-    len.map_or(text.len(), |len| from + len)
 }
 
 const SCHEME: &[u8] = b"sip:";

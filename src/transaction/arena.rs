@@ -22,8 +22,12 @@ pub struct Arena {
 
 #[derive(Debug)]
 struct Class {
-    chunks: Vec<Box<[u8]>>,
+    /// Each has its room from the start, and is as long as its buffers that were ever used.
+    chunks: Vec<Vec<u8>>,
+    /// Buffers that were given back.
     free: Vec<u32>,
+    /// How many buffers were ever used: the next that never was.
+    used: u32,
     live: usize,
 }
 
@@ -76,6 +80,7 @@ impl Arena {
         let classes = std::array::from_fn(|_| Class {
             chunks: Vec::new(),
             free: Vec::new(),
+            used: 0,
             live: 0,
         });
         Self {
@@ -87,39 +92,57 @@ impl Arena {
 
     /// Keeps a copy of `bytes`; `None` at the limit, or where they are longer than any message.
     pub fn store(&mut self, bytes: &[u8]) -> Option<Stored> {
-        let (stored, buffer) = self.reserve(bytes.len())?;
-        buffer.copy_from_slice(bytes);
+        let (stored, class, class_len) = self.acquire(bytes.len())?;
+        match class.buffer_mut(stored.buffer, class_len, bytes.len()) {
+            Some(buffer) => buffer.copy_from_slice(bytes),
+            None => class.begin(stored.buffer, class_len, bytes)?,
+        }
         Some(stored)
     }
 
     /// Reserves a buffer of `len` bytes for the caller to fill.
     pub fn reserve(&mut self, len: usize) -> Option<(Stored, &mut [u8])> {
+        let (stored, class, class_len) = self.acquire(len)?;
+        if class.buffer(stored.buffer, class_len, len).is_none() {
+            class.begin(stored.buffer, class_len, &[])?;
+        }
+        let buffer = class.buffer_mut(stored.buffer, class_len, len)?;
+        Some((stored, buffer))
+    }
+
+    /// Takes a buffer for `len` bytes out of its class; one that was never used has no bytes yet.
+    fn acquire(&mut self, len: usize) -> Option<(Stored, &mut Class, usize)> {
         let index = CLASS_LENS.iter().position(|class_len| *class_len >= len)?;
         let class_len = *CLASS_LENS.get(index)?;
         let per_chunk = buffers_per_chunk(class_len);
         let class = self.classes.get_mut(index)?;
-        if class.free.is_empty() {
-            let chunk_bytes = class_len * per_chunk;
-            if self.bytes + chunk_bytes > self.bytes_max {
-                return None;
+        let buffer = if let Some(buffer) = class.free.pop() {
+            // The next one of this size is likely to be as long, and was last used long ago.
+            if let Some(next) = class.free.last()
+                && let Some(bytes) = class.buffer(*next, class_len, len)
+            {
+                prefetch::bytes(bytes);
             }
-            self.bytes += chunk_bytes;
-            class.grow(class_len, per_chunk)?;
-        }
-        let buffer = class.free.pop()?;
+            buffer
+        } else {
+            if class.used as usize == class.chunks.len() * per_chunk {
+                let chunk_bytes = class_len * per_chunk;
+                if self.bytes + chunk_bytes > self.bytes_max {
+                    return None;
+                }
+                self.bytes += chunk_bytes;
+                class.grow(class_len, per_chunk)?;
+            }
+            class.used += 1;
+            class.used - 1
+        };
         class.live += 1;
         let stored = Stored {
             class: u8::try_from(index).ok()?,
             buffer,
             len: u32::try_from(len).ok()?,
         };
-        // The next one of this size is likely to be as long, and was last used long ago.
-        if let Some(next) = class.free.last()
-            && let Some(bytes) = class.buffer(*next, class_len, len)
-        {
-            prefetch::bytes(bytes);
-        }
-        Some((stored, class.buffer_mut(buffer, class_len, len)?))
+        Some((stored, class, class_len))
     }
 
     /// Keeps a further copy of what is stored.
@@ -176,15 +199,24 @@ impl Class {
         chunk.get_mut(start..start + len)
     }
 
+    /// Gives a buffer that was never used its bytes, of which `first` are the first. Buffers are begun in their order.
+    fn begin(&mut self, buffer: u32, class_len: usize, first: &[u8]) -> Option<()> {
+        let per_chunk = buffers_per_chunk(class_len);
+        let start = (buffer as usize % per_chunk) * class_len;
+        let chunk = self.chunks.get_mut(buffer as usize / per_chunk)?;
+        chunk.resize(start, 0);
+        chunk.extend_from_slice(first);
+        chunk.resize(start + class_len, 0);
+        Some(())
+    }
+
     fn grow(&mut self, class_len: usize, per_chunk: usize) -> Option<()> {
-        let first = u32::try_from(self.chunks.len() * per_chunk).ok()?;
-        let end = first.checked_add(u32::try_from(per_chunk).ok()?)?;
-        let mut chunk = vec![0; class_len * per_chunk].into_boxed_slice();
-        prefetch::pages(&mut chunk);
+        let end = u32::try_from((self.chunks.len() + 1) * per_chunk).ok()?;
+        let mut chunk = Vec::with_capacity(class_len * per_chunk);
+        prefetch::pages(chunk.spare_capacity_mut());
         self.chunks.push(chunk);
         // Room for every buffer of the class at once, so that giving back never allocates.
         self.free.reserve(end as usize);
-        self.free.extend((first..end).rev());
         Some(())
     }
 }

@@ -100,9 +100,9 @@ impl BranchCodec {
     /// # Errors
     /// [`BranchError::Foreign`] and [`BranchError::Forged`].
     pub fn decode(&self, branch: &[u8]) -> Result<Branch, BranchError> {
-        let encoded = branch
+        let encoded: &[u8; ENCODED_LEN] = branch
             .strip_prefix(COOKIE)
-            .filter(|text| text.len() == ENCODED_LEN)
+            .and_then(|text| text.try_into().ok())
             .ok_or(BranchError::Foreign)?;
         let mut plain = [0; PLAIN_LEN];
         if !base32::decode(encoded, &mut plain) {
@@ -143,7 +143,7 @@ impl BranchCodec {
 /// Whose a branch is and which slot it names, if it is of ours. Nothing of it is verified: a hint.
 #[must_use]
 pub fn glance(branch: &[u8]) -> Option<(WorkerId, u32)> {
-    let letters = branch.strip_prefix(COOKIE)?.get(..8)?;
+    let letters = branch.strip_prefix(COOKIE)?.first_chunk::<8>()?;
     let mut plain = [0; 5];
     if !base32::decode(letters, &mut plain) {
         return None;
