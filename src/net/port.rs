@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use crate::datagram::Datagram;
+use crate::limits::WORTH_ANNOUNCING;
 use crate::time::Instant;
 use crate::wire::ethernet::{Mac, Tags};
 
@@ -35,9 +36,14 @@ pub enum Backend {
     Udp,
 }
 
-/// Whoever takes what was received. Of a batch that is worth it each datagram is announced before the first of them is taken, so
-/// that the memory that they need can be asked for together. A closure is one that needs no announcement.
+/// Whoever takes what was received. A closure is one that does nothing but take.
 pub trait Intake {
+    /// Passes a datagram of this batch on, where it is not for this taker: true, and it is neither announced nor taken.
+    fn pass_on(&mut self, datagram: &Datagram<'_>, link: Option<Link>) -> bool {
+        let _ = (datagram, link);
+        false
+    }
+
     /// A datagram of this batch, which will be taken, in turn.
     fn announce(&mut self, bytes: &[u8]) {
         let _ = bytes;
@@ -48,6 +54,27 @@ pub trait Intake {
 
     /// Takes a datagram, with the way back where it came by AF_XDP; its bytes are borrowed.
     fn take(&mut self, datagram: Datagram<'_>, link: Option<Link>);
+}
+
+/// Gives a batch to `intake`. Of one that is worth it each datagram is announced before the first of them is taken, so that the memory
+/// that they need can be asked for together.
+pub(super) fn present<'a>(
+    intake: &mut dyn Intake,
+    batch: &mut [Option<(Datagram<'a>, Option<Link>)>],
+) {
+    let mut left = 0;
+    for slot in &mut *batch {
+        slot.take_if(|(datagram, link)| intake.pass_on(datagram, *link));
+        left += usize::from(slot.is_some());
+    }
+    let own = || batch.iter().flatten();
+    if left >= WORTH_ANNOUNCING {
+        own().for_each(|(datagram, _)| intake.announce(datagram.bytes));
+        intake.look_ahead();
+    }
+    for (datagram, link) in own() {
+        intake.take(*datagram, *link);
+    }
 }
 
 impl<F: FnMut(Datagram<'_>, Option<Link>)> Intake for F {

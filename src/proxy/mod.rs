@@ -63,7 +63,7 @@ use self::lookup::WaitingAcks;
 use self::overload::{Admission, Overload};
 use self::register::{RegisterScratch, Registrar};
 use self::relay::{Leg, Relay};
-use self::steer::Steering;
+use self::steer::{Glance, Steering};
 use self::stun::BindingRequest;
 use self::token::TokenCodec;
 use self::waits::{Waited, Waits};
@@ -89,6 +89,7 @@ pub struct Proxy {
     settings: Settings,
     identity: Identity,
     steering: Steering,
+    steering_glance: Glance,
     branches: BranchCodec,
     tokens: TokenCodec,
     flows: FlowCodec,
@@ -218,6 +219,7 @@ impl Proxy {
         Self {
             identity: Identity::new(&settings),
             steering: Steering::new(settings.keys.steering, settings.workers),
+            steering_glance: Glance::new(),
             branches: BranchCodec::new(
                 settings.server_id,
                 settings.epoch,
@@ -266,6 +268,13 @@ impl Proxy {
             self.foresight
                 .glance(bytes, worker, &self.registrar, &self.location);
         }
+    }
+
+    /// Which other worker a message looks to belong to, where that can be told before it is read. That one reads it, and counts it.
+    #[must_use]
+    pub fn is_anothers(&self, bytes: &[u8]) -> Option<WorkerId> {
+        let owner = self.steering_glance.owner(&self.steering, bytes)?;
+        (owner != self.settings.worker).then_some(owner)
     }
 
     /// Asks for the memory that what was glanced at will need.

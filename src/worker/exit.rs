@@ -48,6 +48,27 @@ impl Outlets {
             has_handed_off: false,
         }
     }
+
+    /// Passes a datagram on to another worker, unread.
+    pub(super) fn pass_on(
+        &self,
+        to: WorkerId,
+        datagram: &Datagram<'_>,
+        link: Option<Link>,
+    ) -> Result<(), MailboxFull> {
+        self.post(Kind::Unread, to, datagram, link)
+    }
+
+    fn post(
+        &self,
+        kind: Kind,
+        to: WorkerId,
+        datagram: &Datagram<'_>,
+        link: Option<Link>,
+    ) -> Result<(), MailboxFull> {
+        let mailbox = self.control.mailboxes().get(usize::from(to.0));
+        mailbox.ok_or(MailboxFull)?.post(kind, datagram, link)
+    }
 }
 
 impl Exit<'_> {
@@ -86,15 +107,9 @@ impl Output for Exit<'_> {
     }
 
     fn hand_off(&mut self, to: WorkerId, datagram: &Datagram<'_>) -> Result<(), MailboxFull> {
-        let mailbox = self
-            .outlets
-            .control
-            .mailboxes()
-            .get(usize::from(to.0))
-            .ok_or(MailboxFull)?;
         self.has_handed_off = true;
         let link = self.answering.map(|(_, link)| link);
-        mailbox.post(Kind::Received, datagram, link)
+        self.outlets.post(Kind::Received, to, datagram, link)
     }
 
     fn resolve(&mut self, question: &Question<'_>) -> Result<(), ResolverFull> {

@@ -1,4 +1,5 @@
-//! What a worker does with the datagrams that a port received: a glance at each of a batch, and then each to the core.
+//! What a worker does with the datagrams that a port received: what is another worker's is passed on unread; a glance at each of the others, and
+//! then each to the core.
 
 use super::clock::Clock;
 use super::exit::Outlets;
@@ -6,7 +7,7 @@ use crate::counters::{Counter, Counters};
 use crate::datagram::Datagram;
 use crate::latency::{self, Latency};
 use crate::net::{Intake, Link};
-use crate::proxy::Proxy;
+use crate::proxy::{MailboxFull, Proxy};
 use crate::sip::method::Method;
 use crate::time::Instant;
 
@@ -23,6 +24,19 @@ pub(super) struct FromPort<'w> {
 }
 
 impl Intake for FromPort<'_> {
+    fn pass_on(&mut self, datagram: &Datagram<'_>, link: Option<Link>) -> bool {
+        let Some(owner) = self.proxy.is_anothers(datagram.bytes) else {
+            return false;
+        };
+        self.counters.increment(self.received_by);
+        let passed = self.outlets.pass_on(owner, datagram, link);
+        self.counters.increment(match passed {
+            Ok(()) => Counter::HandedOff,
+            Err(MailboxFull) => Counter::DropMailboxFull,
+        });
+        true
+    }
+
     fn announce(&mut self, bytes: &[u8]) {
         self.proxy.glance(bytes);
     }

@@ -36,8 +36,10 @@ pub(super) struct Label {
 /// What a letter carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A received datagram, handed over by another worker.
+    /// A received datagram, handed over by another worker that has read it.
     Received,
+    /// The same, of one that has not: it looked to be this worker's.
+    Unread,
     /// A message that the TCP thread received.
     Streamed,
     /// A datagram that we had sent, and that the network reports undeliverable.
@@ -78,7 +80,7 @@ impl Mailbox {
             .post(label, datagram.bytes.len(), copy)
             .map_err(|_| {
                 // What the TCP thread does not get rid of it keeps, and asks again.
-                if kind == Kind::Received {
+                if matches!(kind, Kind::Received | Kind::Unread) {
                     self.lost.fetch_add(1, Ordering::Relaxed);
                 }
                 MailboxFull
@@ -145,20 +147,25 @@ impl AsFd for Mailbox {
 }
 
 impl Letter {
-    /// The datagram, marked as handed over where it was.
+    /// The datagram, marked as handed over where it was read before that.
     #[must_use]
     pub(super) fn datagram(&self) -> Datagram<'_> {
         Datagram {
             bytes: self.bytes(),
             flow: self.label.flow,
             received_at: self.label.received_at,
-            handed_off: self.label.kind != Kind::Streamed,
+            handed_off: !matches!(self.label.kind, Kind::Streamed | Kind::Unread),
         }
     }
 
-    /// What it carries.
-    pub(super) const fn kind(&self) -> Kind {
-        self.label.kind
+    /// Whether it carries what was received, and not what could not be delivered.
+    pub(super) const fn is_received(&self) -> bool {
+        !matches!(self.label.kind, Kind::Undelivered)
+    }
+
+    /// Whether another worker received it.
+    pub(super) const fn is_handed_over(&self) -> bool {
+        matches!(self.label.kind, Kind::Received | Kind::Unread)
     }
 
     /// How the frame that carried it can be answered.

@@ -18,10 +18,11 @@ use crate::admin::Tray;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
 use crate::latency::Latency;
-use crate::limits::{BATCH, HOUSEKEEPING, IDLE, LISTENERS_MAX, SWEEP_BUDGET};
+use crate::limits::{BATCH, HOUSEKEEPING, IDLE, LISTENERS_MAX, SWEEP_BUDGET, WORTH_ANNOUNCING};
 use crate::location::{Location, SweepCursor};
 use crate::net::{Backend, Receiver, Unreachable, WorkerPorts};
 use crate::peer;
+use crate::prefetch;
 use crate::proxy::{Notice, Proxy};
 use crate::resolve::Desk;
 use crate::store;
@@ -38,6 +39,8 @@ pub(super) struct Worker {
     outlets: Outlets,
     is_busy_polling: bool,
     mailbox: Arc<Mailbox>,
+    /// The batch of it at hand; empty between two.
+    letters: Vec<Letter>,
     errands: Arc<Tray>,
     control: Arc<Control>,
     location: Arc<Location>,
@@ -135,6 +138,7 @@ impl Worker {
             },
             is_busy_polling: ports.busy_poll,
             mailbox: Arc::clone(mailboxes.get(number)?),
+            letters: Vec::with_capacity(BATCH),
             errands: Arc::clone(shared.trays.get(number)?),
             control: Arc::clone(&shared.control),
             location: Arc::clone(&shared.location),
@@ -336,21 +340,31 @@ impl Worker {
     }
 
     /// Says how many letters there were, a batch at most.
+    /// Takes a batch of letters: as from a port, each is announced before the first of them is taken.
     fn take_mail(&mut self, now: Instant) -> usize {
-        for taken in 0..BATCH {
-            let Some(letter) = self.mailbox.take() else {
-                return taken;
-            };
-            match letter.kind() {
-                Kind::Received | Kind::Streamed => self.take_handed_over(now, &letter),
-                Kind::Undelivered => {
-                    let datagram = letter.datagram();
-                    self.take_undelivered(now, datagram.flow, datagram.bytes);
-                }
+        let mut letters = std::mem::take(&mut self.letters);
+        letters.extend(std::iter::from_fn(|| self.mailbox.take()).take(BATCH));
+        // Another core wrote them.
+        letters
+            .iter()
+            .for_each(|letter| prefetch::bytes(letter.bytes()));
+        if letters.len() >= WORTH_ANNOUNCING {
+            let served = letters.iter().filter(|letter| letter.is_received());
+            served.for_each(|letter| self.proxy.glance(letter.bytes()));
+            self.proxy.look_ahead();
+        }
+        let taken = letters.len();
+        for letter in letters.drain(..) {
+            if letter.is_received() {
+                self.take_handed_over(now, &letter);
+            } else {
+                let datagram = letter.datagram();
+                self.take_undelivered(now, datagram.flow, datagram.bytes);
             }
             self.mailbox.discard(letter);
         }
-        BATCH
+        self.letters = letters;
+        taken
     }
 
     fn take_users(&mut self, now: Instant) -> bool {
@@ -386,7 +400,7 @@ impl Worker {
 
     fn take_handed_over(&mut self, now: Instant, letter: &Letter) {
         let datagram = letter.datagram();
-        if datagram.handed_off {
+        if letter.is_handed_over() {
             self.counters.increment(Counter::HandedIn);
         }
         let mut exit = self.outlets.exit().answering(datagram.flow, letter.link());

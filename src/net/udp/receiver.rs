@@ -10,9 +10,9 @@ use super::name::Name;
 use super::socket::UdpSocket;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, ListenerId, Transport};
-use crate::limits::{BATCH, MESSAGE_LEN_MAX, UDP_SLOT_LEN, WORTH_ANNOUNCING};
+use crate::limits::{BATCH, MESSAGE_LEN_MAX, UDP_SLOT_LEN};
 use crate::net::neighbor::Neighbors;
-use crate::net::port::{Backend, Intake, Receiver, Unreachable};
+use crate::net::port::{self, Backend, Intake, Receiver, Unreachable};
 use crate::time::Instant;
 
 /// Receives what comes by the kernel's socket of a listener.
@@ -61,33 +61,28 @@ impl Receiver for UdpReceiver {
     fn receive(&mut self, now: Instant, intake: &mut dyn Intake) -> usize {
         let mut received = [const { None }; BATCH];
         let count = receive_batch(self.socket.fd(), &mut self.buffer, &mut received);
-        let mut read = [const { None }; BATCH];
+        let mut batch = [const { None }; BATCH];
         let slots = self.buffer.chunks(UDP_SLOT_LEN);
-        for ((message, slot), read) in received.iter().flatten().zip(slots).zip(&mut read) {
+        for ((message, slot), taken) in received.iter().flatten().zip(slots).zip(&mut batch) {
             match message.read(slot) {
-                Ok(datagram) => *read = Some(datagram),
+                Ok((peer, bytes)) => {
+                    let flow = Flow {
+                        listener: self.listener,
+                        transport: Transport::Udp,
+                        peer,
+                    };
+                    let datagram = Datagram {
+                        bytes,
+                        flow,
+                        received_at: now,
+                        handed_off: false,
+                    };
+                    *taken = Some((datagram, None));
+                }
                 Err(counter) => self.counters.increment(counter),
             }
         }
-        if count >= WORTH_ANNOUNCING {
-            let all = read.iter().flatten();
-            all.for_each(|(_, bytes)| intake.announce(bytes));
-            intake.look_ahead();
-        }
-        for (peer, bytes) in read.into_iter().flatten() {
-            let flow = Flow {
-                listener: self.listener,
-                transport: Transport::Udp,
-                peer,
-            };
-            let datagram = Datagram {
-                bytes,
-                flow,
-                received_at: now,
-                handed_off: false,
-            };
-            intake.take(datagram, None);
-        }
+        port::present(intake, &mut batch);
         count
     }
 

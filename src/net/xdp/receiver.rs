@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::rx::RxHalf;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, ListenerId, Transport};
-use crate::limits::{BATCH, WORTH_ANNOUNCING};
+use crate::limits::BATCH;
 use crate::net::device::Device;
-use crate::net::port::{Backend, Intake, Link, Receiver};
+use crate::net::port::{self, Backend, Intake, Link, Receiver};
 use crate::prefetch;
 use crate::time::Instant;
 use crate::wire::packet::{HEADERS_LEN_MAX, Packet};
@@ -128,26 +128,23 @@ impl Receiver for XdpReceiver {
         for packet in self.half.packets() {
             prefetch::bytes(&packet[..beginning(packet)]);
         }
-        let mut read = [const { None }; BATCH];
-        for (slot, packet) in read.iter_mut().zip(self.half.packets()) {
+        let mut batch = [const { None }; BATCH];
+        let mut ours = 0;
+        for (slot, packet) in batch.iter_mut().zip(self.half.packets()) {
             prefetch::bytes(&packet[beginning(packet)..]);
-            *slot = self.demultiplexer.read(packet);
+            *slot = self.demultiplexer.read(packet).map(|(flow, link, bytes)| {
+                ours += 1;
+                let datagram = Datagram {
+                    bytes,
+                    flow,
+                    received_at: now,
+                    handed_off: false,
+                };
+                (datagram, Some(link))
+            });
         }
-        let ours = || read.iter().flatten();
-        if taken >= WORTH_ANNOUNCING {
-            ours().for_each(|(.., payload)| intake.announce(payload));
-            intake.look_ahead();
-        }
-        for (flow, link, payload) in ours() {
-            let datagram = Datagram {
-                bytes: payload,
-                flow: *flow,
-                received_at: now,
-                handed_off: false,
-            };
-            intake.take(datagram, Some(*link));
-        }
-        let dropped = taken - ours().count();
+        port::present(intake, &mut batch);
+        let dropped = taken - ours;
         self.half.give_back();
         self.counters.add(Counter::DropBadPacket, dropped as u64);
         taken
