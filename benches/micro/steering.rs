@@ -31,12 +31,17 @@ type Lent = (Box<[u8]>, usize);
 /// How a message goes over.
 enum Way {
     Alone,
-    Copied(Conveyor<u32>),
-    Lent {
-        posted: ArrayQueue<Lent>,
-        returned: ArrayQueue<Box<[u8]>>,
-    },
+    Copied(Box<Conveyor<u32>>),
+    Lent(Box<Loans>),
 }
+
+/// The frames that are out: on their way to the owner, and back.
+struct Loans {
+    posted: ArrayQueue<Lent>,
+    returned: ArrayQueue<Box<[u8]>>,
+}
+
+type Make = fn() -> Way;
 
 /// One run: the way, and how many batches each side has done.
 struct Run {
@@ -49,16 +54,7 @@ struct Run {
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("steering");
-    let ways: [(&str, fn() -> Way); 3] = [
-        ("alone", || Way::Alone),
-        ("copied", || {
-            Way::Copied(Conveyor::new(1_024, 32).expect("an eventfd"))
-        }),
-        ("lent", || Way::Lent {
-            posted: ArrayQueue::new(1_024),
-            returned: ArrayQueue::new(FRAMES),
-        }),
-    ];
+    let ways: [(&str, Make); 3] = [("alone", || Way::Alone), ("copied", copied), ("lent", lent)];
     for (name, message) in [("514", messages::REGISTER), ("893", messages::INVITE)] {
         for (way, make) in ways {
             let run = |count: u64| Run::new(make(), message.as_bytes(), count);
@@ -75,6 +71,17 @@ pub(crate) fn bench(criterion: &mut Criterion) {
             }
         }
     }
+}
+
+fn copied() -> Way {
+    Way::Copied(Box::new(Conveyor::new(1_024, 32).expect("an eventfd")))
+}
+
+fn lent() -> Way {
+    Way::Lent(Box::new(Loans {
+        posted: ArrayQueue::new(1_024),
+        returned: ArrayQueue::new(FRAMES),
+    }))
 }
 
 impl Run {
@@ -119,8 +126,8 @@ impl Run {
                     frames.push_back(frame);
                 }
             }
-            if let Way::Lent { returned, .. } = &self.way {
-                frames.extend(std::iter::from_fn(|| returned.pop()));
+            if let Way::Lent(loans) = &self.way {
+                frames.extend(std::iter::from_fn(|| loans.returned.pop()));
             }
             if batch >= WARM {
                 taken += start.elapsed();
@@ -140,8 +147,8 @@ impl Run {
                 conveyor.post(0, len, copy).expect("room");
                 Some(frame)
             }
-            Way::Lent { posted, .. } => {
-                posted.push((frame, len)).expect("room");
+            Way::Lent(loans) => {
+                loans.posted.push((frame, len)).expect("room");
                 None
             }
         }
@@ -175,10 +182,10 @@ impl Run {
                 read_nine(parcel.bytes(), index);
                 conveyor.discard(parcel);
             }
-            Way::Lent { posted, returned } => {
-                let (frame, len) = posted.pop().expect("one");
+            Way::Lent(loans) => {
+                let (frame, len) = loans.posted.pop().expect("one");
                 read_nine(&frame[..len], index);
-                returned.push(frame).expect("room");
+                loans.returned.push(frame).expect("room");
             }
         }
     }
