@@ -1,6 +1,7 @@
 //! What a message costs that came to one worker and belongs to another, in time of both: written into a frame, parsed by who received it,
-//! handed over, and parsed by who owns it. By copy into the owner's mailbox, as the server does; and by descriptor, where the frame itself
-//! goes over and comes back by a second queue, as with a shared UMEM. `alone` is a message that is handed to nobody.
+//! handed over, and parsed by who owns it. By copy into the owner's mailbox; and by descriptor, where the frame itself goes over and comes
+//! back by a second queue, as with a shared UMEM. `alone` is a message that is handed to nobody. (The server copies, and the receiver looks
+//! for the Call-ID instead of parsing: docs/performance.md, "Steering".)
 //!
 //! Each worker is on a core of its own and works in batches; waiting for the other is not counted.
 
