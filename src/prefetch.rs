@@ -1,10 +1,8 @@
 //! Asking the processor for memory before it is needed, so that a batch's cache misses are waited for together and not one after the other.
 //!
-//! A hint and nothing more: it changes nothing, and where there is no such instruction it does nothing. Unsafe: the intrinsic takes an address.
-#![expect(
-    unsafe_code,
-    reason = "the prefetch intrinsics take raw addresses, and harm none"
-)]
+//! A hint and nothing more: it changes nothing, and where there is no such instruction it does nothing. Unsafe: the intrinsic and the system call take
+//! an address.
+#![expect(unsafe_code, reason = "prefetches take raw addresses, and harm none")]
 
 /// Asks for all that a value has in itself.
 #[inline]
@@ -16,6 +14,19 @@ pub(crate) fn value<T>(value: &T) {
 #[inline]
 pub(crate) fn bytes(bytes: &[u8]) {
     lines(bytes.as_ptr(), bytes.len());
+}
+
+/// Has the kernel give all whole pages of fresh memory at one go (`MADV_POPULATE_WRITE`, Linux 5.14), where it would give them one by one, each
+/// by a fault of its own.
+pub(crate) fn pages<T>(fresh: &mut [T]) {
+    let range = fresh.as_mut_ptr_range();
+    let start = range.start.addr().next_multiple_of(PAGE);
+    let len = range.end.addr().saturating_sub(start) / PAGE * PAGE;
+    if len > 0 {
+        let start = range.start.wrapping_byte_add(start - range.start.addr());
+        // SAFETY: the pages lie within the slice, which nobody else has; what stands in them stays. A refusal changes nothing.
+        let _ = unsafe { libc::madvise(start.cast(), len, libc::MADV_POPULATE_WRITE) };
+    }
 }
 
 #[inline]
@@ -40,5 +51,7 @@ fn line(address: *const u8) {
 #[cfg(not(target_arch = "x86_64"))]
 const fn line(_: *const u8) {}
 
+/// Bytes of a page, or a part of one.
+const PAGE: usize = 4_096;
 /// Bytes of a cache line.
 const LINE: usize = 64;

@@ -179,8 +179,9 @@ impl Class {
     fn grow(&mut self, class_len: usize, per_chunk: usize) -> Option<()> {
         let first = u32::try_from(self.chunks.len() * per_chunk).ok()?;
         let end = first.checked_add(u32::try_from(per_chunk).ok()?)?;
-        self.chunks
-            .push(vec![0; class_len * per_chunk].into_boxed_slice());
+        let mut chunk = vec![0; class_len * per_chunk].into_boxed_slice();
+        prefetch::pages(&mut chunk);
+        self.chunks.push(chunk);
         // Room for every buffer of the class at once, so that giving back never allocates.
         self.free.reserve(end as usize);
         self.free.extend((first..end).rev());

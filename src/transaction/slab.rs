@@ -138,15 +138,15 @@ impl<T> Slab<T> {
         if first >= end {
             return None;
         }
-        let chunk = (first..end)
-            .map(|index| Slot {
-                generation: Generation::default(),
-                content: Content::Free {
-                    next: (index + 1 < end).then_some(index + 1),
-                },
-            })
-            .collect();
-        self.chunks.push(chunk);
+        let mut chunk = Vec::with_capacity((end - first) as usize);
+        prefetch::pages(chunk.spare_capacity_mut());
+        chunk.extend((first..end).map(|index| Slot {
+            generation: Generation::default(),
+            content: Content::Free {
+                next: (index + 1 < end).then_some(index + 1),
+            },
+        }));
+        self.chunks.push(chunk.into_boxed_slice());
         self.free = Some(first);
         Some(())
     }
