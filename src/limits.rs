@@ -385,10 +385,15 @@ pub const DNS_STALE_WAIT: Duration = Duration::from_millis(1_800);
 
 /// A UMEM frame, which is also the kernel's limit without multi-buffer.
 pub const FRAME_LEN: usize = 4_096;
-/// Frames of a queue's UMEM: half for receiving, half for sending. No free one to send with: the kernel's socket serves.
-pub const FRAMES_PER_QUEUE: usize = 4_096;
-/// Frames of each half: as many as each ring has entries, so that a ring is never full when a frame is at hand.
-pub const FRAMES_PER_HALF: usize = FRAMES_PER_QUEUE / 2;
+/// Frames of a queue's UMEM, 32 MiB: those for sending and those for receiving.
+pub const FRAMES_PER_QUEUE: usize = 8_192;
+/// Frames to send with, as many as the ring has entries. No free one: the kernel's socket serves.
+pub const FRAMES_TO_SEND: usize = 2_048;
+/// Frames to receive into: what may come while a worker is at its batch, or without its processor (40 ms at 150,000 packets a second).
+pub const FRAMES_TO_RECEIVE: usize = FRAMES_PER_QUEUE - FRAMES_TO_SEND;
+/// Of these, how many the kernel has at hand for what comes next. The others are lent while packets wait, so that at rest few are
+/// used in turn, and stay in the caches.
+pub const FRAMES_AT_HAND: usize = 2_048;
 /// What the kernel keeps in front of a packet in its frame.
 pub const FRAME_HEADROOM: usize = 256;
 /// The longest packet that one frame holds. Longer: the kernel's socket serves, both ways.
@@ -473,7 +478,8 @@ const _: () = assert!(
     SMALL_BUFFER_LEN >= FRAME_LEN,
     "whatever came in a frame fits a small buffer"
 );
-const _: () = assert!(FRAMES_PER_QUEUE.is_power_of_two() && FRAMES_PER_QUEUE / 2 >= 4 * BATCH);
+const _: () = assert!(FRAMES_TO_SEND.is_power_of_two() && FRAMES_TO_SEND >= 4 * BATCH);
+const _: () = assert!(FRAMES_AT_HAND.is_power_of_two() && FRAMES_AT_HAND < FRAMES_TO_RECEIVE);
 const _: () = assert!(NEIGHBORS_MAX.is_power_of_two());
 const _: () = assert!(
     TCP_CROWDED_LEN >= WORKERS_MAX,

@@ -16,7 +16,7 @@ use super::root::Root;
 use super::verdict::Verdict;
 use super::workers::Workers;
 use super::{interrupt, isolation, ring, spread};
-use crate::limits::WORKERS_MAX;
+use crate::limits::{PACKET_LEN_MAX, WORKERS_MAX};
 
 /// What was found about one device.
 #[derive(Debug, Serialize)]
@@ -316,9 +316,8 @@ const UNSERVED: &str = "what comes by a queue without a worker takes the kernel'
 /// `linux/if.h`.
 const IFF_UP: u64 = 1;
 const IFF_LOOPBACK: u64 = 8;
-/// The largest MTU whose packets lie in one frame with their Ethernet header and two VLAN tags: a frame of 4,096 bytes
-/// holds 3,840 behind the kernel's headroom.
-const MTU_MAX: u64 = 3_840 - 14 - 8;
+/// The largest MTU whose packets lie in one frame with their Ethernet header and two VLAN tags.
+const MTU_MAX: u64 = PACKET_LEN_MAX as u64 - 14 - 8;
 
 #[cfg(test)]
 mod tests {

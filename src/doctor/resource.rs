@@ -155,12 +155,12 @@ mod tests {
         let memory = |total: u64, free: u64| {
             format!("HugePages_Total: {total}\nHugePages_Free:  {free}\nHugepagesize:    2048 kB\n")
         };
-        assert_eq!(huge_pages(&memory(16, 16), 2).level, Level::Ok);
+        assert_eq!(huge_pages(&memory(32, 32), 2).level, Level::Ok);
         let finding = huge_pages(&memory(20, 7), 2);
         assert_eq!(finding.level, Level::Warn);
         assert_eq!(
             finding.cure.as_deref(),
-            Some("sysctl -w vm.nr_hugepages=29")
+            Some("sysctl -w vm.nr_hugepages=45")
         );
         assert_eq!(huge_pages("MemTotal: 1 kB\n", 2).level, Level::Unknown);
     }

@@ -234,7 +234,7 @@ fn a_host_as_it_comes_is_told_each_thing_with_its_cost_and_its_line() {
     for line in [
         "-> echo performance > /sys/devices/system/cpu/cpu2/cpufreq/scaling_governor",
         "-> echo 1 > /sys/devices/system/cpu/cpu2/cpuidle/state2/disable",
-        "-> sysctl -w vm.nr_hugepages=16",
+        "-> sysctl -w vm.nr_hugepages=32",
         "-> echo 2 > /proc/irq/45/smp_affinity_list; echo 3 > /proc/irq/46/smp_affinity_list",
         "-> systemctl disable --now irqbalance",
         "isolcpus=domain,managed_irq,2-3",

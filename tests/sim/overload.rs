@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use strowger::counters::{Counter, Counters};
 use strowger::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
-use strowger::limits::{BATCH, FRAMES_PER_HALF, OVERLOAD_WINDOW};
+use strowger::limits::{BATCH, FRAMES_TO_RECEIVE, OVERLOAD_WINDOW};
 use strowger::location::{Location, LocationSettings};
 use strowger::proxy::domains::Domains;
 use strowger::proxy::register::{Registrar, RegistrarSettings};
@@ -233,7 +233,7 @@ impl World {
                 return;
             };
             match event {
-                Event::Arrives(from, bytes) if self.queue.len() < FRAMES_PER_HALF => {
+                Event::Arrives(from, bytes) if self.queue.len() < FRAMES_TO_RECEIVE => {
                     self.queue.push_back((from, bytes));
                 }
                 // What finds no room is lost, as by a NIC.

@@ -22,13 +22,13 @@ pub(in crate::net) struct RxHalf {
     received: Box<[FrameDesc]>,
     /// The frames of the batch at hand.
     taken: Vec<Frame>,
-    /// Frames on their way back to the fill ring.
-    returning: Vec<Frame>,
+    /// Frames that the kernel does not need now; who was taken last is lent first, while it is in the caches.
+    spare: Vec<Frame>,
     busy_poll: bool,
 }
 
 impl RxHalf {
-    /// Fills the fill ring with `frames`, which are of `region`'s UMEM, as are the rings.
+    /// Fills the fill ring with some of `frames`, which are of `region`'s UMEM, as are the rings.
     pub(super) fn new(
         rx: RxQueue,
         fill: FillQueue,
@@ -36,7 +36,7 @@ impl RxHalf {
         frames: &[FrameDesc],
         busy_poll: bool,
     ) -> Self {
-        let (ledger, returning) = Ledger::new(frames);
+        let (ledger, spare) = Ledger::new(frames);
         let received = vec![FrameDesc::default(); BATCH].into();
         let mut half = Self {
             rx,
@@ -45,7 +45,7 @@ impl RxHalf {
             ledger,
             received,
             taken: Vec::with_capacity(BATCH),
-            returning,
+            spare,
             busy_poll,
         };
         half.give_back();
@@ -80,7 +80,7 @@ impl RxHalf {
 
     /// How many frames are neither in the kernel nor on their way to it.
     pub(super) fn missing(&self) -> usize {
-        self.ledger.len() - self.ledger.lent() - self.returning.len() - self.taken.len()
+        self.ledger.len() - self.ledger.lent() - self.spare.len() - self.taken.len()
     }
 
     /// The socket's descriptor.
@@ -89,20 +89,18 @@ impl RxHalf {
         unsafe { BorrowedFd::borrow_raw(self.rx.fd().as_raw_fd()) }
     }
 
-    /// Puts the frames of the batch into the fill ring, which has room for all that there are, and wakes the driver if it sleeps for
-    /// want of them.
+    /// Takes the frames of the batch back, fills the fill ring up, and wakes the driver if it sleeps for want of frames.
+    ///
+    /// While packets wait in the RX ring the fill ring lacks as many, so that it takes spare frames as long as there are any.
     pub(super) fn give_back(&mut self) {
-        self.returning.append(&mut self.taken);
-        if self.returning.is_empty() {
-            return;
-        }
-        while let Some(frame) = self.returning.pop() {
+        self.spare.append(&mut self.taken);
+        while let Some(frame) = self.spare.pop() {
             let frame = self.ledger.blank(frame);
             let descriptor = self.ledger.lend(frame);
             // SAFETY: the token has just been given up, so the kernel alone has the frame.
             let given = unsafe { self.fill.produce_one(&descriptor) };
             if given == 0 {
-                self.returning.extend(self.ledger.take_back(descriptor));
+                self.spare.extend(self.ledger.take_back(descriptor));
                 break;
             }
         }

@@ -13,7 +13,7 @@ use xsk_rs::{CompQueue, FillQueue, RxQueue, TxQueue, Umem};
 use super::rx::RxHalf;
 use super::tx::TxHalf;
 use super::umem::{self, Region};
-use crate::limits::FRAMES_PER_HALF;
+use crate::limits::{FRAMES_TO_RECEIVE, FRAMES_TO_SEND};
 use crate::net::listener::Mode;
 
 /// A bound socket: two halves, and a descriptor for its statistics.
@@ -51,7 +51,7 @@ pub(in crate::net) fn open(
     if busy_poll {
         prefer_busy_poll(fd.as_fd()).map_err(failed("it cannot be busy-polled"))?;
     }
-    let (receiving, sending) = frames.split_at(FRAMES_PER_HALF.min(frames.len()));
+    let (receiving, sending) = frames.split_at(FRAMES_TO_RECEIVE.min(frames.len()));
     let region = Region::new(umem);
     Ok(QueueSocket {
         rx: RxHalf::new(rx, fill, region.clone(), receiving, busy_poll),
@@ -108,11 +108,12 @@ fn bind(interface: &str, queue: u32, copy: BindFlags, umem: &Umem) -> io::Result
     let interface: Interface = interface
         .parse()
         .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let ring = QueueSize::new(FRAMES_PER_HALF as u32)
-        .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let ring = |frames: usize| {
+        QueueSize::new(frames as u32).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
+    };
     let config = SocketConfig::builder()
-        .rx_queue_size(ring)
-        .tx_queue_size(ring)
+        .rx_queue_size(ring(FRAMES_TO_RECEIVE.next_power_of_two())?)
+        .tx_queue_size(ring(FRAMES_TO_SEND)?)
         .bind_flags(copy | BindFlags::XDP_USE_NEED_WAKEUP)
         .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
         .build();

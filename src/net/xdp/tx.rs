@@ -8,7 +8,7 @@ use xsk_rs::{CompQueue, FrameDesc, TxQueue};
 
 use super::frame::{Frame, Ledger};
 use super::umem::Region;
-use crate::limits::{BATCH, FRAMES_PER_HALF};
+use crate::limits::{BATCH, FRAMES_TO_SEND};
 
 /// The rings by which packets leave, and the frames that go round in them.
 #[derive(Debug)]
@@ -157,12 +157,12 @@ impl TxHalf {
     /// Looks how much the kernel has not taken yet.
     fn look(&mut self) {
         let free = usize::try_from(self.tx.nb_free_exact()).unwrap_or(0);
-        self.waiting = FRAMES_PER_HALF.saturating_sub(free);
+        self.waiting = FRAMES_TO_SEND.saturating_sub(free);
     }
 }
 
 /// Calls that one flush may make: enough for a full ring at 32 packets a call.
-const KICKS_MAX: usize = FRAMES_PER_HALF / 32 + 4;
+const KICKS_MAX: usize = FRAMES_TO_SEND / 32 + 4;
 
 /// Flushes that moved nothing, one after the other, after which the ring counts as idle.
 const STALLS_MAX: u32 = 16;

@@ -13,7 +13,7 @@ use xsk_rs::Umem;
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 
 use super::frame::Frame;
-use crate::limits::{FRAME_LEN, FRAMES_PER_HALF, FRAMES_PER_QUEUE};
+use crate::limits::{FRAME_LEN, FRAMES_AT_HAND, FRAMES_PER_QUEUE, FRAMES_TO_SEND};
 
 /// A way to the bytes of one UMEM's frames.
 #[derive(Clone, Debug)]
@@ -79,13 +79,12 @@ impl Region {
 fn make_on(huge_pages: bool) -> io::Result<(Umem, Vec<FrameDesc>)> {
     let count = NonZeroU32::new(FRAMES_PER_QUEUE as u32).expect("limits.rs says that it is not 0");
     let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
-    let ring =
-        QueueSize::new(FRAMES_PER_HALF as u32).map_err(|error| invalid(error.to_string()))?;
+    let ring = |frames| QueueSize::new(frames as u32).map_err(|error| invalid(error.to_string()));
     let frame = FrameSize::new(FRAME_LEN as u32).map_err(|error| invalid(error.to_string()))?;
     let config = UmemConfig::builder()
         .frame_size(frame)
-        .fill_queue_size(ring)
-        .comp_queue_size(ring)
+        .fill_queue_size(ring(FRAMES_AT_HAND)?)
+        .comp_queue_size(ring(FRAMES_TO_SEND)?)
         .build()
         .map_err(|error| invalid(error.to_string()))?;
     Umem::new(config, count, huge_pages).map_err(|error| super::cause(&error))
