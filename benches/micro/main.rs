@@ -3,6 +3,7 @@
 //! Times are of this machine at this moment; what continuous integration holds is `benches/gate.sh`'s count of instructions. What the parts
 //! cost together is `proxy_core`'s.
 
+mod checksum;
 mod digest;
 mod edit;
 mod hand_off;
@@ -12,6 +13,7 @@ mod messages;
 mod parse;
 #[path = "../messages/rsip.rs"]
 mod rsip_fields;
+mod steering;
 mod timer;
 mod transaction;
 
@@ -25,6 +27,8 @@ criterion_group!(
     timer::bench,
     location::bench,
     hand_off::bench,
+    steering::bench,
+    checksum::bench,
     digest::bench
 );
 criterion_main!(benches);

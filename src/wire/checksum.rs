@@ -21,17 +21,15 @@ impl Sum {
     /// Adds bytes. Every part but the last must be of even length, since an odd one is padded with a zero.
     #[must_use]
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        let (words, rest) = bytes.as_chunks::<4>();
-        let mut sum = 0_u64;
+        let (words, rest) = bytes.as_chunks::<8>();
+        // The halves apart: no carry has to be looked for, and the compiler takes two words at once.
+        let (mut low, mut high) = (0_u64, 0_u64);
         for word in words {
-            sum += u64::from(u32::from_ne_bytes(*word));
+            let word = u64::from_ne_bytes(*word);
+            low += word & u64::from(u32::MAX);
+            high += word >> 32;
         }
-        let mut last = [0_u8; 4];
-        for (to, from) in last.iter_mut().zip(rest) {
-            *to = *from;
-        }
-        sum += u64::from(u32::from_ne_bytes(last));
-        self.carried(sum)
+        self.carried(low).carried(high).carried(short(rest))
     }
 
     /// Adds a 16-bit number, which stands on the wire in network byte order.
@@ -63,6 +61,20 @@ impl Sum {
         let (sum, carry) = self.0.overflowing_add(addend);
         Self(sum + u64::from(carry))
     }
+}
+
+/// The sum of fewer than eight bytes, padded with a zero where they are odd.
+fn short(bytes: &[u8]) -> u64 {
+    let (four, rest) = match bytes.split_first_chunk() {
+        Some((four, rest)) => (u32::from_ne_bytes(*four), rest),
+        None => (0, bytes),
+    };
+    let (two, rest) = match rest.split_first_chunk() {
+        Some((two, rest)) => (u16::from_ne_bytes(*two), rest),
+        None => (0, rest),
+    };
+    let odd = rest.first().map_or(0, |&odd| u16::from_ne_bytes([odd, 0]));
+    u64::from(four) + u64::from(two) + u64::from(odd)
 }
 
 #[cfg(test)]
