@@ -176,7 +176,7 @@ mod tests {
         let budget = Budget::compute(&config, &host()).expect("it fits");
         let container = Container::compute(&config, &host()).expect("it fits");
         assert!(container.memory_mib << 20 > budget.total() + budget.total() / 10);
-        assert_eq!((container.cpus, container.huge_pages_mib), (3, 32));
+        assert_eq!((container.cpus, container.huge_pages_mib), (3, 64));
         let manifest = container.manifest(&config, text).expect("an amount");
         assert!(
             manifest.starts_with("# warning: [sip] secret_file"),

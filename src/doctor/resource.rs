@@ -146,7 +146,8 @@ mod tests {
         assert_eq!(memlock(Some(8 << 20), false).level, Level::Fail);
         assert_eq!(memlock(Some(8 << 20), true).level, Level::Ok);
         assert_eq!(memlock(Some(u64::MAX), false).level, Level::Ok);
-        assert_eq!(memlock(Some(64 << 20), false).level, Level::Ok);
+        assert_eq!(memlock(Some(64 << 20), false).level, Level::Fail);
+        assert_eq!(memlock(Some(128 << 20), false).level, Level::Ok);
         assert_eq!(memlock(None, false).level, Level::Unknown);
     }
 

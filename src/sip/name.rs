@@ -227,10 +227,6 @@ const fn keys() -> [Key; KNOWN.len()] {
 /// The slot of a name in [`SLOTS`]: a perfect hash of its length and its first eight letters, found by search. What lies behind the name
 /// in `first` does not matter.
 #[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the topmost eight bits are left"
-)]
 const fn slot(first: [u8; 8], len: usize) -> usize {
     let word = u64::from_le_bytes(first) | 0x2020_2020_2020_2020;
     // From eight letters on all of the word counts.
