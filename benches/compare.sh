@@ -110,8 +110,10 @@ keep() {
     local kind=$1 tries
     shift
     [ "$hold" -gt 0 ] || return 0
-    for tries in 1 2; do
+    for tries in 1 2 3 4; do
         highest=$(echo "$highest * (1 - 0.08 * $tries)" | bc)
+        # What the try before left behind is not to weigh on this one.
+        [ "$tries" = 1 ] || sleep 35
         load $((hold + 30)) "$kind" --rate "$highest" --time $hold --wait 2 --threshold 500 "$@"
         if jq -e .success "$scratch/load.json" >/dev/null; then
             say "held for $hold s: $highest/s; transactions live at its end: $(transactions_live)"

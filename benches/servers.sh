@@ -25,7 +25,7 @@ mode = \"driver\""
     [ "$workers" = 1 ] || cpus=$server_core,$load_core
     strowger_configuration "$cpus" "$backend" "${2:-$no_store}" >"$scratch/strowger.toml"
     if [[ ${2-} == *sqlite:* ]]; then make_accounts "$scratch/strowger.toml"; fi
-    if [[ ${2-} == *postgres:* ]]; then "$strowger" ctl --config "$scratch/strowger.toml" store.migrate >/dev/null; fi
+    if [[ ${2-} == *postgres:* ]]; then in_space $server_space "$strowger" ctl --config "$scratch/strowger.toml" store.migrate >/dev/null; fi
     ip netns exec $server_space taskset -c "$cpus" "$strowger" run --config "$scratch/strowger.toml" --log-level warn \
         >"$scratch/strowger.log" 2>&1 7>&- &
     server_main=$!
@@ -75,8 +75,9 @@ url = "sqlite:FOLDER/strowger.db"
 realm = "example.com"
 algorithms = ["MD5"]'
 
-# make_accounts CONFIGURATION: the tables and 10,000 users.
+# make_accounts CONFIGURATION: the tables and 10,000 users, whatever the server before left.
 make_accounts() {
+    rm -f "$scratch"/strowger.db*
     "$strowger" ctl --config "$1" store.migrate >/dev/null
     sqlite3 "$scratch/strowger.db" "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)
         INSERT INTO subscriber (username, domain, password, ha1, ha1b) SELECT 'load' || i, 'example.com', 'secret', '', '' FROM n"
@@ -84,10 +85,11 @@ make_accounts() {
 
 # A Postgres of our own in the server's namespace, on the load's core: of the server, the server's own work is measured.
 start_postgres() {
-    local bin
+    local bin script
     bin=$(echo /usr/lib/postgresql/*/bin)
     bin=${bin##* }
     postgres_data=$scratch/postgres
+    rm -rf "$postgres_data"
     mkdir "$postgres_data"
     chmod 711 "$scratch"
     chown postgres "$postgres_data"
@@ -102,6 +104,8 @@ start_postgres() {
         sleep 0.1
     done
     in_postgres postgres -qc 'CREATE ROLE kamailio LOGIN SUPERUSER' -c 'CREATE DATABASE kamailio OWNER kamailio'
+    # Kamailio's own tables, which Strowger serves, too.
+    for script in standard usrloc; do in_postgres kamailio -q <"/usr/share/kamailio/postgres/$script-create.sql" >/dev/null; done
 }
 
 as_postgres() { setpriv --reuid postgres --regid postgres --clear-groups "$@"; }
