@@ -404,7 +404,9 @@ impl Worker {
             self.counters.increment(Counter::HandedIn);
         }
         let mut exit = self.outlets.exit().answering(datagram.flow, letter.link());
-        if let Some(method) = self.proxy.on_datagram(now, &datagram, &mut exit) {
+        if let Some(method) = self.proxy.on_datagram(now, &datagram, &mut exit)
+            && !exit.has_handed_off()
+        {
             let span = self.clock.now().since(datagram.received_at);
             self.latency.record(measured(method), span);
         }
