@@ -389,10 +389,10 @@ pub const FRAME_LEN: usize = 4_096;
 pub const FRAMES_PER_QUEUE: usize = 8_192;
 /// Frames to send with, as many as the ring has entries. No free one: the kernel's socket serves.
 pub const FRAMES_TO_SEND: usize = 2_048;
-/// Frames to receive into: what may come while a worker is at its batch, or without its processor (40 ms at 150,000 packets a second).
+/// Frames to receive into: what may wait for a worker that is behind (40 ms at 150,000 packets a second).
 pub const FRAMES_TO_RECEIVE: usize = FRAMES_PER_QUEUE - FRAMES_TO_SEND;
-/// Of these, how many the kernel has at hand for what comes next. The others are lent while packets wait, so that at rest few are
-/// used in turn, and stay in the caches.
+/// Of these, how many the kernel has at hand for what comes next, and all that it has while the worker does not run. With each batch the
+/// others are lent for packets that wait, so that at rest few are used in turn, and stay in the caches.
 pub const FRAMES_AT_HAND: usize = 2_048;
 /// What the kernel keeps in front of a packet in its frame.
 pub const FRAME_HEADROOM: usize = 256;
