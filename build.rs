@@ -1,4 +1,4 @@
-//! Compiles the XDP program; `src/net/xdp/program.rs` embeds the object.
+//! Compiles the XDP program; `src/net/xdp/program.rs` embeds the object. Says whether the compiler has a profile (`tuning/release.sh`).
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,10 @@ const SOURCE: &str = "bpf/strowger.bpf.c";
 fn main() {
     println!("cargo:rerun-if-changed={SOURCE}");
     println!("cargo:rerun-if-env-changed=CLANG");
+    println!("cargo:rustc-check-cfg=cfg(guided)");
+    if env::var("CARGO_ENCODED_RUSTFLAGS").is_ok_and(|flags| flags.contains("profile-use")) {
+        println!("cargo:rustc-cfg=guided");
+    }
     let clang = env::var_os("CLANG").map_or_else(|| PathBuf::from("clang"), PathBuf::from);
     if let Err(error) = Command::new(&clang).arg("--version").output() {
         fail(&format!(

@@ -7,7 +7,10 @@ server_space=stb-server load_space=stb-load
 server_device=stbs0 load_device=stbl0
 server_address=10.77.200.1 load_address=10.77.200.2
 target=$server_address:5060
-strowger=${STROWGER_BINARY:-$PWD/target/release/strowger}
+# The build for service, where there is one.
+strowger=$PWD/target/guided/release/strowger
+[ -x "$strowger" ] || strowger=$PWD/target/release/strowger
+strowger=${STROWGER_BINARY:-$strowger}
 server_pids=()
 
 # Makes the bed anew; what an earlier run left behind is removed.

@@ -27,7 +27,7 @@ main() {
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     install_packages "${bed_packages[@]}" kamailio kamailio-postgres-modules postgresql bc sqlite3
-    [ -x "$strowger" ] || die "build it first: cargo build --release --example echo --bin strowger"
+    [ -x "$strowger" ] || die "build it first: bash tuning/release.sh"
     mkdir -p "$(dirname $runs)" "$(dirname "$table")"
     [ -n "$append" ] || rm -f $runs
     local round scenario system
@@ -144,13 +144,15 @@ measure() {
 write_table() {
     {
         printf 'Kamailio and Strowger side by side\n\n'
-        printf '%s; %s, %s processors, Linux %s; Kamailio %s; Strowger %s. `bash benches/compare.sh`, %s.\n\n' "$(date -u +%F)" \
+        printf '%s; %s, %s processors, Linux %s; Kamailio %s; Strowger %s (%s). `bash benches/compare.sh`, %s.\n\n' "$(date -u +%F)" \
             "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)" "$(nproc)" "$(uname -r)" \
-            "$(kamailio -v | awk 'NR == 1 { print $3 }')" "$(git rev-parse --short HEAD)" "$(how)"
+            "$(kamailio -v | awk 'NR == 1 { print $3 }')" "$(git rev-parse --short HEAD)" "$(build_of)" "$(how)"
         awk -F '\t' -f benches/table.awk $runs
     } >"$table"
     cat "$table"
 }
+
+build_of() { case $strowger in */guided/*) echo 'built by `tuning/release.sh`' ;; *) echo "$strowger" ;; esac; }
 
 how() { if [ -n "$quick" ]; then echo "the short form"; else echo "medians, and the lowest and highest in brackets"; fi; }
 

@@ -33,7 +33,7 @@ main() {
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     install_packages "${bed_packages[@]}" linux-perf sqlite3 postgresql
-    [ -x "$strowger" ] || die "build it first: cargo build --release"
+    [ -x "$strowger" ] || die "build it first: bash tuning/release.sh"
     [ -x "$tools/bin/inferno-flamegraph" ] ||
         cargo install --quiet --root "$tools" --version $inferno_version inferno
     mkdir -p target/bench

@@ -61,7 +61,7 @@ strowger_metrics() { in_space $server_space curl -sf --max-time 5 http://127.0.0
 
 # start_echo BACKEND: what comes is sent back by the ports of our network layer, and nothing else is done.
 start_echo() {
-    ip netns exec $server_space taskset -c "$server_core" target/release/examples/echo "$1" $target $server_device >"$scratch/echo.log" 2>&1 7>&- &
+    ip netns exec $server_space taskset -c "$server_core" "$(dirname "$strowger")/examples/echo" "$1" $target $server_device >"$scratch/echo.log" 2>&1 7>&- &
     server_main=$!
     wait_until "the echo listens" 10 grep -q ready "$scratch/echo.log"
     server_pids=("$server_main")

@@ -1,6 +1,7 @@
 //! `strowger doctor`: is this host ready for AF_XDP and tuned for it, and the database for our bindings; what that costs where they are not,
 //! and what mends it. It looks and changes nothing.
 
+mod build;
 mod capability;
 mod device;
 mod driver;
@@ -103,6 +104,7 @@ fn host(root: &Root, workers: &Workers) -> Vec<Finding> {
         .as_ref()
         .is_some_and(|privileges| privileges.may_lock_memory());
     let mut findings = kernel::examine(root);
+    findings.extend(build::examine(root));
     findings.extend(capability::examine(privileges.as_ref()));
     findings.extend(resource::examine(root, may_lock_memory, workers));
     findings.extend(isolation::examine(root, workers));

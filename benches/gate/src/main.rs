@@ -1,8 +1,8 @@
 //! The paths whose instructions are counted. `benches/gate.sh` runs each under callgrind, which counts what happens within functions whose
 //! names have `measured_batch` in them, and compares the counts with `benches/gate.baseline`.
 //!
-//! `strowger-gate PATH OPERATIONS` runs one, and says how long an operation took; `paths` names them all; `cpu` says what the processor
-//! offers. A further path is a line of [`PATHS`].
+//! `strowger-gate PATH OPERATIONS [PHONES]` runs one, and says how long an operation took; `paths` names them all; `cpu` says what the
+//! processor offers. A further path is a line of [`PATHS`].
 
 #[path = "../../proxy_core/bed.rs"]
 mod bed;
@@ -22,37 +22,43 @@ use std::time::Instant;
 use messages::fields::read_nine;
 use strowger::sip::Index;
 
-/// Runs so many operations; gives the nanoseconds of one.
-type Path = fn(operations: u32) -> f64;
+/// Runs so many operations with so many phones registered; gives the nanoseconds of one.
+type Path = fn(operations: u32, phones: u32) -> f64;
 
 /// All that is counted: a message parsed with nine fields read, and the core's own work for what phones do.
 const PATHS: &[(&str, Path)] = &[
-    ("parse_invite", |count| parse(messages::ALL[0].1, count)),
-    ("parse_register", |count| parse(messages::ALL[1].1, count)),
-    ("parse_ok", |count| parse(messages::ALL[2].1, count)),
-    ("register", |count| {
-        phone::refresh(PHONES, count).nanoseconds()
+    ("parse_invite", |count, _| parse(messages::ALL[0].1, count)),
+    ("parse_register", |count, _| {
+        parse(messages::ALL[1].1, count)
     }),
-    ("register_nat", |count| {
-        phone::refresh_behind_nat(PHONES, count).nanoseconds()
+    ("parse_ok", |count, _| parse(messages::ALL[2].1, count)),
+    ("register", |count, phones| {
+        phone::refresh(phones, count).nanoseconds()
     }),
-    ("register_digest", |count| {
-        phone::refresh_with_digest(PHONES, count).nanoseconds()
+    ("register_nat", |count, phones| {
+        phone::refresh_behind_nat(phones, count).nanoseconds()
     }),
-    ("options", |count| {
-        phone::options(PHONES, count).nanoseconds()
+    ("register_digest", |count, phones| {
+        phone::refresh_with_digest(phones, count).nanoseconds()
     }),
-    ("call", |count| call::calls(PHONES, count).nanoseconds()),
-    ("call_plateau", |count| {
-        call::calls_at_plateau(PHONES, count).nanoseconds()
+    ("options", |count, phones| {
+        phone::options(phones, count).nanoseconds()
     }),
-    ("message", |count| {
-        call::messages(PHONES, count).nanoseconds()
+    ("call", |count, phones| {
+        call::calls(phones, count).nanoseconds()
     }),
-    ("ack", |count| call::acks(PHONES, count).nanoseconds()),
+    ("call_plateau", |count, phones| {
+        call::calls_at_plateau(phones, count).nanoseconds()
+    }),
+    ("message", |count, phones| {
+        call::messages(phones, count).nanoseconds()
+    }),
+    ("ack", |count, phones| {
+        call::acks(phones, count).nanoseconds()
+    }),
 ];
 
-/// How many phones are registered: enough to count, since no cache changes a count.
+/// How many phones are registered where it is not said: enough to count, since no cache changes a count.
 const PHONES: u32 = 2_000;
 
 fn main() {
@@ -61,17 +67,16 @@ fn main() {
     match arguments.as_slice() {
         ["paths"] => PATHS.iter().for_each(|(name, _)| println!("{name}")),
         ["cpu"] => println!("{}", cpu()),
-        [name, operations] => {
+        [name, operations, more @ ..] if more.len() <= 1 => {
             let (_, path) = PATHS
                 .iter()
                 .find(|(known, _)| known == name)
                 .expect("the name of a path");
-            println!(
-                "{name}: {:.0} ns",
-                path(operations.parse().expect("a number"))
-            );
+            let number = |text: &str| text.parse().expect("a number");
+            let phones = more.first().map_or(PHONES, |phones| number(phones));
+            println!("{name}: {:.0} ns", path(number(operations), phones));
         }
-        _ => panic!("strowger-gate PATH OPERATIONS, or paths, or cpu"),
+        _ => panic!("strowger-gate PATH OPERATIONS [PHONES], or paths, or cpu"),
     }
 }
 
