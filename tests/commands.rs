@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 mod commands {
     mod ctl;
     mod doctor;
+    mod image;
 }
 
 /// A folder of one test, removed with it.
