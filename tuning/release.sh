@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tuning/debian.sh
 
-target_folder=${CARGO_TARGET_DIR:-$PWD/target}
+target_folder=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 seen=$target_folder/watching/seen
 profile=$target_folder/guided.profdata
 cpu='' core_only=''
@@ -28,6 +28,8 @@ main() {
     install_rust
     make_profile
     say "building by what was seen"
+    # Cargo does not look into a profile: what was built by another would count as new.
+    CARGO_TARGET_DIR=$target_folder/guided cargo clean --quiet --release -p strowger -p strowger-gate
     CARGO_TARGET_DIR=$target_folder/guided RUSTFLAGS="$cpu-C profile-use=$profile" cargo build --release --locked "${products[@]}"
     [ "$(parser_of watching)" = "$(parser_of guided)" ] || die "the names of the two builds differ, so that nothing was gained: remove $target_folder/watching and $target_folder/guided"
     say "$target_folder/guided/release/strowger"

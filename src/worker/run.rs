@@ -339,8 +339,7 @@ impl Worker {
         }
     }
 
-    /// Says how many letters there were, a batch at most.
-    /// Takes a batch of letters: as from a port, each is announced before the first of them is taken.
+    /// Takes a batch of letters: as from a port, each is announced before the first of them is taken. Says how many there were.
     fn take_mail(&mut self, now: Instant) -> usize {
         let mut letters = std::mem::take(&mut self.letters);
         letters.extend(std::iter::from_fn(|| self.mailbox.take()).take(BATCH));
