@@ -268,8 +268,10 @@ pub const JSON_DEPTH_MAX: usize = 16;
 pub const OVERLOAD_AFTER: Duration = Duration::from_millis(100);
 /// How often a full queue is asked what it lost.
 pub const OVERLOAD_WINDOW: Duration = Duration::from_millis(10);
-/// New work that is let in each time that the queue has been emptied. More: refused or dropped.
-pub const OVERLOAD_LET_IN: u32 = 32;
+/// New work that is let in each time that the queue has been emptied, at least and at most. More: refused or dropped.
+pub const OVERLOAD_LET_IN: std::ops::RangeInclusive<u32> = 32..=2_048;
+/// What is let in at once is halved where the queue then takes longer than this to be emptied, and else doubled where it was too little.
+pub const OVERLOAD_DELAY: Duration = Duration::from_millis(10);
 /// After so long with a queue that was not emptied one is let in all the same.
 pub const OVERLOAD_LEAST: Duration = Duration::from_millis(1);
 /// Of so many that are let in, one that is not is answered 503. The others are not answered and counted as dropped: their senders

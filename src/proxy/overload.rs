@@ -3,13 +3,15 @@
 //! A queue that never empties and loses what comes says it. From then on requests that begin something (a REGISTER, an INVITE without
 //! To-tag) are let in a few at a time, each time that the queue has been emptied; requests within dialogs, ACK, CANCEL and responses always
 //! pass. So what was begun goes first, nothing of it is lost, and the processor is never without work while there is any: nothing is guessed
-//! of what a request will cost. A few of those that are turned away hear 503 with Retry-After, in proportion to those let in; the
+//! of what a request will cost. How many are let in at once is found by trying: as many as the queue is emptied after in a few milliseconds,
+//! since a kernel thread on the same core, or a host that lends it out, brings what came in heaps. A few of those that are turned away hear 503 with Retry-After, in proportion to those let in; the
 //! others are not answered, as if the network had lost them, since an answer costs more than to look at their To.
 
 use memchr::memmem::Finder;
 
 use crate::limits::{
-    OVERLOAD_AFTER, OVERLOAD_CALM, OVERLOAD_LEAST, OVERLOAD_LET_IN, OVERLOAD_REFUSALS,
+    OVERLOAD_AFTER, OVERLOAD_CALM, OVERLOAD_DELAY, OVERLOAD_LEAST, OVERLOAD_LET_IN,
+    OVERLOAD_REFUSALS,
 };
 use crate::time::{Duration, Instant};
 
@@ -71,10 +73,16 @@ pub(super) struct Overload {
 #[derive(Debug)]
 struct Strain {
     since: Instant,
-    /// Requests that may be let in until the queue is next found empty.
+    /// Requests that are let in each time that the queue is found empty.
+    allowance: u32,
+    /// Of them, those that may be let in until it is found empty again.
     credit: u32,
     /// When the last credit was given.
     given_at: Instant,
+    /// Since when the queue has not been empty.
+    full_since: Option<Instant>,
+    /// Whether the last credit was too little.
+    is_wanting: bool,
     /// Of [`OVERLOAD_REFUSALS`], answers that may be given.
     answers: u32,
     /// When something was last turned away.
@@ -146,8 +154,11 @@ impl Strain {
     fn new(now: Instant) -> Self {
         Self {
             since: now,
+            allowance: *OVERLOAD_LET_IN.start(),
             credit: 0,
             given_at: now,
+            full_since: Some(now),
+            is_wanting: false,
             answers: 0,
             turned_away_at: now,
             account: Account::default(),
@@ -156,9 +167,25 @@ impl Strain {
 
     fn observe(&mut self, now: Instant, backlog: Backlog) {
         if backlog == Backlog::Short {
-            (self.credit, self.given_at) = (OVERLOAD_LET_IN, now);
-        } else if now.since(self.given_at) >= OVERLOAD_LEAST {
+            self.adjust(now);
+            (self.credit, self.given_at) = (self.allowance, now);
+            (self.full_since, self.is_wanting) = (None, false);
+            return;
+        }
+        self.full_since.get_or_insert(now);
+        if now.since(self.given_at) >= OVERLOAD_LEAST {
             (self.credit, self.given_at) = (self.credit.max(1), now);
+        }
+    }
+
+    /// Learns from how long the queue took to be emptied since the last credit.
+    fn adjust(&mut self, now: Instant) {
+        let is_late = |since: Instant| now.since(since) > OVERLOAD_DELAY;
+        let (least, most) = OVERLOAD_LET_IN.into_inner();
+        if self.full_since.is_some_and(is_late) {
+            self.allowance = (self.allowance / 2).max(least);
+        } else if self.is_wanting {
+            self.allowance = (self.allowance * 2).min(most);
         }
     }
 
@@ -169,7 +196,7 @@ impl Strain {
             self.answers = (self.answers + 1).min(OVERLOAD_REFUSALS * ANSWERS_KEPT);
             return Admission::Taken;
         }
-        self.turned_away_at = now;
+        (self.turned_away_at, self.is_wanting) = (now, true);
         if self.answers >= OVERLOAD_REFUSALS {
             self.answers -= OVERLOAD_REFUSALS;
             self.account.refused += 1;
@@ -326,12 +353,42 @@ mod tests {
         let mut overload = overflowing_for(200);
         assert_eq!(fates(&mut overload, at(200), 1), [1, 0, 0], "the least");
         assert_eq!(fates(&mut overload, at(200), 100), [0, 0, 100]);
-        let refused = (OVERLOAD_LET_IN + 1) / OVERLOAD_REFUSALS;
-        overload.observe(at(201), Backlog::Short);
+        let (least, _) = OVERLOAD_LET_IN.into_inner();
+        overload.observe(at(300), Backlog::Short);
+        let refused = (least + 1) / OVERLOAD_REFUSALS;
         assert_eq!(
-            fates(&mut overload, at(201), 1_000),
-            [OVERLOAD_LET_IN, refused, 1_000 - OVERLOAD_LET_IN - refused]
+            fates(&mut overload, at(301), 1_000),
+            [least, refused, 1_000 - least - refused]
         );
+    }
+
+    /// How many are let in of many that come at once, when the queue has taken so many milliseconds to be emptied.
+    fn let_in_after(overload: &mut Overload, now: &mut u64, ms: u64) -> u32 {
+        overload.observe(at(*now), Backlog::Full);
+        *now += ms;
+        overload.observe(at(*now), Backlog::Short);
+        fates(overload, at(*now), 10_000)[0]
+    }
+
+    #[test]
+    fn more_are_let_in_until_the_queue_takes_too_long_to_be_emptied() {
+        let (mut overload, mut now) = (overflowing_for(200), 300);
+        let (least, most) = OVERLOAD_LET_IN.into_inner();
+        let late = OVERLOAD_DELAY.as_millis_ceil() + 1;
+        let first = let_in_after(&mut overload, &mut now, late);
+        assert_eq!(first, least);
+        assert_eq!(let_in_after(&mut overload, &mut now, 2), 2 * least);
+        assert_eq!(let_in_after(&mut overload, &mut now, 2), 4 * least);
+        assert_eq!(let_in_after(&mut overload, &mut now, late), 2 * least);
+        for _ in 0..20 {
+            assert!(let_in_after(&mut overload, &mut now, 1) <= most);
+        }
+        assert_eq!(let_in_after(&mut overload, &mut now, 1), most);
+        // What was enough stays as it is.
+        overload.observe(at(now + 5), Backlog::Short);
+        overload.admit(at(now + 5), NEW, is_ours);
+        overload.observe(at(now + 900), Backlog::Short);
+        assert_eq!(fates(&mut overload, at(now + 900), 10_000)[0], most);
     }
 
     #[test]
