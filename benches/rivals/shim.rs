@@ -1,5 +1,8 @@
 //! The nine fields by the parsers in C, through the functions of `shim/`.
 
+// The functions in C are linked into the library that is built with them.
+use strowger_rivals as _;
+
 use std::ffi::{c_char, c_int, c_void};
 use std::fmt::{self, Display};
 
