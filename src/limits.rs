@@ -415,8 +415,8 @@ pub const NEIGHBOR_CONFIRMATIONS_MAX: usize = 1_024;
 pub const UDP_SOCKET_BUFFER_LEN: usize = 4 * 1024 * 1024;
 /// Bytes of messages that wait for `sendmmsg`. Full: it is called early, and what then finds no room is dropped.
 pub const UDP_ARENA_LEN: usize = 1024 * 1024;
-/// So many times in a row what waits is offered to a kernel that takes nothing of it. After that: dropped. A worker does not sleep meanwhile.
-pub const UDP_FLUSHES_MAX: usize = 2_000;
+/// So long what waits is offered to a kernel that takes nothing of it. After that: dropped. A worker does not sleep meanwhile.
+pub const UDP_PATIENCE: std::time::Duration = std::time::Duration::from_millis(20);
 /// What one datagram of a batch is received into: the longest fits.
 pub const UDP_SLOT_LEN: usize = 64 * 1024;
 

@@ -454,6 +454,56 @@ fn a_message_that_has_no_way_is_told() {
     }
 }
 
+/// An echo over the kernel's sockets, whose interface sends so much a second and has a queue of ten messages.
+fn slowed_down(bed: &Bed, rate: &str) -> Echo {
+    let server = bed.server();
+    let echo = Echo::start(&server, &both_families(BackendChoice::Udp, None), 1)
+        .expect("the kernel's sockets can be had anywhere");
+    bed.server_runs(&format!(
+        "tc qdisc replace dev s0 root tbf rate {rate} burst 2000 limit 4500"
+    ));
+    echo
+}
+
+#[test]
+fn what_finds_the_interfaces_queue_full_waits_for_room() {
+    let bed = Bed::new(1, 1);
+    let echo = slowed_down(&bed, "8mbit");
+    let caller = bed.at_peer(0, || socket("10.77.0.1:5060"));
+    for n in 0..200_u8 {
+        caller.send(&[n; 400]).expect("sent");
+    }
+    for n in 0..200_u8 {
+        assert_eq!(take(&caller), String::from_utf8_lossy(&[n; 400]));
+    }
+    assert_eq!(echo.count(Counter::SentUdp), 200);
+    assert_eq!(echo.count(Counter::DropTransmitFull), 0);
+    echo.stop();
+}
+
+#[test]
+fn what_finds_no_room_for_long_is_dropped_and_counted() {
+    let bed = Bed::new(1, 1);
+    let echo = slowed_down(&bed, "1kbit");
+    let caller = bed.at_peer(0, || socket("10.77.0.1:5060"));
+    for n in 0..100_u8 {
+        caller.send(&[n; 400]).expect("sent");
+    }
+    echo.eventually("each has left or is counted", |echo| {
+        echo.count(Counter::SentUdp) + echo.count(Counter::DropTransmitFull) == 100
+    });
+    let dropped = echo.count(Counter::DropTransmitFull);
+    assert!((80..100).contains(&dropped), "{dropped}");
+
+    // It serves on when there is room again.
+    bed.server_runs("tc qdisc del dev s0 root");
+    bed.at_peer(0, || {
+        let caller = socket("10.77.0.1:5060");
+        assert_eq!(ask(&caller, b"still there"), b"still there");
+    });
+    echo.stop();
+}
+
 #[test]
 fn frames_that_nobody_could_have_sent_are_dropped_and_counted() {
     let bed = Bed::new(1, 1);

@@ -5,11 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::name::Name;
 use super::socket::UdpSocket;
 use crate::counters::{Counter, Counters};
-use crate::limits::{BATCH, UDP_ARENA_LEN, UDP_FLUSHES_MAX};
+use crate::limits::{BATCH, UDP_ARENA_LEN, UDP_PATIENCE};
 use crate::net::port::Unreachable;
 
 /// Sends by the kernel's socket of a listener, a batch at a time.
@@ -23,8 +24,8 @@ pub(in crate::net) struct UdpTransmitter {
     waiting: Vec<Waiting>,
     /// With so many waiting they are sent without being asked to.
     flush_at: usize,
-    /// Flushes of which the kernel took nothing, since it last took something.
-    fruitless: usize,
+    /// Since when the kernel has taken nothing.
+    full_since: Option<Instant>,
     /// What the last flush could not send since there is no way: in the arena until the next message.
     refused: Vec<Waiting>,
 }
@@ -48,7 +49,7 @@ impl UdpTransmitter {
             used: 0,
             waiting: Vec::with_capacity(BATCH),
             flush_at: BATCH,
-            fruitless: 0,
+            full_since: None,
             refused: Vec::with_capacity(BATCH),
         }
     }
@@ -127,23 +128,29 @@ impl UdpTransmitter {
     /// Forgets those before `next`; the others wait on, unless the kernel has taken nothing for too long.
     fn keep_from(&mut self, next: usize) {
         self.waiting.drain(..next);
-        self.fruitless = if next == 0 { self.fruitless + 1 } else { 0 };
-        if self.fruitless > UDP_FLUSHES_MAX {
-            let count = self.waiting.len() as u64;
-            self.counters.add(Counter::DropTransmitFull, count);
-            self.waiting.clear();
+        if next > 0 {
+            self.full_since = None;
+        }
+        if !self.waiting.is_empty() {
+            let since = *self.full_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > UDP_PATIENCE {
+                let count = self.waiting.len() as u64;
+                self.counters.add(Counter::DropTransmitFull, count);
+                self.waiting.clear();
+            }
         }
         if self.waiting.is_empty() {
-            (self.used, self.fruitless) = (0, 0);
+            (self.used, self.full_since) = (0, None);
         }
         self.flush_at = self.waiting.len() + BATCH;
     }
 
     /// Moves what waits to the arena's beginning.
     fn close_ranks(&mut self) {
-        let Some(gap) = self.waiting.first().map(|first| first.start) else {
+        let gap = self.waiting.first().map_or(0, |first| first.start);
+        if gap == 0 {
             return;
-        };
+        }
         self.arena.copy_within(gap..self.used, 0);
         self.waiting
             .iter_mut()
