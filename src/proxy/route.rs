@@ -201,14 +201,14 @@ impl Proxy {
             usize::MAX
         };
         for address in request.addresses(HeaderName::Route).take(count) {
-            let uri = address
-                .and_then(|address| address.uri())
-                .map_err(|_| Refusal::new(400))?;
-            if !self.identity.is_ours(&uri) || routes.consumed == u8::MAX {
-                routes.next = Some(uri);
+            let Ok(uri) = &address.and_then(|address| address.uri()) else {
+                return Err(Refusal::new(400));
+            };
+            if !self.identity.is_ours(uri) || routes.consumed == u8::MAX {
+                routes.next = Some(*uri);
                 break;
             }
-            if let Some(named) = self.identity.listener_named(&uri) {
+            if let Some(named) = self.identity.listener_named(uri) {
                 routes.listener = named;
             }
             if let Some(token) = uri.user.filter(|user| flow_token::is_token(user)) {
@@ -219,7 +219,7 @@ impl Proxy {
                 routes.consumed += 1;
                 continue;
             }
-            let verified = self.verify(request, &uri);
+            let verified = self.verify(request, uri);
             routes.is_forged |= uri.user.is_some() && verified.is_none();
             routes.dialog = match (routes.dialog, verified) {
                 (Some(known), Some(further)) => Some(known.joined(&further)),
