@@ -286,7 +286,7 @@ pub fn unescaped(text: &[u8]) -> impl Iterator<Item = u8> + '_ {
 
 /// Writes text with its `%` escapes undone.
 pub(crate) fn put_unescaped(escaped: &[u8], out: &mut impl Sink) {
-    if scan::find(escaped, 0, b'%').is_none() {
+    if !escaped.contains(&b'%') {
         return out.put(escaped);
     }
     unescaped(escaped).for_each(|unit| out.put(&[unit]));
