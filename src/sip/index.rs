@@ -107,7 +107,8 @@ impl Index {
         }
     }
 
-    /// Fills the index from `bytes`, which begin with a first line.
+    /// Fills the index from `bytes`, which begin with a first line. A function of its own, so that its loop has the registers.
+    #[inline(never)]
     pub(super) fn read(&mut self, bytes: &[u8]) -> Outcome {
         if bytes.len() > MESSAGE_LEN_MAX {
             return Outcome::NotSip(NotSip::TooLong);
