@@ -268,15 +268,19 @@ pub const JSON_DEPTH_MAX: usize = 16;
 pub const OVERLOAD_AFTER: Duration = Duration::from_millis(100);
 /// How often a full queue is asked what it lost.
 pub const OVERLOAD_WINDOW: Duration = Duration::from_millis(10);
-/// New work that is let in each time that the queue has been emptied. More: refused or dropped.
-pub const OVERLOAD_LET_IN: u32 = 32;
+/// New work that is let in each time that the queue has been emptied, at least and at most. More: refused or dropped.
+pub const OVERLOAD_LET_IN: std::ops::RangeInclusive<u32> = 32..=2_048;
+/// What is let in at once is halved where the queue then takes longer than this to be emptied, and else doubled where it was too little.
+pub const OVERLOAD_DELAY: Duration = Duration::from_millis(10);
 /// After so long with a queue that was not emptied one is let in all the same.
 pub const OVERLOAD_LEAST: Duration = Duration::from_millis(1);
 /// Of so many that are let in, one that is not is answered 503. The others are not answered and counted as dropped: their senders
 /// ask again.
 pub const OVERLOAD_REFUSALS: u32 = 8;
-/// So long after the last was turned away the overload is over.
-pub const OVERLOAD_CALM: Duration = Duration::from_secs(1);
+/// The overload is over when in so long at most one in [`OVERLOAD_FEW`] of those let in was turned away.
+pub const OVERLOAD_CALM: Duration = Duration::from_millis(250);
+/// Fewer than one in so many is what the queue's room makes good for.
+pub const OVERLOAD_FEW: u64 = 16;
 
 // --- workers (worker/) -------------------------------------------------------------------------------------------
 
@@ -409,8 +413,10 @@ pub const NEIGHBOR_QUESTIONS_MAX: usize = 1_024;
 pub const NEIGHBOR_CONFIRMATIONS_MAX: usize = 1_024;
 /// What the kernel's UDP sockets keep for us each way, where it allows. Full: the kernel drops.
 pub const UDP_SOCKET_BUFFER_LEN: usize = 4 * 1024 * 1024;
-/// Bytes of messages that wait for one `sendmmsg`. Full: it is called early.
-pub const UDP_ARENA_LEN: usize = 256 * 1024;
+/// Bytes of messages that wait for `sendmmsg`. Full: it is called early, and what then finds no room is dropped.
+pub const UDP_ARENA_LEN: usize = 1024 * 1024;
+/// So many times in a row what waits is offered to a kernel that takes nothing of it. After that: dropped. A worker does not sleep meanwhile.
+pub const UDP_FLUSHES_MAX: usize = 2_000;
 /// What one datagram of a batch is received into: the longest fits.
 pub const UDP_SLOT_LEN: usize = 64 * 1024;
 

@@ -1,4 +1,4 @@
-//! A message parsed and nine of its fields read, by us and by `rsip`; `benches/rivals` has a further parser.
+//! A message parsed and nine of its fields read, by us and by `rsip`; `benches/rivals` has further parsers.
 
 use std::hint::black_box;
 

@@ -1,1 +1,1 @@
-//! Nothing: the bench beside it is all there is.
+//! Nothing of its own: it is what the functions of `shim/` are linked into.

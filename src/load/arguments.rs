@@ -132,7 +132,7 @@ pub struct Common {
     /// The share of the attempts that must succeed; else the exit status is 1
     #[arg(long, value_name = "PERCENT", default_value_t = 99.9)]
     pub(super) success: f64,
-    /// Find the highest rate at which --success holds: from --rate on, --time seconds each
+    /// Find the highest rate at which --success holds: from --rate on, --time seconds each; one that fails is tried once more
     #[arg(long)]
     pub(super) search: bool,
     /// The server's processes: their CPU time an operation is shown

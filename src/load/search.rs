@@ -1,4 +1,5 @@
-//! The highest rate at which enough succeeds: doubled until it fails, then halved in between.
+//! The highest rate at which enough succeeds: doubled until it fails, then halved in between. A rate that fails is tried once more: one
+//! stall of the host is not to be taken for the server's end.
 
 /// What a rate has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,26 @@ pub(super) struct Found {
     pub(super) trials: Vec<Trial>,
 }
 
+impl Found {
+    /// Tries a rate, twice where it does not hold at once. Nothing: it was interrupted.
+    fn judge(
+        &mut self,
+        rate: f64,
+        attempt: &mut impl FnMut(f64) -> Option<Verdict>,
+    ) -> Option<Verdict> {
+        let mut last = Verdict::Fails;
+        for _ in 0..ATTEMPTS_AT_A_RATE {
+            last = attempt(rate)?;
+            let verdict = last;
+            self.trials.push(Trial { rate, verdict });
+            if verdict == Verdict::Holds {
+                break;
+            }
+        }
+        Some(last)
+    }
+}
+
 /// Searches from `start` on; `attempt` tries a rate, or gives nothing when it was interrupted.
 pub(super) fn search(
     start: f64,
@@ -42,8 +63,9 @@ pub(super) fn search(
     let mut above: Option<f64> = None;
     let mut rate = start;
     while found.trials.len() < TRIALS_MAX {
-        let Some(verdict) = attempt(rate) else { break };
-        found.trials.push(Trial { rate, verdict });
+        let Some(verdict) = found.judge(rate, &mut attempt) else {
+            break;
+        };
         if verdict == Verdict::Holds {
             found.rate = Some(rate);
         } else {
@@ -64,8 +86,10 @@ pub(super) fn search(
 
 /// Rates this near to each other are not told apart.
 const PRECISION: f64 = 1.03;
+/// A rate that does not hold is tried so often.
+const ATTEMPTS_AT_A_RATE: usize = 2;
 /// A search ends here, whatever it knows.
-const TRIALS_MAX: usize = 32;
+const TRIALS_MAX: usize = 48;
 /// Below this rate nothing is sought.
 const RATE_MIN: f64 = 1.0;
 
@@ -91,8 +115,28 @@ mod tests {
             let found = seek(start, 41_234.0, 1e9);
             let rate = found.rate.expect("some rate holds");
             assert!(rate <= 41_234.0 && rate > 41_234.0 / PRECISION, "{rate}");
-            assert!(!found.is_generator && found.trials.len() <= 24);
+            let mut rates: Vec<f64> = found.trials.iter().map(|trial| trial.rate).collect();
+            rates.dedup();
+            assert!(!found.is_generator && rates.len() <= 24);
         }
+    }
+
+    #[test]
+    fn a_rate_that_fails_once_is_tried_once_more() {
+        let mut tried = 0;
+        let found = search(1_000.0, 1e6, |rate| {
+            tried += 1;
+            let is_stalled = tried % 2 == 1;
+            Some(if is_stalled || rate > 41_234.0 {
+                Verdict::Fails
+            } else {
+                Verdict::Holds
+            })
+        });
+        let rate = found.rate.expect("some rate holds");
+        assert!(rate <= 41_234.0 && rate > 41_234.0 / PRECISION, "{rate}");
+        let at_start = &found.trials[..2];
+        assert!(at_start.iter().all(|trial| trial.rate == 1_000.0));
     }
 
     #[test]

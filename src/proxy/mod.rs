@@ -292,7 +292,7 @@ impl Proxy {
         self.is_refusing = false;
         if !datagram.flow.transport.is_reliable() {
             let is_ours = |rest: &[u8]| self.identity.ends_aor(rest);
-            let admission = self.overload.admit(now, datagram.bytes, is_ours);
+            let admission = self.overload.admit(datagram.bytes, is_ours);
             if admission == Admission::Dropped {
                 self.counters.increment(Counter::DropOverload);
                 return None;

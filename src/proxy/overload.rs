@@ -3,13 +3,15 @@
 //! A queue that never empties and loses what comes says it. From then on requests that begin something (a REGISTER, an INVITE without
 //! To-tag) are let in a few at a time, each time that the queue has been emptied; requests within dialogs, ACK, CANCEL and responses always
 //! pass. So what was begun goes first, nothing of it is lost, and the processor is never without work while there is any: nothing is guessed
-//! of what a request will cost. A few of those that are turned away hear 503 with Retry-After, in proportion to those let in; the
+//! of what a request will cost. How many are let in at once is found by trying: as many as the queue is emptied after in a few milliseconds,
+//! since a kernel thread on the same core, or a host that lends it out, brings what came in heaps. A few of those that are turned away hear 503 with Retry-After, in proportion to those let in; the
 //! others are not answered, as if the network had lost them, since an answer costs more than to look at their To.
 
 use memchr::memmem::Finder;
 
 use crate::limits::{
-    OVERLOAD_AFTER, OVERLOAD_CALM, OVERLOAD_LEAST, OVERLOAD_LET_IN, OVERLOAD_REFUSALS,
+    OVERLOAD_AFTER, OVERLOAD_CALM, OVERLOAD_DELAY, OVERLOAD_FEW, OVERLOAD_LEAST, OVERLOAD_LET_IN,
+    OVERLOAD_REFUSALS,
 };
 use crate::time::{Duration, Instant};
 
@@ -57,6 +59,12 @@ pub struct Account {
     pub dropped: u64,
 }
 
+impl Account {
+    const fn turned_away(&self) -> u64 {
+        self.refused + self.dropped
+    }
+}
+
 /// Whether there is overload, and how much new work may be let in.
 #[derive(Debug)]
 pub(super) struct Overload {
@@ -71,15 +79,21 @@ pub(super) struct Overload {
 #[derive(Debug)]
 struct Strain {
     since: Instant,
-    /// Requests that may be let in until the queue is next found empty.
+    /// Requests that are let in each time that the queue is found empty.
+    allowance: u32,
+    /// Of them, those that may be let in until it is found empty again.
     credit: u32,
     /// When the last credit was given.
     given_at: Instant,
+    /// Since when the queue has not been empty.
+    full_since: Option<Instant>,
+    /// Whether the last credit was too little.
+    is_wanting: bool,
     /// Of [`OVERLOAD_REFUSALS`], answers that may be given.
     answers: u32,
-    /// When something was last turned away.
-    turned_away_at: Instant,
     account: Account,
+    /// The account as it was when it was last asked whether this is over, and when that was.
+    judged: (Account, Instant),
 }
 
 impl Overload {
@@ -100,7 +114,7 @@ impl Overload {
     pub(super) fn observe(&mut self, now: Instant, backlog: Backlog) -> Option<Turn> {
         if let Some(strain) = &mut self.strain {
             strain.observe(now, backlog);
-            if now.since(strain.turned_away_at) < OVERLOAD_CALM {
+            if !strain.is_over(now) {
                 return None;
             }
             let span = now.since(strain.since);
@@ -129,14 +143,9 @@ impl Overload {
     /// Says what is to become of a datagram; its bytes are looked at in overload alone. `is_ours` knows whether what follows a Request-URI's user
     /// makes it an AoR of ours.
     #[inline]
-    pub(super) fn admit(
-        &mut self,
-        now: Instant,
-        bytes: &[u8],
-        is_ours: impl FnOnce(&[u8]) -> bool,
-    ) -> Admission {
+    pub(super) fn admit(&mut self, bytes: &[u8], is_ours: impl FnOnce(&[u8]) -> bool) -> Admission {
         match &mut self.strain {
-            Some(strain) if self.glance.is_of_new_work(bytes, is_ours) => strain.admit(now),
+            Some(strain) if self.glance.is_of_new_work(bytes, is_ours) => strain.admit(),
             Some(_) | None => Admission::Taken,
         }
     }
@@ -146,30 +155,60 @@ impl Strain {
     fn new(now: Instant) -> Self {
         Self {
             since: now,
+            allowance: *OVERLOAD_LET_IN.start(),
             credit: 0,
             given_at: now,
+            full_since: Some(now),
+            is_wanting: false,
             answers: 0,
-            turned_away_at: now,
             account: Account::default(),
+            judged: (Account::default(), now),
         }
     }
 
     fn observe(&mut self, now: Instant, backlog: Backlog) {
         if backlog == Backlog::Short {
-            (self.credit, self.given_at) = (OVERLOAD_LET_IN, now);
-        } else if now.since(self.given_at) >= OVERLOAD_LEAST {
+            self.adjust(now);
+            (self.credit, self.given_at) = (self.allowance, now);
+            (self.full_since, self.is_wanting) = (None, false);
+            return;
+        }
+        self.full_since.get_or_insert(now);
+        if now.since(self.given_at) >= OVERLOAD_LEAST {
             (self.credit, self.given_at) = (self.credit.max(1), now);
         }
     }
 
-    fn admit(&mut self, now: Instant) -> Admission {
+    /// Learns from how long the queue took to be emptied since the last credit.
+    fn adjust(&mut self, now: Instant) {
+        let is_late = |since: Instant| now.since(since) > OVERLOAD_DELAY;
+        let (least, most) = OVERLOAD_LET_IN.into_inner();
+        if self.full_since.is_some_and(is_late) {
+            self.allowance = (self.allowance / 2).max(least);
+        } else if self.is_wanting {
+            self.allowance = (self.allowance * 2).min(most);
+        }
+    }
+
+    /// Whether lately next to nothing was turned away: what is left the queue has room for.
+    fn is_over(&mut self, now: Instant) -> bool {
+        let (before, at) = self.judged;
+        if now.since(at) < OVERLOAD_CALM {
+            return false;
+        }
+        self.judged = (self.account, now);
+        let let_in = self.account.let_in - before.let_in;
+        (self.account.turned_away() - before.turned_away()) * OVERLOAD_FEW <= let_in
+    }
+
+    fn admit(&mut self) -> Admission {
         if self.credit > 0 {
             self.credit -= 1;
             self.account.let_in += 1;
             self.answers = (self.answers + 1).min(OVERLOAD_REFUSALS * ANSWERS_KEPT);
             return Admission::Taken;
         }
-        self.turned_away_at = now;
+        self.is_wanting = true;
         if self.answers >= OVERLOAD_REFUSALS {
             self.answers -= OVERLOAD_REFUSALS;
             self.account.refused += 1;
@@ -258,10 +297,10 @@ mod tests {
     }
 
     /// How many of `count` that come at once are taken, refused, dropped.
-    fn fates(overload: &mut Overload, now: Instant, count: u32) -> [u32; 3] {
+    fn fates(overload: &mut Overload, count: u32) -> [u32; 3] {
         let mut fates = [0; 3];
         for _ in 0..count {
-            fates[overload.admit(now, NEW, is_ours) as usize] += 1;
+            fates[overload.admit(NEW, is_ours) as usize] += 1;
         }
         fates
     }
@@ -269,7 +308,7 @@ mod tests {
     #[test]
     fn a_burst_is_no_overload() {
         let mut overload = overflowing_for(OVERLOAD_AFTER.as_millis_ceil() - 1);
-        assert_eq!(overload.admit(at(100), NEW, is_ours), Admission::Taken);
+        assert_eq!(overload.admit(NEW, is_ours), Admission::Taken);
         overload.observe(at(200), Backlog::Short);
         overload.observe(at(201), Backlog::Overflowing);
         assert!(!overload.is_there());
@@ -298,7 +337,7 @@ mod tests {
         ];
         for text in texts {
             for _ in 0..1_000 {
-                assert_eq!(overload.admit(at(200), text, is_ours), Admission::Taken);
+                assert_eq!(overload.admit(text, is_ours), Admission::Taken);
             }
         }
     }
@@ -324,28 +363,66 @@ mod tests {
     #[test]
     fn a_few_are_let_in_each_time_that_the_queue_is_empty() {
         let mut overload = overflowing_for(200);
-        assert_eq!(fates(&mut overload, at(200), 1), [1, 0, 0], "the least");
-        assert_eq!(fates(&mut overload, at(200), 100), [0, 0, 100]);
-        let refused = (OVERLOAD_LET_IN + 1) / OVERLOAD_REFUSALS;
-        overload.observe(at(201), Backlog::Short);
+        assert_eq!(fates(&mut overload, 1), [1, 0, 0], "the least");
+        assert_eq!(fates(&mut overload, 100), [0, 0, 100]);
+        let (least, _) = OVERLOAD_LET_IN.into_inner();
+        overload.observe(at(300), Backlog::Short);
+        let refused = (least + 1) / OVERLOAD_REFUSALS;
         assert_eq!(
-            fates(&mut overload, at(201), 1_000),
-            [OVERLOAD_LET_IN, refused, 1_000 - OVERLOAD_LET_IN - refused]
+            fates(&mut overload, 1_000),
+            [least, refused, 1_000 - least - refused]
         );
     }
 
+    /// How many are let in of many that come at once, when the queue has taken so many milliseconds to be emptied.
+    fn let_in_after(overload: &mut Overload, now: &mut u64, ms: u64) -> u32 {
+        overload.observe(at(*now), Backlog::Full);
+        *now += ms;
+        overload.observe(at(*now), Backlog::Short);
+        fates(overload, 10_000)[0]
+    }
+
     #[test]
-    fn it_ends_a_second_after_the_last_was_turned_away() {
+    fn more_are_let_in_until_the_queue_takes_too_long_to_be_emptied() {
+        let (mut overload, mut now) = (overflowing_for(200), 300);
+        let (least, most) = OVERLOAD_LET_IN.into_inner();
+        let late = OVERLOAD_DELAY.as_millis_ceil() + 1;
+        let first = let_in_after(&mut overload, &mut now, late);
+        assert_eq!(first, least);
+        assert_eq!(let_in_after(&mut overload, &mut now, 2), 2 * least);
+        assert_eq!(let_in_after(&mut overload, &mut now, 2), 4 * least);
+        assert_eq!(let_in_after(&mut overload, &mut now, late), 2 * least);
+        for _ in 0..20 {
+            assert!(let_in_after(&mut overload, &mut now, 1) <= most);
+        }
+        assert_eq!(let_in_after(&mut overload, &mut now, 1), most);
+    }
+
+    #[test]
+    fn it_ends_when_next_to_nothing_is_turned_away() {
         let mut overload = overflowing_for(200);
+        let (least, _) = OVERLOAD_LET_IN.into_inner();
+        let begun = at(100);
+        let few = least / u32::try_from(OVERLOAD_FEW).expect("few");
         overload.observe(at(210), Backlog::Short);
-        let fates = fates(&mut overload, at(210), 100).map(u64::from);
-        let end = at(210) + OVERLOAD_CALM;
-        assert_eq!(overload.observe(at(1_000), Backlog::Short), None);
+        let first = fates(&mut overload, least + few + 1);
+        assert_eq!(first[0], least);
+
+        // More than a few were turned away: it goes on, and more are let in.
+        assert_eq!(
+            overload.observe(begun + OVERLOAD_CALM, Backlog::Short),
+            None
+        );
+        let then = fates(&mut overload, 2 * (least + few));
+        assert_eq!(then[0], 2 * least);
+
+        let end = begun + OVERLOAD_CALM + OVERLOAD_CALM;
         let Some(Turn::Ended(account)) = overload.observe(end, Backlog::Short) else {
             panic!("it has ended");
         };
+        let fates = std::array::from_fn(|fate| u64::from(first[fate] + then[fate]));
         assert_eq!([account.let_in, account.refused, account.dropped], fates);
-        assert_eq!(account.span, end.since(at(100)));
-        assert_eq!(overload.admit(end, NEW, is_ours), Admission::Taken);
+        assert_eq!(account.span, end.since(begun));
+        assert_eq!(overload.admit(NEW, is_ours), Admission::Taken);
     }
 }

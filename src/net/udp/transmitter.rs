@@ -1,4 +1,4 @@
-//! Sending by `sendmmsg`. Unsafe: its vectors are pointers.
+//! Sending by `sendmmsg`; what finds the socket or the device's queue full waits for the next flush. Unsafe: its vectors are pointers.
 #![expect(unsafe_code, reason = "sendmmsg has no wrapper")]
 
 use std::io;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::name::Name;
 use super::socket::UdpSocket;
 use crate::counters::{Counter, Counters};
-use crate::limits::{BATCH, UDP_ARENA_LEN};
+use crate::limits::{BATCH, UDP_ARENA_LEN, UDP_FLUSHES_MAX};
 use crate::net::port::Unreachable;
 
 /// Sends by the kernel's socket of a listener, a batch at a time.
@@ -21,6 +21,10 @@ pub(in crate::net) struct UdpTransmitter {
     arena: Vec<u8>,
     used: usize,
     waiting: Vec<Waiting>,
+    /// With so many waiting they are sent without being asked to.
+    flush_at: usize,
+    /// Flushes of which the kernel took nothing, since it last took something.
+    fruitless: usize,
     /// What the last flush could not send since there is no way: in the arena until the next message.
     refused: Vec<Waiting>,
 }
@@ -43,6 +47,8 @@ impl UdpTransmitter {
             arena: vec![0; UDP_ARENA_LEN],
             used: 0,
             waiting: Vec::with_capacity(BATCH),
+            flush_at: BATCH,
+            fruitless: 0,
             refused: Vec::with_capacity(BATCH),
         }
     }
@@ -65,13 +71,17 @@ impl UdpTransmitter {
         len: usize,
         write: impl FnOnce(&mut [u8]),
     ) {
-        if self.waiting.len() == BATCH || self.arena.len() - self.used < len {
+        let is_full = self.arena.len() - self.used < len;
+        if is_full || self.waiting.len() >= self.flush_at {
             self.flush();
         }
         self.refused.clear();
+        if is_full {
+            self.close_ranks();
+        }
         let start = self.used;
         let Some(room) = self.arena.get_mut(start..start + len) else {
-            self.counters.increment(Counter::DropTooLarge);
+            self.counters.increment(Counter::DropTransmitFull);
             return;
         };
         write(room);
@@ -85,7 +95,7 @@ impl UdpTransmitter {
         });
     }
 
-    /// Sends everything that waits.
+    /// Sends what waits, as much of it as the kernel has room for.
     pub(in crate::net) fn flush(&mut self) {
         let mut next = 0;
         self.refused.clear();
@@ -100,19 +110,45 @@ impl UdpTransmitter {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_pending(&error) && !is_second => is_second = true,
+                Err(error) if is_full(&error) => break,
                 Err(error) => {
-                    let (reason, count) = reason(&error, waiting.len());
-                    self.counters.add(reason, count as u64);
+                    self.counters.increment(reason(&error));
                     if is_no_way(&error) {
                         self.refused.extend(waiting.first().copied());
                     }
-                    next += count;
+                    next += 1;
                     is_second = false;
                 }
             }
         }
-        self.waiting.clear();
-        self.used = 0;
+        self.keep_from(next);
+    }
+
+    /// Forgets those before `next`; the others wait on, unless the kernel has taken nothing for too long.
+    fn keep_from(&mut self, next: usize) {
+        self.waiting.drain(..next);
+        self.fruitless = if next == 0 { self.fruitless + 1 } else { 0 };
+        if self.fruitless > UDP_FLUSHES_MAX {
+            let count = self.waiting.len() as u64;
+            self.counters.add(Counter::DropTransmitFull, count);
+            self.waiting.clear();
+        }
+        if self.waiting.is_empty() {
+            (self.used, self.fruitless) = (0, 0);
+        }
+        self.flush_at = self.waiting.len() + BATCH;
+    }
+
+    /// Moves what waits to the arena's beginning.
+    fn close_ranks(&mut self) {
+        let Some(gap) = self.waiting.first().map(|first| first.start) else {
+            return;
+        };
+        self.arena.copy_within(gap..self.used, 0);
+        self.waiting
+            .iter_mut()
+            .for_each(|message| message.start -= gap);
+        self.used -= gap;
     }
 
     /// Calls `each` for what the last flush could not send since there is no way to its destination.
@@ -187,11 +223,18 @@ fn is_no_way(error: &io::Error) -> bool {
     )
 }
 
-/// Why messages are dropped, and how many: a full socket takes none of those that wait, anything else is about the first.
-fn reason(error: &io::Error, waiting: usize) -> (Counter, usize) {
+/// Whether an error says that there is no room now, in the socket's buffer or in the device's queue (which `IP_RECVERR` has the kernel tell).
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
+/// Why the first of those that wait is dropped.
+fn reason(error: &io::Error) -> Counter {
     match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => (Counter::DropTransmitFull, waiting),
-        Some(libc::EMSGSIZE) => (Counter::DropTooLarge, 1),
-        _ => (Counter::DropUnsendable, 1),
+        Some(libc::EMSGSIZE) => Counter::DropTooLarge,
+        _ => Counter::DropUnsendable,
     }
 }
