@@ -31,12 +31,13 @@ pub(crate) fn pages<T>(fresh: &mut [T]) {
 
 #[inline]
 fn lines(start: *const u8, len: usize) {
-    // From the beginning of the first line, so that the last one is not missed.
-    let lead = start.addr() % LINE;
-    let first = start.wrapping_sub(lead);
-    for offset in (0..lead + len).step_by(LINE) {
-        line(first.wrapping_add(offset));
+    let mut offset = 0;
+    while offset < len {
+        line(start.wrapping_add(offset));
+        offset += LINE;
     }
+    // What does not begin with a line may end in one more.
+    line(start.wrapping_add(len.saturating_sub(1)));
 }
 
 #[inline]

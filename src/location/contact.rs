@@ -5,7 +5,9 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use crate::limits::CONTACT_LEN_MAX;
-use crate::sip::uri::{canonical_aor, equivalent};
+use crate::sip::host::Host;
+use crate::sip::text::{Sink, Text};
+use crate::sip::uri::{equivalent, put_unescaped};
 use crate::sip::{Scheme, Uri};
 
 /// The keyed hash of a contact's user, host and port: equal for all URIs that are [`same_contact`] or that
@@ -19,26 +21,13 @@ pub(super) fn contact_hash(hasher: &SipHasher13, text: &[u8]) -> u32 {
 
 /// The same of a URI that has been read.
 pub(super) fn uri_hash(hasher: &SipHasher13, uri: &Uri<'_>) -> u32 {
-    let mut room = [0; USUAL_LEN];
-    let [domain, scratch @ ..] = &mut room;
-    *domain = CONTACT_DOMAIN;
-    if let Some(key) = Key::of(uri, scratch) {
-        let (len, port) = (key.name.len(), key.port.to_le_bytes());
-        if let Some(behind) = scratch.get_mut(len..len + port.len()) {
-            behind.copy_from_slice(&port);
-            let whole = room.get(..1 + len + port.len()).unwrap_or_default();
-            return (hasher.hash(whole) >> 32) as u32;
-        }
+    if let Some(key) = key(uri, &mut [0; USUAL_LEN]) {
+        return (hasher.hash(key) >> 32) as u32;
     }
-    let mut scratch = [0; KEY_LEN_MAX];
-    let Some(key) = Key::of(uri, &mut scratch) else {
-        return text_hash(hasher, uri.bytes());
-    };
-    let mut hasher = *hasher;
-    hasher.write(&[CONTACT_DOMAIN]);
-    hasher.write(key.name);
-    hasher.write(&key.port.to_le_bytes());
-    (hasher.finish() >> 32) as u32
+    match key(uri, &mut [0; KEY_LEN_MAX]) {
+        Some(key) => (hasher.hash(key) >> 32) as u32,
+        None => text_hash(hasher, uri.bytes()),
+    }
 }
 
 /// The same of what is no SIP URI.
@@ -72,41 +61,53 @@ pub(super) fn reaches(contact: &[u8], target: &[u8]) -> bool {
         return false;
     };
     let (mut a, mut b) = ([0; KEY_LEN_MAX], [0; KEY_LEN_MAX]);
-    match (Key::of(&contact, &mut a), Key::of(&target, &mut b)) {
+    match (key(&contact, &mut a), key(&target, &mut b)) {
         (Some(contact), Some(target)) => contact == target,
         (Some(_) | None, _) => false,
     }
 }
 
-/// What tells where a SIP URI leads, without what may be written in several ways.
-#[derive(PartialEq, Eq)]
-struct Key<'a> {
-    /// `user@host`, escapes undone, the host in lower case.
-    name: &'a [u8],
-    port: u16,
-}
-
-impl<'a> Key<'a> {
-    fn of(uri: &Uri<'_>, scratch: &'a mut [u8]) -> Option<Self> {
-        if !uri.is_sip() {
-            return None;
-        }
-        let name = canonical_aor(uri.user.unwrap_or_default(), &uri.host, true, scratch).ok()?;
-        // RFC 3261 19.1.2: a port that is not written is the scheme's.
-        let port = uri.port.unwrap_or(if uri.scheme == Scheme::Sips {
-            5061
-        } else {
-            5060
-        });
-        Some(Self { name, port })
+/// What tells where a SIP URI leads, without what may be written in several ways: its port, its host (an address as octets, a name in lower
+/// case), and its user with escapes undone. None where it is another's URI, or does not fit.
+fn key<'k>(uri: &Uri<'_>, room: &'k mut [u8]) -> Option<&'k [u8]> {
+    if !uri.is_sip() {
+        return None;
     }
+    // RFC 3261 19.1.2: a port that is not written is the scheme's.
+    let port = uri.port.unwrap_or(if uri.scheme == Scheme::Sips {
+        5061
+    } else {
+        5060
+    });
+    let mut text = Text::new(room);
+    text.put(&[CONTACT_DOMAIN]);
+    text.put(&port.to_le_bytes());
+    match uri.host {
+        Host::V4(address) => {
+            text.put(b"4");
+            text.put(&address.octets());
+        }
+        Host::V6(address) => {
+            text.put(b"6");
+            text.put(&address.octets());
+        }
+        Host::Name(name) => {
+            text.put(b"n");
+            text.put_lowercase(name);
+            // No name has one.
+            text.put(b"@");
+        }
+    }
+    put_unescaped(uri.user.unwrap_or_default(), &mut text);
+    let len = text.finish()?;
+    room.get(..len)
 }
 
 /// Keeps the hashes of contacts apart from those of AoRs under the same key.
 const CONTACT_DOMAIN: u8 = 1;
 /// Longer than the keys of most contacts.
 const USUAL_LEN: usize = 128;
-/// Room for the key of the longest contact: the canonical form is longer only where an IPv6 address is.
+/// Room for the key of the longest contact, which is no longer than the contact but for an address.
 const KEY_LEN_MAX: usize = CONTACT_LEN_MAX + 64;
 
 #[cfg(test)]

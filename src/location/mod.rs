@@ -340,13 +340,14 @@ impl Location {
             let Some(binding) = shard.contact_at(now, candidate.place.index(), hash) else {
                 continue;
             };
-            if !reaches(binding.contact(), uri) {
+            let contact = binding.contact();
+            let is_equal = contact == uri;
+            if !is_equal && !reaches(contact, uri) {
                 continue;
             }
             let flow = binding.flow().unpack();
             let is_there =
                 end.is_some_and(|end| (flow.transport, flow.peer) == (end.transport, end.address));
-            let is_equal = binding.contact() == uri;
             let rank = (is_there, is_equal, binding.modified, binding.ruid);
             if best.is_none_or(|(best_rank, _)| rank > best_rank) {
                 let received = binding.received().then_some(flow);

@@ -16,6 +16,7 @@ use crate::counters::Counter;
 use crate::datagram::{Destination, Flow, Transport};
 use crate::sip::message::Message;
 use crate::sip::method::Method;
+use crate::sip::name::HeaderName;
 use crate::time::{Duration, Instant};
 use crate::transaction::client::ClientSlot;
 use crate::transaction::server::ServerSlot;
@@ -421,12 +422,14 @@ impl Proxy {
         let sent_by = via.host().ok().and_then(|host| host.ip());
         // RFC 5626 4.3: `ob` in its Contact asks for the rest of the dialog by the flow that it came by.
         let wants_flow = || {
+            let field = request.header(HeaderName::Contact);
+            if !field.is_some_and(|field| field.value.contains(&b';')) {
+                return false;
+            }
             let contact = request.contacts().next().and_then(Result::ok);
             let address = contact.and_then(|contact| Some(contact.address()?.address));
-            address
-                .filter(|address| address.uri_bytes().contains(&b';'))
-                .and_then(|address| address.uri().ok())
-                .is_some_and(|uri| uri.param(b"ob").is_some())
+            let uri = address.and_then(|address| address.uri().ok());
+            uri.is_some_and(|uri| uri.param(b"ob").is_some())
         };
         let is_elsewhere = relay.source.transport == Transport::Tcp
             || wants_flow()

@@ -35,7 +35,7 @@ pub(super) struct Hop<'a> {
     /// Where the request came from.
     pub(super) source: SocketAddr,
     /// Route values of ours to take off the top.
-    pub(super) routes_consumed: u8,
+    pub(super) routes_consumed: Consumed,
     /// Whether the last Route value is the target (it then becomes the Request-URI and goes).
     pub(super) from_strict_router: bool,
     /// The Record-Route to put in.
@@ -46,6 +46,15 @@ pub(super) struct Hop<'a> {
     pub(super) realm: Option<&'a str>,
     /// The Path value to put in.
     pub(super) own_path: Option<PathValue>,
+}
+
+/// Route values that are ours, and go before the request is sent on (RFC 3261 16.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Consumed {
+    /// So many of the first.
+    First(u8),
+    /// All that there are: as nearly always within a dialog.
+    All,
 }
 
 /// Our Path: the token of the flow by which a REGISTER came, and our address towards the registrar.
@@ -89,12 +98,7 @@ pub(super) fn relay(
     hop: &Hop<'_>,
 ) -> Result<(), EditError> {
     edits.clear();
-    let lone = lone_route(message, hop);
-    let strict = if lone.is_none() {
-        strict_router(message, hop)
-    } else {
-        None
-    };
+    let strict = strict_router(message, hop);
     request_uri(edits, message, hop, strict)?;
     let top = message.top_via();
     let top_line = top_via_line(message).start;
@@ -137,10 +141,7 @@ pub(super) fn relay(
     if let Some(realm) = hop.realm {
         credentials(edits, message, realm)?;
     }
-    match lone {
-        Some(line) => edits.remove(line),
-        None => routes(edits, message, hop, (strict.is_some(), top_line)),
-    }
+    routes(edits, message, hop, (strict.is_some(), top_line))
 }
 
 /// Fills `edits` with what turns a response that a branch received into the one that goes on by `transport`: less our Via
@@ -316,7 +317,13 @@ fn routes(
     if message.header(HeaderName::Route).is_none() {
         return put_path(edits);
     }
-    let consumed = usize::from(hop.routes_consumed) + usize::from(goes_to_strict);
+    let Consumed::First(consumed) = hop.routes_consumed else {
+        for header in message.headers(HeaderName::Route) {
+            edits.remove(header.line_span)?;
+        }
+        return put_path(edits);
+    };
+    let consumed = usize::from(consumed) + usize::from(goes_to_strict);
     // A target that a strict router before us put last stays there for the strict router behind us.
     let last = if hop.from_strict_router && !goes_to_strict {
         message.values(HeaderName::Route).last()
@@ -341,16 +348,6 @@ fn routes(
     put_path(edits)
 }
 
-/// The line of the one Route value where it is ours, and nothing comes in its place: as nearly always within a dialog.
-fn lone_route(message: &Message<'_>, hop: &Hop<'_>) -> Option<Span> {
-    if hop.routes_consumed != 1 || hop.from_strict_router || hop.path.is_some() {
-        return None;
-    }
-    let first = message.values(HeaderName::Route).next()?;
-    let is_alone = first.is_alone() && message.headers(HeaderName::Route).nth(1).is_none();
-    is_alone.then(|| first.line_span())
-}
-
 fn put_route(edits: &mut Edits, at: u16, parts: [&[u8]; 3]) -> Result<(), EditError> {
     edits.insert_with(at, |text| {
         text.put(b"Route: ");
@@ -364,9 +361,12 @@ fn strict_router<'a>(message: &Message<'a>, hop: &Hop<'_>) -> Option<&'a [u8]> {
     if hop.target.is_some() || message.header(HeaderName::Route).is_none() {
         return None;
     }
+    let Consumed::First(consumed) = hop.routes_consumed else {
+        return None;
+    };
     let mut values = message
         .values(HeaderName::Route)
-        .skip(usize::from(hop.routes_consumed));
+        .skip(usize::from(consumed));
     let next = values.next()?;
     // The last one is the target where a strict router sent it.
     if hop.from_strict_router && values.next().is_none() {

@@ -76,6 +76,11 @@ impl Proxy {
         let Some(first) = targets.clone().next() else {
             return;
         };
+        // As nearly always there is one, which gets all of the breadth.
+        if targets.clone().nth(1).is_none() {
+            let share = (server, self.free_breadth(server).max(1));
+            return self.open_phone(now, share, std::iter::once(first), request, bench, out);
+        }
         // RFC 5626 7: of the flows of an instance one is tried, and the others only where that fails.
         let phones = targets
             .clone()
@@ -103,9 +108,26 @@ impl Proxy {
                 .filter(|other| other.is_alternative_to(&phone));
             let contacts = std::iter::once(phone).chain(others);
             let share = (server, shares.of(turn));
-            if !self.open_flow(now, share, contacts, request, bench, out) {
-                self.note_made(server, if phone.is_by_flow() { UNREACHED } else { 503 });
-            }
+            self.open_phone(now, share, contacts, request, bench, out);
+        }
+    }
+
+    /// Opens a branch to the first of a phone's contacts that can be reached.
+    fn open_phone<'t>(
+        &mut self,
+        now: Instant,
+        share: (ServerSlot, u8),
+        contacts: impl Iterator<Item = location::Target<'t>> + Clone,
+        request: &Message<'_>,
+        bench: &mut Bench,
+        out: &mut impl Output,
+    ) {
+        let is_by_flow = contacts
+            .clone()
+            .next()
+            .is_some_and(|first| first.is_by_flow());
+        if !self.open_flow(now, share, contacts, request, bench, out) {
+            self.note_made(share.0, if is_by_flow { UNREACHED } else { 503 });
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::answer::{self, Response, count_unsent, reply_flow};
 use super::branch::Target;
-use super::compose::{self, Hop};
+use super::compose::{self, Consumed, Hop};
 use super::flows::is_gone;
 use super::next_hop::NextHop;
 use super::output::{Output, SendError};
@@ -274,7 +274,7 @@ pub(super) struct Stateless<'a> {
     /// Route values to put before the others (RFC 3327).
     pub(super) path: Option<&'a [u8]>,
     /// Route values of ours to take off.
-    pub(super) routes_consumed: u8,
+    pub(super) routes_consumed: Consumed,
     /// Whether the target stands in the last Route value.
     pub(super) from_strict_router: bool,
 }

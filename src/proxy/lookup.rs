@@ -1,5 +1,6 @@
 //! Names that must be looked up (RFC 3263): the branch waits, and so does the ACK of a 2xx; the worker does not.
 
+use super::compose::Consumed;
 use super::forward::Stateless;
 use super::next_hop::{Destinations, Name};
 use super::output::{Output, Question, QuestionId};
@@ -22,7 +23,7 @@ pub(super) struct WaitingAck {
     texts: [Option<Stored>; 2],
     source: Flow,
     listener: ListenerId,
-    routes_consumed: u8,
+    routes_consumed: Consumed,
     from_strict_router: bool,
     generation: Generation,
 }

@@ -1,5 +1,6 @@
 //! What the proxy keeps of a request that it relays: the response context of RFC 3261 16.7, and its branches.
 
+use super::compose::Consumed;
 use crate::datagram::Flow;
 use crate::transaction::arena::{Arena, Stored};
 use crate::transaction::client::ClientSlot;
@@ -15,7 +16,7 @@ pub(super) struct Relay {
     /// Whether it is an INVITE.
     pub(super) is_invite: bool,
     /// Route values of its own that are taken off before it is forwarded.
-    pub(super) routes_consumed: u8,
+    pub(super) routes_consumed: Consumed,
     /// Whether a strict router before us put the target into the last Route value (RFC 3261 16.4).
     pub(super) from_strict_router: bool,
     /// Whether the caller gave up: then a branch that falls silent counts as terminated, not as timed out.

@@ -344,9 +344,8 @@ impl Proxy {
     /// Whether all Route values of a request are ours.
     fn are_ours(&self, request: &Message<'_>) -> bool {
         request.header(HeaderName::Route).is_none()
-            || request.values(HeaderName::Route).all(|value| {
-                value
-                    .address()
+            || request.addresses(HeaderName::Route).all(|address| {
+                address
                     .and_then(|address| address.uri())
                     .is_ok_and(|uri| self.identity.is_ours(&uri))
             })

@@ -1,7 +1,7 @@
 //! Where a request goes: its Route values (RFC 3261 16.4), its targets (16.5), and whether its sender may go there.
 
 use super::Proxy;
-use super::compose::last_route_uri;
+use super::compose::{Consumed, last_route_uri};
 use super::flows::{FLOW_FAILED, UNREACHED};
 use super::gruu;
 use super::next_hop::NextHop;
@@ -24,7 +24,7 @@ use crate::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan<'a> {
     /// Route values of ours to take off.
-    pub(super) routes_consumed: u8,
+    pub(super) routes_consumed: Consumed,
     /// Whether the target stands in the last Route value.
     pub(super) from_strict_router: bool,
     /// Where to.
@@ -100,6 +100,10 @@ impl Proxy {
             received_uri
         };
         let routes = self.own_routes(request, source, from_strict_router)?;
+        let routes_consumed = match routes.next {
+            None if !from_strict_router => Consumed::All,
+            _ => Consumed::First(routes.consumed),
+        };
         let dialog = if from_strict_router {
             self.verify(request, received_uri)
         } else {
@@ -132,7 +136,7 @@ impl Proxy {
             return Err(refused(routes.is_forged).into());
         };
         Ok(Plan {
-            routes_consumed: routes.consumed,
+            routes_consumed,
             from_strict_router,
             way,
         })
@@ -196,16 +200,15 @@ impl Proxy {
         } else {
             usize::MAX
         };
-        for value in request.values(HeaderName::Route).take(count) {
-            let uri = value
-                .address()
-                .and_then(|address| address.uri())
-                .map_err(|_| Refusal::new(400))?;
-            if !self.identity.is_ours(&uri) || routes.consumed == u8::MAX {
-                routes.next = Some(uri);
+        for address in request.addresses(HeaderName::Route).take(count) {
+            let Ok(uri) = &address.and_then(|address| address.uri()) else {
+                return Err(Refusal::new(400));
+            };
+            if !self.identity.is_ours(uri) || routes.consumed == u8::MAX {
+                routes.next = Some(*uri);
                 break;
             }
-            if let Some(named) = self.identity.listener_named(&uri) {
+            if let Some(named) = self.identity.listener_named(uri) {
                 routes.listener = named;
             }
             if let Some(token) = uri.user.filter(|user| flow_token::is_token(user)) {
@@ -216,7 +219,7 @@ impl Proxy {
                 routes.consumed += 1;
                 continue;
             }
-            let verified = self.verify(request, &uri);
+            let verified = self.verify(request, uri);
             routes.is_forged |= uri.user.is_some() && verified.is_none();
             routes.dialog = match (routes.dialog, verified) {
                 (Some(known), Some(further)) => Some(known.joined(&further)),

@@ -58,7 +58,8 @@ impl Waits {
 
     /// Whether this request waits already.
     pub(super) fn has(&self, key: ServerKey) -> bool {
-        self.secrets.has(key) || self.rows.has(key) || self.commits.has(key)
+        // As a rule nothing waits.
+        self.len() > 0 && (self.secrets.has(key) || self.rows.has(key) || self.commits.has(key))
     }
 
     /// Takes out a request that has done nothing yet, by its key.

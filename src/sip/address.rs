@@ -35,6 +35,13 @@ impl<'a> Address<'a> {
         AddressParts::parse(source, span).map(|parts| Self { source, parts })
     }
 
+    /// Reads a field that has one address, plainly written; none where it is otherwise.
+    #[inline]
+    pub(super) fn parse_plain(source: &'a [u8], value: Span) -> Option<Self> {
+        let parts = plain::address(source, usize::from(value.start), usize::from(value.end))?;
+        Some(Self { source, parts })
+    }
+
     /// The address whose parts the index of a message has kept.
     pub(super) const fn from_parts(source: &'a [u8], parts: AddressParts) -> Self {
         Self { source, parts }

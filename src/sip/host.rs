@@ -91,8 +91,7 @@ impl<'a> Host<'a> {
 }
 
 /// Reads four octets of at most three digits, none with a zero before it (RFC 6943 3.1.1: some read those as octal).
-#[inline]
-fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+pub(super) fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
     let (mut address, mut at) = (0, 0);
     for place in 0..4 {
         if place > 0 {

@@ -18,7 +18,7 @@ use crate::scan::{self, LineEnds};
 pub struct Index {
     /// The first field of each name; [`NONE`] where there is none.
     first: [u8; HeaderName::COUNT],
-    /// The last field of each name, for the chain.
+    /// The last field of each name that more than one has, for the chain; of the others it says nothing.
     last: [u8; HeaderName::COUNT],
     /// A bit for each name that more than one field has.
     repeated: u64,
@@ -107,7 +107,8 @@ impl Index {
         }
     }
 
-    /// Fills the index from `bytes`, which begin with a first line.
+    /// Fills the index from `bytes`, which begin with a first line. A function of its own, so that its loop has the registers.
+    #[inline(never)]
     pub(super) fn read(&mut self, bytes: &[u8]) -> Outcome {
         if bytes.len() > MESSAGE_LEN_MAX {
             return Outcome::NotSip(NotSip::TooLong);
@@ -252,7 +253,6 @@ impl Index {
     /// Forgets the message before.
     pub(super) fn clear(&mut self) {
         self.first = [NONE; HeaderName::COUNT];
-        self.last = [NONE; HeaderName::COUNT];
         self.repeated = 0;
         self.count = 0;
         self.via = ViaParts::EMPTY;
@@ -373,16 +373,29 @@ impl Index {
         };
         *free = entry;
         self.count += 1;
-        let (first, last) = (&mut self.first[name], &mut self.last[name]);
-        match self.entries.get_mut(usize::from(*last)) {
-            Some(before) => {
-                before.next = place;
-                self.repeated |= 1 << name;
-            }
-            None => *first = place,
+        let first = &mut self.first[name];
+        if *first == NONE {
+            *first = place;
+        } else {
+            self.chain(name, place);
         }
-        *last = place;
         true
+    }
+
+    /// Chains the field at `place`, which is not the first of its name, to the one before it.
+    #[cold]
+    fn chain(&mut self, name: usize, place: u8) {
+        let is_second = self.repeated & 1 << name == 0;
+        let before = if is_second {
+            self.first[name]
+        } else {
+            self.last[name]
+        };
+        if let Some(before) = self.entries.get_mut(usize::from(before)) {
+            before.next = place;
+        }
+        self.repeated |= 1 << name;
+        self.last[name] = place;
     }
 }
 

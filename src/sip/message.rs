@@ -1,5 +1,7 @@
 //! A message, read through its index: cheap to copy, borrowed from the bytes that came.
 
+use std::marker::PhantomData;
+
 use super::address::Address;
 use super::contact::Contact;
 use super::cseq::CSeq;
@@ -298,12 +300,13 @@ impl<'a> Message<'a> {
     }
 
     /// The Contacts of all Contact fields.
-    pub fn contacts(&self) -> Contacts<'a> {
-        Contacts {
-            message: *self,
-            field: self.index.first_place(HeaderName::Contact),
-            values: None,
-        }
+    pub fn contacts(&self) -> Elements<'a, Contact<'a>> {
+        Elements::new(*self, self.index.first_place(HeaderName::Contact))
+    }
+
+    /// The addresses of all fields called `name`: of Route and the like.
+    pub fn addresses(&self, name: HeaderName) -> Elements<'a, Address<'a>> {
+        Elements::new(*self, self.index.first_place(name))
     }
 
     /// Whether no line of the head is folded, and each ends with CRLF: then no value has a CR or an LF.
@@ -351,33 +354,76 @@ impl<'a> Iterator for Headers<'a> {
     }
 }
 
-/// The walk of [`Message::contacts`].
+/// What the elements of a list are read as.
+pub trait Element<'a>: Sized {
+    /// Reads a field that has one element, plainly written; none where it is otherwise.
+    fn of_plain_field(source: &'a [u8], value: Span) -> Option<Result<Self, SipError>>;
+
+    /// Reads one element of a field.
+    fn of_value(value: &Value<'a>) -> Result<Self, SipError>;
+}
+
+impl<'a> Element<'a> for Contact<'a> {
+    #[inline]
+    fn of_plain_field(source: &'a [u8], value: Span) -> Option<Result<Self, SipError>> {
+        Contact::parse_plain(source, value)
+    }
+
+    fn of_value(value: &Value<'a>) -> Result<Self, SipError> {
+        value.contact()
+    }
+}
+
+impl<'a> Element<'a> for Address<'a> {
+    #[inline]
+    fn of_plain_field(source: &'a [u8], value: Span) -> Option<Result<Self, SipError>> {
+        Address::parse_plain(source, value).map(Ok)
+    }
+
+    fn of_value(value: &Value<'a>) -> Result<Self, SipError> {
+        value.address()
+    }
+}
+
+/// The walk of [`Message::contacts`] and [`Message::addresses`]: commas are looked for only in a field that is not one plain element.
 #[derive(Clone, Debug)]
-pub struct Contacts<'a> {
+pub struct Elements<'a, T> {
     message: Message<'a>,
     /// The field that has not been begun.
     field: Option<u8>,
     /// All that is left, once a field was not plain.
     values: Option<Values<'a>>,
+    read_as: PhantomData<T>,
 }
 
-impl<'a> Iterator for Contacts<'a> {
-    type Item = Result<Contact<'a>, SipError>;
+impl<'a, T> Elements<'a, T> {
+    const fn new(message: Message<'a>, field: Option<u8>) -> Self {
+        Self {
+            message,
+            field,
+            values: None,
+            read_as: PhantomData,
+        }
+    }
+}
+
+impl<'a, T: Element<'a>> Iterator for Elements<'a, T> {
+    type Item = Result<T, SipError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if let Some(values) = &mut self.values {
-            return values.next().map(|value| value.contact());
+            return values.next().map(|value| T::of_value(&value));
         }
         let place = self.field?;
         let field = self.message.index.entry(place)?;
-        if let Some(contact) = Contact::parse_plain(self.message.bytes, field.value) {
+        if let Some(element) = T::of_plain_field(self.message.bytes, field.value) {
             self.field = Some(field.next);
-            return Some(contact);
+            return Some(element);
         }
         let mut values = Values::from_field(self.message, place);
         let value = values.next();
         self.values = Some(values);
-        value.map(|value| value.contact())
+        value.map(|value| T::of_value(&value))
     }
 }
 

@@ -1,6 +1,6 @@
 //! SIP URIs as nearly all senders write them, read in one pass: `sip:user@host:port;params`, without escapes, password and headers.
 
-use super::host::Host;
+use super::host::{Host, ipv4};
 use super::plain::digits;
 use crate::scan;
 
@@ -30,7 +30,8 @@ impl<'a> PlainUri<'a> {
         let host_end = past(bytes, host_start, end, HOST);
         let name = text.get(host_start..host_end)?;
         let host = match name.first()? {
-            b'0'..=b'9' => Host::parse(name).ok()?,
+            // A name that begins with a digit is rare, and left to the general reader.
+            b'0'..=b'9' => Host::V4(ipv4(name)?),
             _ => Host::Name(name),
         };
         let (port, params_start) = match text.get(host_end) {

@@ -173,6 +173,20 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// Takes `bytes` in lower case.
+    pub fn put_lowercase(&mut self, bytes: &[u8]) {
+        let rest = mem::take(&mut self.rest);
+        let left = rest.len();
+        match rest.split_at_mut_checked(bytes.len()) {
+            Some((room, rest)) => {
+                room.copy_from_slice(bytes);
+                room.make_ascii_lowercase();
+                self.rest = rest;
+            }
+            None => self.overflow(left),
+        }
+    }
+
     #[cold]
     fn overflow(&mut self, left: usize) {
         self.room -= left;

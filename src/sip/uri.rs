@@ -269,17 +269,7 @@ pub fn canonical_aor<'o>(
             text.put(b"@");
         }
         match host {
-            Host::Name(name) => {
-                let start = text.len();
-                text.put(name);
-                let len = text.finish().ok_or(SipError::TooLong)?;
-                let written = out.get_mut(..len).ok_or(SipError::TooLong)?;
-                written
-                    .get_mut(start..)
-                    .unwrap_or_default()
-                    .make_ascii_lowercase();
-                return Ok(written);
-            }
+            Host::Name(name) => text.put_lowercase(name),
             Host::V4(address) => text.put_host_ip((*address).into()),
             Host::V6(address) => text.put_host_ip((*address).into()),
         }
@@ -295,8 +285,8 @@ pub fn unescaped(text: &[u8]) -> impl Iterator<Item = u8> + '_ {
 }
 
 /// Writes text with its `%` escapes undone.
-pub(super) fn put_unescaped(escaped: &[u8], out: &mut impl Sink) {
-    if scan::find(escaped, 0, b'%').is_none() {
+pub(crate) fn put_unescaped(escaped: &[u8], out: &mut impl Sink) {
+    if !escaped.contains(&b'%') {
         return out.put(escaped);
     }
     unescaped(escaped).for_each(|unit| out.put(&[unit]));
