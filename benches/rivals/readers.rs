@@ -132,9 +132,9 @@ pub(crate) fn siphon(bytes: &[u8], see: &mut dyn FnMut(&Nine<'_>)) -> bool {
 
 #[cfg(feature = "siphon")]
 fn read_by_siphon(bytes: &[u8], see: &mut dyn FnMut(&Nine<'_>)) -> Option<()> {
-    use siphon_sip::sip::headers::{cseq::CSeq, nameaddr::NameAddr, via::Via};
-    use siphon_sip::sip::message::StartLine;
-    use siphon_sip::sip::parser::parse_sip_message_bytes;
+    use ::siphon::sip::headers::{cseq::CSeq, nameaddr::NameAddr, via::Via};
+    use ::siphon::sip::message::StartLine;
+    use ::siphon::sip::parser::parse_sip_message_bytes;
 
     let message = parse_sip_message_bytes(bytes).ok()?;
     let headers = &message.headers;
