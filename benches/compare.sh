@@ -107,11 +107,11 @@ seek() {
 
 # keep KIND...: the highest rate of calls counts where it is held until the transactions of before are over (64 T1, twice).
 keep() {
-    local kind=$1 tries
+    local kind=$1 tries found=$highest
     shift
     [ "$hold" -gt 0 ] || return 0
     for tries in 1 2 3 4; do
-        highest=$(echo "$highest * (1 - 0.08 * $tries)" | bc)
+        highest=$(echo "$found * (1 - 0.08 * $tries)" | bc)
         # What the try before left behind is not to weigh on this one.
         [ "$tries" = 1 ] || sleep 35
         load $((hold + 30)) "$kind" --rate "$highest" --time $hold --wait 2 --threshold 500 "$@"
