@@ -110,7 +110,7 @@ keep() {
     local kind=$1 tries found=$highest
     shift
     [ "$hold" -gt 0 ] || return 0
-    for tries in 1 2 3 4; do
+    for tries in 1 2 3 4 5 6; do
         highest=$(echo "$found * (1 - 0.08 * $tries)" | bc)
         # What the try before left behind is not to weigh on this one.
         [ "$tries" = 1 ] || sleep 35
