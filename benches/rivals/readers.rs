@@ -55,75 +55,47 @@ fn read_by_strowger(bytes: &[u8], index: &mut Index, see: &mut dyn FnMut(&Nine<'
     Some(())
 }
 
-pub(crate) fn rsip(bytes: &[u8], see: &mut dyn FnMut(&Nine<'_>)) -> bool {
-    read_by_rsip(bytes, see).is_some()
+/// A reader by rsip's interface, which rsipstack's parser has kept.
+macro_rules! by_rsip {
+    ($name:ident, $($library:ident)::+) => {
+        pub(crate) fn $name(bytes: &[u8], see: &mut dyn FnMut(&Nine<'_>)) -> bool {
+            let read = |see: &mut dyn FnMut(&Nine<'_>)| -> Option<()> {
+                use $($library)::+::prelude::*;
+                use $($library)::+::{Header, SipMessage};
+
+                let message = SipMessage::try_from(bytes).ok()?;
+                let via = message.via_header().ok()?.typed().ok()?;
+                let from = message.from_header().ok()?.typed().ok()?;
+                let to = message.to_header().ok()?.typed().ok()?;
+                let cseq = message.cseq_header().ok()?.typed().ok()?;
+                let contact = message.contact_header().ok()?.typed().ok()?;
+                let length = message.headers().iter().find_map(|header| match header {
+                    Header::ContentLength(length) => length.value().trim().parse().ok(),
+                    _ => None,
+                });
+                see(&Nine {
+                    start: match &message {
+                        SipMessage::Request(request) => Start::Request(request.method(), request.uri()),
+                        SipMessage::Response(response) => Start::Response(response.status_code().code()),
+                    },
+                    branch: &via.branch()?.value(),
+                    from_tag: &from.tag()?.value(),
+                    to: &to.uri,
+                    call_id: &message.call_id_header().ok()?.value(),
+                    cseq: cseq.seq,
+                    cseq_method: &cseq.method,
+                    contact: &contact.uri,
+                    content_length: length?,
+                });
+                Some(())
+            };
+            read(see).is_some()
+        }
+    };
 }
 
-fn read_by_rsip(bytes: &[u8], see: &mut dyn FnMut(&Nine<'_>)) -> Option<()> {
-    use rsip::prelude::*;
-    use rsip::{Header, SipMessage};
-
-    let message = SipMessage::try_from(bytes).ok()?;
-    let via = message.via_header().ok()?.typed().ok()?;
-    let from = message.from_header().ok()?.typed().ok()?;
-    let to = message.to_header().ok()?.typed().ok()?;
-    let cseq = message.cseq_header().ok()?.typed().ok()?;
-    let contact = message.contact_header().ok()?.typed().ok()?;
-    let length = message.headers().iter().find_map(|header| match header {
-        Header::ContentLength(length) => length.value().trim().parse().ok(),
-        _ => None,
-    });
-    see(&Nine {
-        start: match &message {
-            SipMessage::Request(request) => Start::Request(request.method(), request.uri()),
-            SipMessage::Response(response) => Start::Response(response.status_code().code()),
-        },
-        branch: &via.branch()?.value(),
-        from_tag: &from.tag()?.value(),
-        to: &to.uri,
-        call_id: &message.call_id_header().ok()?.value(),
-        cseq: cseq.seq,
-        cseq_method: &cseq.method,
-        contact: &contact.uri,
-        content_length: length?,
-    });
-    Some(())
-}
-
-pub(crate) fn rsipstack(bytes: &[u8], see: &mut dyn FnMut(&Nine<'_>)) -> bool {
-    read_by_rsipstack(bytes, see).is_some()
-}
-
-fn read_by_rsipstack(bytes: &[u8], see: &mut dyn FnMut(&Nine<'_>)) -> Option<()> {
-    use rsipstack::sip::prelude::*;
-    use rsipstack::sip::{Header, SipMessage};
-
-    let message = SipMessage::try_from(bytes).ok()?;
-    let via = message.via_header().ok()?.typed().ok()?;
-    let from = message.from_header().ok()?.typed().ok()?;
-    let to = message.to_header().ok()?.typed().ok()?;
-    let cseq = message.cseq_header().ok()?.typed().ok()?;
-    let contact = message.contact_header().ok()?.typed().ok()?;
-    let length = message.headers().iter().find_map(|header| match header {
-        Header::ContentLength(length) => length.value().trim().parse().ok(),
-        _ => None,
-    });
-    see(&Nine {
-        start: match &message {
-            SipMessage::Request(request) => Start::Request(request.method(), request.uri()),
-            SipMessage::Response(response) => Start::Response(response.status_code().code()),
-        },
-        branch: &via.branch()?.value(),
-        from_tag: &from.tag()?.value(),
-        to: &to.uri,
-        call_id: &message.call_id_header().ok()?.value(),
-        cseq: cseq.seq,
-        cseq_method: &cseq.method,
-        contact: &contact.uri,
-        content_length: length?,
-    });
-    Some(())
-}
+by_rsip!(rsip, rsip);
+by_rsip!(rsipstack, rsipstack::sip);
 
 #[cfg(feature = "siphon")]
 pub(crate) fn siphon(bytes: &[u8], see: &mut dyn FnMut(&Nine<'_>)) -> bool {
