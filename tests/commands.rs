@@ -9,6 +9,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use ports::free_port;
+
+#[path = "store/ports.rs"]
+mod ports;
+
 mod commands {
     mod ctl;
     mod doctor;
@@ -74,12 +79,6 @@ fn stdout(output: &Output) -> String {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// A TCP port of loopback that nobody listens on.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    listener.local_addr().expect("it is bound").port()
 }
 
 fn configuration(sip_port: u16, admin_port: u16) -> String {

@@ -18,6 +18,7 @@ mod store {
     mod nodes;
     mod outages;
     mod phone;
+    mod ports;
     mod restarts;
     mod scratch;
     mod server;

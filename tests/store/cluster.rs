@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::database::Database;
-use super::scratch::{Scratch, free_port};
+use super::ports::free_port;
+use super::scratch::Scratch;
 
 /// A server with one database, `strowger`; dropped, it is stopped and gone.
 #[derive(Debug)]

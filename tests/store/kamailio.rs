@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::cluster::Cluster;
 use super::database::{Database, SqliteFile};
 use super::phone::Phone;
-use super::scratch::{Scratch, free_port};
+use super::ports::free_port;
+use super::scratch::Scratch;
 use super::server::Server;
 
 /// A registrar of Kamailio's with a database; dropped, it is ended.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::cluster::Cluster;
 use super::database::Database;
 use super::phone::Phone;
-use super::scratch::free_port;
+use super::ports::free_port;
 use super::server::Server;
 
 /// A node's `[store]` and `[cluster]`.

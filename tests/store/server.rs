@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::binary::binary;
 use super::http;
 use super::phone::DOMAIN;
-use super::scratch::{Scratch, free_port};
+use super::ports::free_port;
+use super::scratch::Scratch;
 
 /// A server; dropped, it is killed.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::cluster::Cluster;
 use super::database::Database;
 use super::load::{Load, q999_ms};
-use super::scratch::free_ports;
+use super::ports::free_ports;
 use super::server::Server;
 
 /// What phones register: how many of them, how many a second, for how long.
