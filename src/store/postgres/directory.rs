@@ -20,6 +20,8 @@ pub(in super::super) struct PostgresDirectory {
     frame: Frame,
     runtime: Runtime,
     link: Option<Link>,
+    /// The tables that were not there when it connected, until somebody wants to know.
+    made: Vec<&'static str>,
 }
 
 impl PostgresDirectory {
@@ -30,6 +32,7 @@ impl PostgresDirectory {
             frame,
             runtime: Builder::new_current_thread().enable_all().build()?,
             link: None,
+            made: Vec::new(),
         })
     }
 
@@ -55,11 +58,14 @@ impl Directory for PostgresDirectory {
             .is_none_or(|link| link.client.is_closed())
         {
             let open = async {
-                Link::open(&self.config)
-                    .await
-                    .map_err(|error| engine_error(&error))
+                let link = Link::open(&self.config).await?;
+                let made = make_tables(&link.client).await?;
+                Ok((link, made))
             };
-            self.link = Some(within(&self.runtime, ANSWER_TIME, open)?);
+            let open = async { open.await.map_err(|error| engine_error(&error)) };
+            let (link, made) = within(&self.runtime, ANSWER_TIME, open)?;
+            self.link = Some(link);
+            self.made.extend(made);
         }
         Ok(())
     }
@@ -115,7 +121,8 @@ impl Directory for PostgresDirectory {
     }
 
     fn migrate(&mut self) -> Result<Vec<&'static str>, EngineError> {
-        let made = self.with(make_tables)?;
+        let mut made = std::mem::take(&mut self.made);
+        made.extend(self.with(make_tables)?);
         let lost = || EngineError::Unreachable("not connected".to_owned());
         let link = self.link.as_ref().ok_or_else(lost)?;
         within(&self.runtime, ANSWER_TIME, check_tables(&link.client))?;

@@ -285,24 +285,49 @@ async fn lock(
     )))
 }
 
-/// Makes the tables that are not there; gives their names.
+/// Makes the tables that are not there; gives their names. Nodes that begin on an empty database at once do it one after the
+/// other.
 pub(super) async fn make_tables(client: &Client) -> Result<Vec<&'static str>, Error> {
+    let mut missing = false;
+    for table in TABLES {
+        missing |= !is_there(client, table.name).await?;
+    }
+    if !missing {
+        return Ok(Vec::new());
+    }
+    let lock = [&LOCK_CLASS as &(dyn ToSql + Sync), &LOCK_TABLES];
+    client
+        .execute("SELECT pg_advisory_lock($1, $2)", &lock)
+        .await?;
+    // Where that fails, the session ends, and the lock with it.
+    let made = make_missing(client).await?;
+    client
+        .execute("SELECT pg_advisory_unlock($1, $2)", &lock)
+        .await?;
+    Ok(made)
+}
+
+async fn make_missing(client: &Client) -> Result<Vec<&'static str>, Error> {
     let mut made = Vec::new();
     for table in TABLES {
-        let is_there: bool = client
-            .query_one("SELECT to_regclass($1) IS NOT NULL", &[&table.name])
-            .await?
-            .get(0);
-        if !is_there {
-            let statements = table.statements(Dialect::Postgres).join("; ");
-            client
-                .batch_execute(&format!("BEGIN; {statements}; COMMIT"))
-                .await?;
-            info!("made the table {}", table.name);
-            made.push(table.name);
+        if is_there(client, table.name).await? {
+            continue;
         }
+        let statements = table.statements(Dialect::Postgres).join("; ");
+        client
+            .batch_execute(&format!("BEGIN; {statements}; COMMIT"))
+            .await?;
+        info!("made the table {}", table.name);
+        made.push(table.name);
     }
     Ok(made)
+}
+
+async fn is_there(client: &Client, name: &str) -> Result<bool, Error> {
+    let row = client
+        .query_one("SELECT to_regclass($1) IS NOT NULL", &[&name])
+        .await?;
+    Ok(row.get(0))
 }
 
 /// Sees that the tables are of the versions that we know.
@@ -366,6 +391,8 @@ const HOLDER: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND g
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 /// Tells our locks from those of others.
 const LOCK_CLASS: i32 = 0x5354_5247;
+/// The lock of whoever makes the tables: no node's number.
+const LOCK_TABLES: i32 = -1;
 const LOCK_ATTEMPTS: usize = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 const CONNECT_TIME: Duration = Duration::from_secs(3);
