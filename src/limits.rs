@@ -270,6 +270,9 @@ pub const OVERLOAD_AFTER: Duration = Duration::from_millis(100);
 pub const OVERLOAD_WINDOW: Duration = Duration::from_millis(10);
 /// New work that is let in each time that the queue has been emptied, at least and at most. More: refused or dropped.
 pub const OVERLOAD_LET_IN: std::ops::RangeInclusive<u32> = 32..=2_048;
+/// As so many an INVITE counts among them: a call is thirteen messages to a REGISTER's two, and most of them come after the queue was
+/// emptied of the first.
+pub const OVERLOAD_CALL: u32 = 8;
 /// What is let in at once is halved where the queue then takes longer than this to be emptied, and else doubled where it was too little.
 pub const OVERLOAD_DELAY: Duration = Duration::from_millis(10);
 /// After so long with a queue that was not emptied one is let in all the same.

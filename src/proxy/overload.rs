@@ -4,14 +4,15 @@
 //! To-tag) are let in a few at a time, each time that the queue has been emptied; requests within dialogs, ACK, CANCEL and responses always
 //! pass. So what was begun goes first, nothing of it is lost, and the processor is never without work while there is any: nothing is guessed
 //! of what a request will cost. How many are let in at once is found by trying: as many as the queue is emptied after in a few milliseconds,
-//! since a kernel thread on the same core, or a host that lends it out, brings what came in heaps. A few of those that are turned away hear 503 with Retry-After, in proportion to those let in; the
-//! others are not answered, as if the network had lost them, since an answer costs more than to look at their To.
+//! since a kernel thread on the same core, or a host that lends it out, brings what came in heaps. A call counts as several, since most of
+//! its messages come only after the queue has been emptied of its INVITE. A few of those that are turned away hear 503 with Retry-After, in
+//! proportion to those let in; the others are not answered, as if the network had lost them, since an answer costs more than to look at their To.
 
 use memchr::memmem::Finder;
 
 use crate::limits::{
-    OVERLOAD_AFTER, OVERLOAD_CALM, OVERLOAD_DELAY, OVERLOAD_FEW, OVERLOAD_LEAST, OVERLOAD_LET_IN,
-    OVERLOAD_REFUSALS,
+    OVERLOAD_AFTER, OVERLOAD_CALL, OVERLOAD_CALM, OVERLOAD_DELAY, OVERLOAD_FEW, OVERLOAD_LEAST,
+    OVERLOAD_LET_IN, OVERLOAD_REFUSALS,
 };
 use crate::time::{Duration, Instant};
 
@@ -79,7 +80,7 @@ pub(super) struct Overload {
 #[derive(Debug)]
 struct Strain {
     since: Instant,
-    /// Requests that are let in each time that the queue is found empty.
+    /// Requests that are let in each time that the queue is found empty; a call counts as [`OVERLOAD_CALL`].
     allowance: u32,
     /// Of them, those that may be let in until it is found empty again.
     credit: u32,
@@ -145,7 +146,9 @@ impl Overload {
     #[inline]
     pub(super) fn admit(&mut self, bytes: &[u8], is_ours: impl FnOnce(&[u8]) -> bool) -> Admission {
         match &mut self.strain {
-            Some(strain) if self.glance.is_of_new_work(bytes, is_ours) => strain.admit(),
+            Some(strain) if self.glance.is_of_new_work(bytes, is_ours) => {
+                strain.admit(credit_for(bytes))
+            }
             Some(_) | None => Admission::Taken,
         }
     }
@@ -201,9 +204,9 @@ impl Strain {
         (self.account.turned_away() - before.turned_away()) * OVERLOAD_FEW <= let_in
     }
 
-    fn admit(&mut self) -> Admission {
+    fn admit(&mut self, credit: u32) -> Admission {
         if self.credit > 0 {
-            self.credit -= 1;
+            self.credit = self.credit.saturating_sub(credit);
             self.account.let_in += 1;
             self.answers = (self.answers + 1).min(OVERLOAD_REFUSALS * ANSWERS_KEPT);
             return Admission::Taken;
@@ -259,6 +262,14 @@ impl Glance {
     }
 }
 
+/// Of the credit, what new work takes.
+const fn credit_for(bytes: &[u8]) -> u32 {
+    match bytes {
+        [b'I', ..] => OVERLOAD_CALL,
+        _ => 1,
+    }
+}
+
 /// What follows the user of the Request-URI, where it has one: a host and more.
 fn after_user(bytes: &[u8]) -> Option<&[u8]> {
     let head = bytes.get(..bytes.len().min(FIRST_LINE_LEN))?;
@@ -277,7 +288,9 @@ const METHODS: [[u8; 8]; 4] = [*b"OPTIONS ", *b"SUBSCRIB", *b"MESSAGE ", *b"PUBL
 mod tests {
     use super::*;
 
-    const NEW: &[u8] = b"INVITE sip:b@x SIP/2.0\r\nTo: <sip:b@x>\r\nFrom: <sip:a@x>;tag=1\r\n\r\n";
+    const CALL: &[u8] = b"INVITE sip:b@x SIP/2.0\r\nTo: <sip:b@x>\r\nFrom: <sip:a@x>;tag=1\r\n\r\n";
+    const REFRESH: &[u8] =
+        b"REGISTER sip:x SIP/2.0\r\nTo: <sip:a@x>\r\nFrom: <sip:a@x>;tag=1\r\n\r\n";
 
     fn is_ours(rest: &[u8]) -> bool {
         rest.starts_with(b"example.com SIP/2.0\r\n")
@@ -296,11 +309,15 @@ mod tests {
         overload
     }
 
-    /// How many of `count` that come at once are taken, refused, dropped.
+    /// How many of `count` refreshes that come at once are taken, refused, dropped.
     fn fates(overload: &mut Overload, count: u32) -> [u32; 3] {
+        fates_of(REFRESH, overload, count)
+    }
+
+    fn fates_of(text: &[u8], overload: &mut Overload, count: u32) -> [u32; 3] {
         let mut fates = [0; 3];
         for _ in 0..count {
-            fates[overload.admit(NEW, is_ours) as usize] += 1;
+            fates[overload.admit(text, is_ours) as usize] += 1;
         }
         fates
     }
@@ -308,7 +325,7 @@ mod tests {
     #[test]
     fn a_burst_is_no_overload() {
         let mut overload = overflowing_for(OVERLOAD_AFTER.as_millis_ceil() - 1);
-        assert_eq!(overload.admit(NEW, is_ours), Admission::Taken);
+        assert_eq!(overload.admit(CALL, is_ours), Admission::Taken);
         overload.observe(at(200), Backlog::Short);
         overload.observe(at(201), Backlog::Overflowing);
         assert!(!overload.is_there());
@@ -346,7 +363,7 @@ mod tests {
     fn new_work_is_known_by_its_method_and_its_uri_or_to() {
         let glance = Glance::new();
         let texts: [&[u8]; 6] = [
-            NEW,
+            CALL,
             b"INVITE sip:b@example.com SIP/2.0\r\nVia: SIP/2.0/UDP x\r\n\r\n",
             b"INVITE sip:b@x SIP/2.0\r\nt: <sip:b@x;y=z>\r\n\r\n",
             b"REGISTER sip:x SIP/2.0\r\nTo: <sip:b@x>\r\n\r\n",
@@ -372,6 +389,18 @@ mod tests {
             fates(&mut overload, 1_000),
             [least, refused, 1_000 - least - refused]
         );
+    }
+
+    #[test]
+    fn a_call_counts_as_several() {
+        let mut overload = overflowing_for(200);
+        let (least, _) = OVERLOAD_LET_IN.into_inner();
+        overload.observe(at(300), Backlog::Short);
+        let calls = least / OVERLOAD_CALL - 1;
+        assert_eq!(fates_of(CALL, &mut overload, calls), [calls, 0, 0]);
+        assert_eq!(fates(&mut overload, 1_000)[0], OVERLOAD_CALL);
+        overload.observe(at(301), Backlog::Short);
+        assert!(fates_of(CALL, &mut overload, 1_000)[0] <= 2 * (calls + 1));
     }
 
     /// How many are let in of many that come at once, when the queue has taken so many milliseconds to be emptied.
@@ -423,6 +452,6 @@ mod tests {
         let fates = std::array::from_fn(|fate| u64::from(first[fate] + then[fate]));
         assert_eq!([account.let_in, account.refused, account.dropped], fates);
         assert_eq!(account.span, end.since(begun));
-        assert_eq!(overload.admit(NEW, is_ours), Admission::Taken);
+        assert_eq!(overload.admit(CALL, is_ours), Admission::Taken);
     }
 }
