@@ -1,12 +1,11 @@
 //! A message, read through its index: cheap to copy, borrowed from the bytes that came.
 
-use std::marker::PhantomData;
-
 use super::address::Address;
 use super::contact::Contact;
 use super::cseq::CSeq;
+use super::elements::{Elements, Headers};
 use super::error::{NotSip, Rejection, SipError};
-use super::index::{Entry, Index, NONE, Outcome};
+use super::index::{Entry, Index, Outcome};
 use super::method::Method;
 use super::name::HeaderName;
 use super::span::Span;
@@ -173,10 +172,7 @@ impl<'a> Message<'a> {
 
     /// All fields called `name`, in their order.
     pub fn headers(&self, name: HeaderName) -> Headers<'a> {
-        Headers {
-            message: *self,
-            next: self.index.first_place(name),
-        }
+        Headers::new(*self, self.index.first_place(name))
     }
 
     /// All fields in their order.
@@ -320,7 +316,7 @@ impl<'a> Message<'a> {
     }
 
     /// The field at an entry of the index.
-    fn field(&self, entry: &Entry) -> Header<'a> {
+    pub(super) fn field(&self, entry: &Entry) -> Header<'a> {
         Header {
             name: entry.name,
             name_bytes: self.text(Span {
@@ -337,144 +333,11 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The walk of [`Message::headers`].
-#[derive(Clone, Debug)]
-pub struct Headers<'a> {
-    message: Message<'a>,
-    next: Option<u8>,
-}
-
-impl<'a> Iterator for Headers<'a> {
-    type Item = Header<'a>;
-
-    fn next(&mut self) -> Option<Header<'a>> {
-        let entry = self.message.index.entry(self.next?)?;
-        self.next = (entry.next != NONE).then_some(entry.next);
-        Some(self.message.field(entry))
-    }
-}
-
-/// What the elements of a list are read as.
-pub trait Element<'a>: Sized {
-    /// Reads a field that has one element, plainly written; none where it is otherwise.
-    fn of_plain_field(source: &'a [u8], value: Span) -> Option<Result<Self, SipError>>;
-
-    /// Reads one element of a field.
-    fn of_value(value: &Value<'a>) -> Result<Self, SipError>;
-}
-
-impl<'a> Element<'a> for Contact<'a> {
-    #[inline]
-    fn of_plain_field(source: &'a [u8], value: Span) -> Option<Result<Self, SipError>> {
-        Contact::parse_plain(source, value)
-    }
-
-    fn of_value(value: &Value<'a>) -> Result<Self, SipError> {
-        value.contact()
-    }
-}
-
-impl<'a> Element<'a> for Address<'a> {
-    #[inline]
-    fn of_plain_field(source: &'a [u8], value: Span) -> Option<Result<Self, SipError>> {
-        Address::parse_plain(source, value).map(Ok)
-    }
-
-    fn of_value(value: &Value<'a>) -> Result<Self, SipError> {
-        value.address()
-    }
-}
-
-/// The walk of [`Message::contacts`] and [`Message::addresses`]: commas are looked for only in a field that is not one plain element.
-#[derive(Clone, Debug)]
-pub struct Elements<'a, T> {
-    message: Message<'a>,
-    /// The field that has not been begun.
-    field: Option<u8>,
-    /// All that is left, once a field was not plain.
-    values: Option<Values<'a>>,
-    read_as: PhantomData<T>,
-}
-
-impl<'a, T> Elements<'a, T> {
-    const fn new(message: Message<'a>, field: Option<u8>) -> Self {
-        Self {
-            message,
-            field,
-            values: None,
-            read_as: PhantomData,
-        }
-    }
-}
-
-impl<'a, T: Element<'a>> Iterator for Elements<'a, T> {
-    type Item = Result<T, SipError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if let Some(values) = &mut self.values {
-            return values.next().map(|value| T::of_value(&value));
-        }
-        let place = self.field?;
-        let field = self.message.index.entry(place)?;
-        if let Some(element) = T::of_plain_field(self.message.bytes, field.value) {
-            self.field = Some(field.next);
-            return Some(element);
-        }
-        let mut values = Values::from_field(self.message, place);
-        let value = values.next();
-        self.values = Some(values);
-        value.map(|value| T::of_value(&value))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sip::error::RejectionCause;
-
-    const INVITE: &str = "INVITE sip:bob@example.com SIP/2.0\r\n\
-        Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1;rport\r\n\
-        v: SIP/2.0/UDP 192.0.2.2;branch=z9hG4bK2\r\n\
-        Route: <sip:192.0.2.9;lr>, <sip:192.0.2.10;lr>\r\n\
-        Max-Forwards: 70\r\n\
-        f: \"Alice, A.\" <sip:alice@example.com>;tag=a1\r\n\
-        To: <sip:bob@example.com>\r\n\
-        Route: <sip:192.0.2.11;lr>\r\n\
-        Call-ID: c1@192.0.2.1\r\n\
-        CSeq: 7 INVITE\r\n\
-        X-Unknown: one\r\n\
-        Content-Length: 4\r\n\
-        \r\n\
-        bodyand more";
-
-    /// Parses `text` and hands it on, good or not.
-    fn with<T>(text: &str, check: impl FnOnce(Parsed<'_>) -> T) -> T {
-        check(parse(text.as_bytes(), &mut Index::new()))
-    }
-
-    fn good<T>(text: &str, check: impl FnOnce(Message<'_>) -> T) -> T {
-        with(text, |parsed| match parsed {
-            Parsed::Good(message) => check(message),
-            Parsed::Answerable(_, rejection) => panic!("{rejection:?}"),
-            Parsed::NotSip(cause) => panic!("{cause:?}"),
-        })
-    }
-
-    fn rejection(text: &str) -> Option<RejectionCause> {
-        with(text, |parsed| match parsed {
-            Parsed::Good(_) => None,
-            Parsed::Answerable(_, rejection) => Some(rejection.why),
-            Parsed::NotSip(cause) => panic!("{cause:?}"),
-        })
-    }
-
-    fn dropped(text: &str) -> NotSip {
-        with(text, |parsed| match parsed {
-            Parsed::NotSip(cause) => cause,
-            Parsed::Good(_) => panic!("a good message"),
-            Parsed::Answerable(_, rejection) => panic!("{rejection:?}"),
-        })
-    }
+    use crate::sip::tests::{INVITE, dropped, good, rejection};
 
     #[test]
     fn the_fields_of_a_request_are_read() {
@@ -532,68 +395,6 @@ mod tests {
     }
 
     #[test]
-    fn elements_are_walked_over_all_lines_and_cut_one_by_one() {
-        good(INVITE, |message| {
-            let routes: Vec<_> = message.values(HeaderName::Route).collect();
-            let texts: Vec<_> = routes.iter().map(Value::bytes).collect();
-            assert_eq!(
-                texts,
-                [
-                    &b"<sip:192.0.2.9;lr>"[..],
-                    b"<sip:192.0.2.10;lr>",
-                    b"<sip:192.0.2.11;lr>"
-                ]
-            );
-            let cuts: Vec<_> = routes
-                .iter()
-                .map(|route| message.text(route.removal_span()))
-                .collect();
-            assert_eq!(cuts[0], b"<sip:192.0.2.9;lr>, ");
-            assert_eq!(cuts[1], b", <sip:192.0.2.10;lr>");
-            assert_eq!(cuts[2], b"Route: <sip:192.0.2.11;lr>\r\n");
-            assert_eq!(message.values(HeaderName::Via).count(), 2);
-        });
-    }
-
-    #[test]
-    fn the_first_elements_are_cut_together() {
-        let cuts = |count| {
-            good(INVITE, |message| {
-                let cuts = message.removal_of_first(HeaderName::Route, count);
-                cuts.map(|cut| String::from_utf8_lossy(message.text(cut)).into_owned())
-                    .collect::<Vec<_>>()
-            })
-        };
-        assert_eq!(cuts(0), [""; 0]);
-        assert_eq!(cuts(1), ["<sip:192.0.2.9;lr>, "]);
-        assert_eq!(
-            cuts(2),
-            ["Route: <sip:192.0.2.9;lr>, <sip:192.0.2.10;lr>\r\n"]
-        );
-        assert_eq!(cuts(9).len(), 2);
-    }
-
-    #[test]
-    fn empty_elements_are_passed_over_and_cut_with_their_neighbours() {
-        let text = INVITE.replace("Route: <sip:192.0.2.11;lr>", "Supported: , path ,, gruu,");
-        good(&text, |message| {
-            let values: Vec<_> = message.values(HeaderName::Supported).collect();
-            assert_eq!(
-                values.iter().map(Value::bytes).collect::<Vec<_>>(),
-                [&b"path"[..], b"gruu"]
-            );
-            assert_eq!(message.text(values[0].removal_span()), b"path ,, ");
-            assert_eq!(message.text(values[1].removal_span()), b",, gruu");
-        });
-        let text = INVITE.replace("Route: <sip:192.0.2.11;lr>", "Supported: ,path,");
-        good(&text, |message| {
-            let value = message.values(HeaderName::Supported).next().expect("one");
-            assert!(value.is_alone());
-            assert_eq!(message.text(value.removal_span()), b"Supported: ,path,\r\n");
-        });
-    }
-
-    #[test]
     fn line_breaks_before_the_first_line_are_passed_over() {
         good(&format!("\r\n\r\n{INVITE}"), |message| {
             assert!(message.bytes().starts_with(b"INVITE"));
@@ -625,100 +426,6 @@ mod tests {
             rejection(&INVITE.replace("SIP/2.0\r\n", "SIP/2.0\n")),
             Some(RejectionCause::LineBreak)
         );
-    }
-
-    /// What is written in place of what, and what it is refused for.
-    const FAULTS: &[(&str, &str, RejectionCause)] = &[
-        ("X-Unknown: one", "X-Unknown", RejectionCause::HeaderLine),
-        (
-            "X-Unknown: one",
-            "X Unknown: one",
-            RejectionCause::HeaderLine,
-        ),
-        ("X-Unknown: one", ": one", RejectionCause::HeaderLine),
-        (
-            "INVITE sip:bob@example.com SIP/2.0\r\n",
-            "INVITE sip:b@c SIP/2.0\r\n folded: x\r\n",
-            RejectionCause::HeaderLine,
-        ),
-        ("X-Unknown: one", "To: <sip:x@y>", RejectionCause::Repeated),
-        (
-            "X-Unknown: one",
-            "Max-Forwards: 3",
-            RejectionCause::Repeated,
-        ),
-        (
-            "Call-ID: c1@192.0.2.1\r\n",
-            "",
-            RejectionCause::MissingCallId,
-        ),
-        ("CSeq: 7 INVITE\r\n", "", RejectionCause::MissingCSeq),
-        (
-            "To: <sip:bob@example.com>\r\n",
-            "",
-            RejectionCause::MissingTo,
-        ),
-        ("Call-ID: c1", "Call-ID: c 1", RejectionCause::CallId),
-        ("Call-ID: c1@192.0.2.1", "Call-ID:", RejectionCause::CallId),
-        (
-            "CSeq: 7 INVITE",
-            "CSeq: 7 BYE",
-            RejectionCause::MethodMismatch,
-        ),
-        (
-            "CSeq: 7 INVITE",
-            "CSeq: 7 invite",
-            RejectionCause::MethodMismatch,
-        ),
-        (
-            "Max-Forwards: 70",
-            "Max-Forwards: 256",
-            RejectionCause::MaxForwards,
-        ),
-        (
-            "X-Unknown: one",
-            "Expires: 4294967296",
-            RejectionCause::Expires,
-        ),
-        (
-            "X-Unknown: one",
-            "Contact: \"x <sip:a@b>",
-            RejectionCause::Contact,
-        ),
-        (
-            "Content-Length: 4",
-            "Content-Length: -4",
-            RejectionCause::ContentLength,
-        ),
-        (
-            "Content-Length: 4",
-            "Content-Length: 4 4",
-            RejectionCause::ContentLength,
-        ),
-        (
-            "Content-Length: 4",
-            "Content-Length: 40",
-            RejectionCause::BodyTruncated,
-        ),
-        (
-            "Content-Length: 4",
-            "Content-Length: 18446744073709551617",
-            RejectionCause::ContentLength,
-        ),
-        ("branch=z9hG4bK1;", "branch=;", RejectionCause::Via),
-    ];
-
-    #[test]
-    fn each_fault_has_its_cause() {
-        for &(good, bad, cause) in FAULTS {
-            assert_eq!(
-                rejection(&INVITE.replacen(good, bad, 1)),
-                Some(cause),
-                "{bad}"
-            );
-        }
-        let many = INVITE.replace("X-Unknown: one\r\n", &"X-Unknown: one\r\n".repeat(200));
-        assert_eq!(rejection(&many), Some(RejectionCause::TooManyHeaders));
     }
 
     #[test]

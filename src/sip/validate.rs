@@ -209,3 +209,103 @@ impl Index {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::tests::{INVITE, rejection};
+
+    /// What is written in place of what, and what it is refused for.
+    const FAULTS: &[(&str, &str, RejectionCause)] = &[
+        ("X-Unknown: one", "X-Unknown", RejectionCause::HeaderLine),
+        (
+            "X-Unknown: one",
+            "X Unknown: one",
+            RejectionCause::HeaderLine,
+        ),
+        ("X-Unknown: one", ": one", RejectionCause::HeaderLine),
+        (
+            "INVITE sip:bob@example.com SIP/2.0\r\n",
+            "INVITE sip:b@c SIP/2.0\r\n folded: x\r\n",
+            RejectionCause::HeaderLine,
+        ),
+        ("X-Unknown: one", "To: <sip:x@y>", RejectionCause::Repeated),
+        (
+            "X-Unknown: one",
+            "Max-Forwards: 3",
+            RejectionCause::Repeated,
+        ),
+        (
+            "Call-ID: c1@192.0.2.1\r\n",
+            "",
+            RejectionCause::MissingCallId,
+        ),
+        ("CSeq: 7 INVITE\r\n", "", RejectionCause::MissingCSeq),
+        (
+            "To: <sip:bob@example.com>\r\n",
+            "",
+            RejectionCause::MissingTo,
+        ),
+        ("Call-ID: c1", "Call-ID: c 1", RejectionCause::CallId),
+        ("Call-ID: c1@192.0.2.1", "Call-ID:", RejectionCause::CallId),
+        (
+            "CSeq: 7 INVITE",
+            "CSeq: 7 BYE",
+            RejectionCause::MethodMismatch,
+        ),
+        (
+            "CSeq: 7 INVITE",
+            "CSeq: 7 invite",
+            RejectionCause::MethodMismatch,
+        ),
+        (
+            "Max-Forwards: 70",
+            "Max-Forwards: 256",
+            RejectionCause::MaxForwards,
+        ),
+        (
+            "X-Unknown: one",
+            "Expires: 4294967296",
+            RejectionCause::Expires,
+        ),
+        (
+            "X-Unknown: one",
+            "Contact: \"x <sip:a@b>",
+            RejectionCause::Contact,
+        ),
+        (
+            "Content-Length: 4",
+            "Content-Length: -4",
+            RejectionCause::ContentLength,
+        ),
+        (
+            "Content-Length: 4",
+            "Content-Length: 4 4",
+            RejectionCause::ContentLength,
+        ),
+        (
+            "Content-Length: 4",
+            "Content-Length: 40",
+            RejectionCause::BodyTruncated,
+        ),
+        (
+            "Content-Length: 4",
+            "Content-Length: 18446744073709551617",
+            RejectionCause::ContentLength,
+        ),
+        ("branch=z9hG4bK1;", "branch=;", RejectionCause::Via),
+    ];
+
+    #[test]
+    fn each_fault_has_its_cause() {
+        for &(good, bad, cause) in FAULTS {
+            assert_eq!(
+                rejection(&INVITE.replacen(good, bad, 1)),
+                Some(cause),
+                "{bad}"
+            );
+        }
+        let many = INVITE.replace("X-Unknown: one\r\n", &"X-Unknown: one\r\n".repeat(200));
+        assert_eq!(rejection(&many), Some(RejectionCause::TooManyHeaders));
+    }
+}

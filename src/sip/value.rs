@@ -178,3 +178,71 @@ fn next_element(text: &[u8], comma: usize) -> Option<usize> {
     }
     (at < text.len()).then_some(at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::tests::{INVITE, good};
+
+    #[test]
+    fn elements_are_walked_over_all_lines_and_cut_one_by_one() {
+        good(INVITE, |message| {
+            let routes: Vec<_> = message.values(HeaderName::Route).collect();
+            let texts: Vec<_> = routes.iter().map(Value::bytes).collect();
+            assert_eq!(
+                texts,
+                [
+                    &b"<sip:192.0.2.9;lr>"[..],
+                    b"<sip:192.0.2.10;lr>",
+                    b"<sip:192.0.2.11;lr>"
+                ]
+            );
+            let cuts: Vec<_> = routes
+                .iter()
+                .map(|route| message.text(route.removal_span()))
+                .collect();
+            assert_eq!(cuts[0], b"<sip:192.0.2.9;lr>, ");
+            assert_eq!(cuts[1], b", <sip:192.0.2.10;lr>");
+            assert_eq!(cuts[2], b"Route: <sip:192.0.2.11;lr>\r\n");
+            assert_eq!(message.values(HeaderName::Via).count(), 2);
+        });
+    }
+
+    #[test]
+    fn the_first_elements_are_cut_together() {
+        let cuts = |count| {
+            good(INVITE, |message| {
+                let cuts = message.removal_of_first(HeaderName::Route, count);
+                cuts.map(|cut| String::from_utf8_lossy(message.text(cut)).into_owned())
+                    .collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(cuts(0), [""; 0]);
+        assert_eq!(cuts(1), ["<sip:192.0.2.9;lr>, "]);
+        assert_eq!(
+            cuts(2),
+            ["Route: <sip:192.0.2.9;lr>, <sip:192.0.2.10;lr>\r\n"]
+        );
+        assert_eq!(cuts(9).len(), 2);
+    }
+
+    #[test]
+    fn empty_elements_are_passed_over_and_cut_with_their_neighbours() {
+        let text = INVITE.replace("Route: <sip:192.0.2.11;lr>", "Supported: , path ,, gruu,");
+        good(&text, |message| {
+            let values: Vec<_> = message.values(HeaderName::Supported).collect();
+            assert_eq!(
+                values.iter().map(Value::bytes).collect::<Vec<_>>(),
+                [&b"path"[..], b"gruu"]
+            );
+            assert_eq!(message.text(values[0].removal_span()), b"path ,, ");
+            assert_eq!(message.text(values[1].removal_span()), b",, gruu");
+        });
+        let text = INVITE.replace("Route: <sip:192.0.2.11;lr>", "Supported: ,path,");
+        good(&text, |message| {
+            let value = message.values(HeaderName::Supported).next().expect("one");
+            assert!(value.is_alone());
+            assert_eq!(message.text(value.removal_span()), b"Supported: ,path,\r\n");
+        });
+    }
+}
