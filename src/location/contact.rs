@@ -7,8 +7,8 @@ use siphasher::sip::SipHasher13;
 use crate::limits::CONTACT_LEN_MAX;
 use crate::sip::host::Host;
 use crate::sip::text::{Sink, Text};
-use crate::sip::uri::{equivalent, put_unescaped};
-use crate::sip::{Scheme, Uri};
+use crate::sip::uri::put_unescaped;
+use crate::sip::{Scheme, Uri, equivalent};
 
 /// The keyed hash of a contact's user, host and port: equal for all URIs that are [`same_contact`] or that
 /// [`reaches`] leads to.

@@ -24,9 +24,10 @@ use crate::limits::{
 use crate::location::{
     FailureKind, Ha1s, Known, NonceUse, Noted, PresentedNonce, Refuted, Secrets,
 };
+use crate::sip::equivalent;
 use crate::sip::host::Host;
 use crate::sip::message::Message;
-use crate::sip::uri::{Uri, canonical_aor, equivalent};
+use crate::sip::uri::{Uri, canonical_aor};
 use crate::time::Instant;
 use crate::transaction::key::ServerKey;
 

@@ -85,7 +85,7 @@ fn walk(message: Message<'_>) {
 /// A URI is equal to itself; its AoR, where it has one, is the same in any spelling of it that we make.
 fn walk_uri(uri: &Uri<'_>) {
     assert!(
-        !uri.is_sip() || sip::uri::equivalent(uri, uri),
+        !uri.is_sip() || sip::equivalent(uri, uri),
         "{:?}",
         uri.bytes().escape_ascii().to_string()
     );
