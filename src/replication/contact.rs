@@ -1,13 +1,12 @@
-//! The usrloc channel's body: contacts as JSON, one flat or several in `multi`, as Kamailio's dmq_usrloc writes them.
+//! The usrloc channel's body, as it is read: contacts as JSON, one flat or several in `multi`, as Kamailio's dmq_usrloc writes them.
 //!
-//! What comes is checked as strictly as a REGISTER: a node may be hostile or broken, and a contact becomes part of messages. What goes
-//! has all keys, always, in Kamailio's order: its 5.6 takes a missing text for that of the message before.
+//! What comes is checked as strictly as a REGISTER: a node may be hostile or broken, and a contact becomes part of messages.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::json::{Malformed, Reader, write_text};
+use super::json::{Malformed, Reader};
 use crate::datagram::{Flow, ListenerId, Transport};
 use crate::flow_token::FlowCodec;
 use crate::limits::{
@@ -353,109 +352,6 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// Writes one contact; only a node of our kind is told its socket, and its version: both would hurt a Kamailio, which may be told a Path
-/// instead.
-pub(super) fn write(reception: &Reception, delta: &Delta<'_>, dialect: Dialect, out: &mut Vec<u8>) {
-    let (row, facts) = (&delta.row, &delta.facts);
-    let path_home = match dialect {
-        Dialect::Kamailio => reception.path_home(delta),
-        Dialect::Strowger => None,
-    };
-    let action = if delta.is_removal() { 2 } else { 1 };
-    out.extend_from_slice(b"{\"action\":");
-    put_number(action, out);
-    let received = if row.received {
-        received(&row.flow)
-    } else {
-        String::new()
-    };
-    for (key, text) in [
-        ("aor", row.aor),
-        ("ruid", row.ruid),
-        ("c", row.contact),
-        ("received", received.as_bytes()),
-        ("path", path_home.as_deref().map_or(row.path, str::as_bytes)),
-        ("callid", row.call_id),
-        ("user_agent", row.user_agent),
-        ("instance", row.instance),
-    ] {
-        put_key(key, out);
-        write_text(text, out);
-    }
-    let q = row.q.map_or(-1, i64::from);
-    let seconds = |moment: Instant| i64::try_from(moment.unix_s()).unwrap_or(i64::MAX);
-    let expires = if row.expires >= NEVER {
-        0
-    } else {
-        seconds(row.expires)
-    };
-    for (key, number) in [
-        ("expires", expires),
-        ("cseq", i64::from(row.cseq)),
-        ("flags", i64::from(facts.flags)),
-        ("cflags", i64::from(facts.cflags)),
-        ("q", q),
-        ("last_modified", seconds(row.modified)),
-        ("methods", i64::from(facts.methods)),
-        ("reg_id", i64::from(row.reg_id)),
-        ("server_id", i64::from(facts.server_id)),
-    ] {
-        put_key(key, out);
-        put_number(number, out);
-    }
-    if dialect == Dialect::Strowger {
-        put_key("v", out);
-        put_number(i64::try_from(facts.version).unwrap_or(i64::MAX), out);
-        if let Some((transport, address)) = reception.socket_of(delta) {
-            put_key("sock", out);
-            write_text(socket_name(transport, address).as_bytes(), out);
-        }
-    }
-    out.push(b'}');
-}
-
-/// Writes a body of contacts that are written already: one as it is, several as `multi`.
-pub(super) fn gather<'a>(contacts: impl ExactSizeIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
-    if contacts.len() == 1 {
-        contacts.for_each(|contact| out.extend_from_slice(contact));
-        return;
-    }
-    out.extend_from_slice(b"{\"multi\":{");
-    for (n, contact) in contacts.enumerate() {
-        if n > 0 {
-            out.push(b',');
-        }
-        out.push(b'"');
-        put_number(i64::try_from(n + 1).unwrap_or(i64::MAX), out);
-        out.extend_from_slice(b"\":");
-        out.extend_from_slice(contact);
-    }
-    out.extend_from_slice(b"}}");
-}
-
-fn put_key(key: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
-fn put_number(number: i64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let (mut rest, mut at) = (number.unsigned_abs(), digits.len());
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if number < 0 {
-        out.push(b'-');
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
 /// The socket that a name tells of.
 fn socket_of(name: &str) -> Socket {
     let (protocol, address) = name.split_once(':')?;
@@ -466,22 +362,6 @@ fn socket_of(name: &str) -> Socket {
     };
     let address: SocketAddr = address.parse().ok()?;
     (address.port() != 0 && !address.ip().is_unspecified()).then_some((transport, address))
-}
-
-/// A socket's name, as Kamailio has it.
-fn socket_name(transport: Transport, address: SocketAddr) -> String {
-    match transport {
-        Transport::Udp => format!("udp:{address}"),
-        Transport::Tcp => format!("tcp:{address}"),
-    }
-}
-
-/// The way back as a URI, as Kamailio's nathelper writes it.
-fn received(flow: &Flow) -> String {
-    match flow.transport {
-        Transport::Udp => format!("sip:{}", flow.peer),
-        Transport::Tcp => format!("sip:{};transport=tcp", flow.peer),
-    }
 }
 
 /// The way back that such a URI tells of; none where we do not speak its transport.
@@ -547,7 +427,7 @@ fn thousandths(q: f64) -> Option<u16> {
 }
 
 /// When a contact ends that never does.
-const NEVER: Instant = Instant::from_micros(u32::MAX as u64 * 1_000_000);
+pub(super) const NEVER: Instant = Instant::from_micros(u32::MAX as u64 * 1_000_000);
 /// The other end, where it is not told.
 const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// The longest name of a contact, as in Kamailio's table.
@@ -579,48 +459,6 @@ mod tests {
         (reception(false).read(body.as_bytes(), &mut deltas), deltas)
     }
 
-    fn written(deltas: &Deltas) -> String {
-        let items = deltas.iter().map(|delta| {
-            let mut json = Vec::new();
-            write(&reception(false), &delta, Dialect::Kamailio, &mut json);
-            json
-        });
-        let (items, mut body): (Vec<Vec<u8>>, _) = (items.collect(), Vec::new());
-        gather(items.iter().map(Vec::as_slice), &mut body);
-        String::from_utf8(body).expect("text")
-    }
-
-    /// Without the key that is never sent.
-    fn without_socket(body: &str) -> String {
-        let mut parts = body.splitn(2, "\"sock\":\"");
-        let (before, behind) = (parts.next().unwrap_or_default(), parts.next());
-        behind.map_or(body.to_owned(), |behind| {
-            let rest = behind.split_once("\",").map_or("", |(_, rest)| rest);
-            format!("{before}{rest}")
-        })
-    }
-
-    #[test]
-    fn what_kamailio_wrote_is_written_again_octet_by_octet() {
-        for body in [
-            include_str!("../../tests/cluster/captures/escapes.json"),
-            include_str!("../../tests/cluster/captures/path_instance_q.json"),
-            include_str!("../../tests/cluster/captures/multi.json"),
-        ] {
-            let (asked, deltas) = read(body);
-            let is_multi = body.starts_with("{\"multi\"");
-            assert_eq!(
-                asked,
-                Ok(Asked::Changes {
-                    refused: 0,
-                    is_multi,
-                    is_versioned: false
-                })
-            );
-            assert_eq!(written(&deltas), without_socket(body));
-        }
-    }
-
     #[test]
     fn a_contact_comes_with_all_that_is_told_of_it() {
         let (_, deltas) = read(include_str!(
@@ -641,37 +479,6 @@ mod tests {
         let delta = deltas.delta(0).expect("one");
         assert!(delta.is_removal());
         assert_eq!(delta.row.ruid, b"uloc-6b029c7b-68b3-1");
-    }
-
-    #[test]
-    fn a_version_is_for_those_who_know_it() {
-        let (_, mut deltas) = read(include_str!("../../tests/cluster/captures/escapes.json"));
-        let delta = deltas.delta(0).expect("one");
-        let facts = Facts {
-            version: 1_795_333_252_123_456,
-            home: HomeId::NONE,
-            ..delta.facts
-        };
-        let mut json = Vec::new();
-        write(
-            &reception(false),
-            &Delta { facts, ..delta },
-            Dialect::Strowger,
-            &mut json,
-        );
-        deltas.clear();
-        let asked = reception(false).read(&json, &mut deltas);
-        assert!(
-            matches!(
-                asked,
-                Ok(Asked::Changes {
-                    is_versioned: true,
-                    ..
-                })
-            ),
-            "{asked:?}"
-        );
-        assert_eq!(deltas.delta(0).expect("one").facts, facts);
     }
 
     #[test]

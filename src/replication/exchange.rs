@@ -1,10 +1,11 @@
 //! Contacts: what changed here on its way to each node, what changed elsewhere on its way to the workers, and walks through the
 //! location for a node that has nothing yet or missed something.
 
-use super::contact::{self, Asked, Dialect, Reception};
+use super::contact::{Asked, Dialect, Reception};
 use super::kdmq::Channel;
 use super::node::{Node, Walking};
 use super::parcel::{Errand, Parcel, Walk};
+use super::scribe;
 use super::session::{Item, Kind};
 use super::{Cluster, NodeAddress, Output, name_hash};
 use crate::counters::Counter;
@@ -258,7 +259,7 @@ impl Cluster {
                 break;
             }
             self.body.clear();
-            contact::gather(batch.iter().map(|item| &*item.json), &mut self.body);
+            scribe::gather(batch.iter().map(|item| &*item.json), &mut self.body);
             self.request(
                 now,
                 place,
@@ -372,7 +373,7 @@ impl Cluster {
 
 fn item(delta: &Delta<'_>, dialect: Dialect, reception: &Reception, is_live: bool) -> Item {
     let mut json = Vec::with_capacity(512);
-    contact::write(reception, delta, dialect, &mut json);
+    scribe::write(reception, delta, dialect, &mut json);
     Item {
         json: json.into(),
         name: name_hash(delta.row.ruid),

@@ -17,6 +17,7 @@ mod owners;
 mod parcel;
 mod path;
 mod roster;
+mod scribe;
 mod seal;
 mod session;
 #[cfg(test)]
