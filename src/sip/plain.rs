@@ -428,7 +428,8 @@ mod tests {
 
     use super::*;
     use crate::sip::params::param;
-    use crate::sip::{HeaderName, Index, Message, Parsed, cseq, parse};
+    use crate::sip::tests::compare_contacts;
+    use crate::sip::{Index, Parsed, cseq, parse};
 
     /// What a mutation writes: what delimits, what is neither, and what no field has.
     const BYTES: &[u8] = b"\r\n\t :;,=<>\"\\?@./[]%'!~az09A_-+\0\x7f\xc3";
@@ -535,35 +536,6 @@ mod tests {
                     "{}",
                     field()
                 );
-            }
-        }
-    }
-
-    fn compare_contacts(message: &Message<'_>) {
-        let count = message.values(HeaderName::Contact).count();
-        assert_eq!(message.contacts().count(), count);
-        // The one is bounded by its field, the other by its message: what they read is the same.
-        let mut theirs = message.values(HeaderName::Contact);
-        for ours in message.contacts() {
-            let read = theirs.next().map(|value| value.contact());
-            match (ours, read) {
-                (Ok(ours), Some(Ok(theirs))) => assert_eq!(
-                    ours.address().map(|one| (
-                        one.address.uri_bytes(),
-                        one.q,
-                        one.expires_s,
-                        one.instance,
-                        one.reg_id
-                    )),
-                    theirs.address().map(|one| (
-                        one.address.uri_bytes(),
-                        one.q,
-                        one.expires_s,
-                        one.instance,
-                        one.reg_id
-                    )),
-                ),
-                (ours, theirs) => assert_eq!(ours.err(), theirs.and_then(Result::err)),
             }
         }
     }

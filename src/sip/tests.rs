@@ -1,8 +1,10 @@
-//! What the tests of several files here share: a request, and what becomes of one that is written otherwise.
+//! What the tests of several files here share: a request, what becomes of one that is written otherwise, and whether the two ways in which
+//! Contacts are read give the same.
 
 use super::error::{NotSip, RejectionCause};
 use super::index::Index;
 use super::message::{Message, Parsed, parse};
+use super::name::HeaderName;
 
 pub(super) const INVITE: &str = "INVITE sip:bob@example.com SIP/2.0\r\n\
     Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1;rport\r\n\
@@ -46,4 +48,34 @@ pub(super) fn dropped(text: &str) -> NotSip {
         Parsed::Good(_) => panic!("a good message"),
         Parsed::Answerable(_, rejection) => panic!("{rejection:?}"),
     })
+}
+
+/// Holds the walk of [`Message::contacts`] against that of [`Message::values`].
+pub(super) fn compare_contacts(message: &Message<'_>) {
+    let count = message.values(HeaderName::Contact).count();
+    assert_eq!(message.contacts().count(), count);
+    // The one is bounded by its field, the other by its message: what they read is the same.
+    let mut theirs = message.values(HeaderName::Contact);
+    for ours in message.contacts() {
+        let read = theirs.next().map(|value| value.contact());
+        match (ours, read) {
+            (Ok(ours), Some(Ok(theirs))) => assert_eq!(
+                ours.address().map(|one| (
+                    one.address.uri_bytes(),
+                    one.q,
+                    one.expires_s,
+                    one.instance,
+                    one.reg_id
+                )),
+                theirs.address().map(|one| (
+                    one.address.uri_bytes(),
+                    one.q,
+                    one.expires_s,
+                    one.instance,
+                    one.reg_id
+                )),
+            ),
+            (ours, theirs) => assert_eq!(ours.err(), theirs.and_then(Result::err)),
+        }
+    }
 }
