@@ -1,6 +1,7 @@
 //! The world of one seed: virtual time, its events in their order, and who acts on them.
 
 mod carriage;
+mod event;
 mod verdict;
 
 use std::cmp::Reverse;
@@ -12,7 +13,7 @@ use strowger::datagram::{Destination, Flow, ListenerId, Transport};
 use strowger::proxy::{KeepaliveSettings, Notice, SendError};
 use strowger::time::{Duration, Instant};
 
-use super::agent::{Act, Agent, Context, Timer};
+use super::agent::{Act, Agent, Context};
 use super::ledger::Ledger;
 use super::monitor::{Cause, CoreCall, Monitor, Violation};
 use super::network::Network;
@@ -20,6 +21,8 @@ use super::node::{Asked, Node, Outcome, Packet, Surroundings};
 use super::random::Random;
 use super::scenario;
 use super::trace::Trace;
+use event::Scheduled;
+pub(crate) use event::{Blow, Event, Order};
 
 /// Everything there is.
 pub(crate) struct World {
@@ -42,58 +45,6 @@ pub(crate) struct World {
     scheduled: u64,
     /// For each worker of each node: when it is called for its timers next.
     alarms: Vec<Vec<Option<Instant>>>,
-}
-
-/// What happens at some moment.
-pub(crate) enum Event {
-    /// A packet arrives.
-    Packet(Rc<Packet>),
-    /// A worker looks into its mailbox.
-    Mail(usize, usize),
-    /// A worker is called for its timers.
-    Alarm(usize, usize),
-    /// An agent's timer.
-    Agent(usize, Timer),
-    /// An agent is told to do something.
-    Order(usize, Order),
-    /// ICMP, or a broken connection: this was not delivered.
-    Undelivered(usize, Flow, Rc<[u8]>),
-    /// The resolver answers.
-    Resolved(usize, usize, u64, Asked),
-    /// A node's store takes what has changed.
-    Flush(usize, u64),
-    /// What it took comes back.
-    Landed(usize, u64),
-    /// Something befalls a node.
-    Node(usize, Blow),
-    /// A link is cut for a while.
-    Cut(SocketAddr, Option<SocketAddr>, Duration),
-    /// An agent goes, or comes back.
-    Absent(usize, bool),
-    /// The bindings are held against what the phones were told.
-    CheckBindings,
-}
-
-/// What an agent is told.
-pub(crate) enum Order {
-    Begin(&'static str, String),
-    Register,
-}
-
-/// What befalls a node.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Blow {
-    /// It is killed.
-    Kill,
-    /// It is started; `true` where it forgets its bindings.
-    Start(bool),
-    Drain,
-}
-
-struct Scheduled {
-    at: Instant,
-    number: u64,
-    event: Event,
 }
 
 impl World {
@@ -615,26 +566,6 @@ impl World {
         }
     }
 }
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Scheduled {}
 
 /// Whether this is a refusal that a node makes without a transaction, for a reason that may pass.
 fn is_passing_refusal(bytes: &[u8]) -> bool {
