@@ -17,6 +17,7 @@ mod proxy {
     mod homes;
     mod keepalive;
     mod loading;
+    mod message;
     mod names;
     mod outbound;
     mod refusals;
