@@ -119,19 +119,10 @@ struct ConfigFile {
     config: PathBuf,
 }
 
-/// Has the kernel make pages of 4 KiB where memory is touched for the first time: one of 2 MiB is cleared then and there, and the calls of a
-/// worker that grows wait for it. UMEMs have huge pages of their own, made before anything is served. A refusal costs that tail alone.
-fn touch_small_pages() {
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Err(text) = start_log(arguments.log_level.as_deref()) {
         return fail(USAGE, text);
-    }
-    if matches!(arguments.command, Command::Run(_) | Command::Load { .. }) {
-        touch_small_pages();
     }
     match arguments.command {
         Command::Run(file) => run(&file.config),
@@ -275,6 +266,7 @@ fn examine(
 }
 
 fn generate(arguments: &load::Arguments) -> ExitCode {
+    worker::touch_small_pages();
     match load::run(arguments) {
         Ok(report) => {
             if arguments.is_json() {

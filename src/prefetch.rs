@@ -19,13 +19,24 @@ pub(crate) fn bytes(bytes: &[u8]) {
 /// Has the kernel give all whole pages of fresh memory at one go (`MADV_POPULATE_WRITE`, Linux 5.14), where it would give them one by one, each
 /// by a fault of its own.
 pub(crate) fn pages<T>(fresh: &mut [T]) {
+    advise(fresh, libc::MADV_POPULATE_WRITE);
+}
+
+/// The same, in huge pages where the system has transparent ones (`MADV_HUGEPAGE`; `always` or `madvise` in
+/// `/sys/kernel/mm/transparent_hugepage/enabled`).
+pub(crate) fn huge_pages<T>(fresh: &mut [T]) {
+    advise(fresh, libc::MADV_HUGEPAGE);
+    pages(fresh);
+}
+
+fn advise<T>(fresh: &mut [T], advice: libc::c_int) {
     let range = fresh.as_mut_ptr_range();
     let start = range.start.addr().next_multiple_of(PAGE);
     let len = range.end.addr().saturating_sub(start) / PAGE * PAGE;
     if len > 0 {
         let start = range.start.wrapping_byte_add(start - range.start.addr());
         // SAFETY: the pages lie within the slice, which nobody else has; what stands in them stays. A refusal changes nothing.
-        let _ = unsafe { libc::madvise(start.cast(), len, libc::MADV_POPULATE_WRITE) };
+        let _ = unsafe { libc::madvise(start.cast(), len, advice) };
     }
 }
 

@@ -148,6 +148,44 @@ fn three_mistakes_are_three_lines_and_nothing_listens() {
     UdpSocket::bind(("127.0.0.1", sip_port)).expect("nobody has it");
 }
 
+/// KiB of the process that are in RAM.
+fn resident(server: &Running) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.0.id())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    number
+        .expect("proc_pid_status(5)")
+        .parse()
+        .expect("a number")
+}
+
+#[test]
+fn memory_is_taken_before_anything_is_served_and_kept() {
+    let (folder, admin_port) = (Folder::new(), free_port());
+    let limits = "[limits]\nmemory = \"256 MiB\"\nprefault = \"50%\"\n";
+    folder.write("a.toml", &(configuration(free_port(), admin_port) + limits));
+    let server = start(&folder, "a.toml");
+    wait_until_it_serves(admin_port);
+    let first = resident(&server);
+    assert!(first >= 128 << 10, "{first} KiB");
+    // The allocator's own delay is a second, after which it gives back what it finds when it is next asked for something.
+    std::thread::sleep(Duration::from_millis(1_500));
+    for _ in 0..20 {
+        fetch(admin_port, "/metrics").expect("it serves");
+    }
+    let then = resident(&server);
+    assert!(then >= first / 10 * 9, "{then} of {first} KiB");
+    folder.write(
+        "b.toml",
+        &(configuration(free_port(), admin_port) + &limits.replace("50%", "1 GiB")),
+    );
+    let output = strowger(&folder.0, &["run", "--config", "b.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = stderr(&output);
+    let wanted = "b.toml:10:12: [limits] prefault is 1.0 GiB, and memory gives 256.0 MiB; lower it or raise memory";
+    assert!(text.starts_with(wanted), "{text}");
+}
+
 #[test]
 fn without_a_configuration_the_way_to_one_is_told() {
     let folder = Folder::new();

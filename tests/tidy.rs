@@ -34,7 +34,7 @@ fn is_core(source: &Source) -> bool {
     matches!(rank(source.module()), Some(1..=3))
 }
 
-/// Files that may hold `unsafe`: rings, sockets and system calls, each a kernel noun; and two of the processor's.
+/// Files that may hold `unsafe`: rings, sockets and system calls, each a kernel noun; two of the processor's; and an option of the allocator.
 const UNSAFE_FILES: &[&str] = &[
     "src/net/ethtool.rs",
     "src/net/poll.rs",
@@ -50,6 +50,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/net/xdp/umem.rs",
     "src/prefetch.rs",
     "src/scan/lanes.rs",
+    "src/worker/memory.rs",
 ];
 
 /// Lines that a file may have before its tests.

@@ -19,6 +19,9 @@ use strowger::time::{Duration, Instant};
 /// Messages that arrive together, as a worker takes them from a ring.
 pub(crate) const BATCH: usize = 32;
 
+/// What a program takes before it makes a bed, as a server does with `[limits] prefault`: more than any scenario holds.
+pub(crate) const MEMORY: u64 = 512 << 20;
+
 /// The address that the phones know.
 pub(crate) const SERVER: &str = "192.0.2.1:5060";
 pub(crate) const REALM: &str = "example.com";

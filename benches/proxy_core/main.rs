@@ -17,6 +17,10 @@ use std::process::{Command, ExitCode};
 
 use self::bed::Measured;
 
+/// The server's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How many phones are registered.
 const PHONES: u32 = 100_000;
 /// As many are enough to count instructions, which no cache changes.
@@ -118,11 +122,13 @@ fn main() -> ExitCode {
         ["--raw", name, phones, operations] => {
             let number = |text: &str| text.parse().expect("a number");
             let scenario = named(name);
+            strowger::worker::prefault(bed::MEMORY, &[None]);
             let measured = (scenario.run)(number(phones), number(operations));
             println!("{name}: {:.0} ns", measured.nanoseconds());
         }
         ["--crowd", transactions] => crowd::fill(transactions.parse().expect("a number")),
         names => {
+            strowger::worker::prefault(bed::MEMORY, &[None]);
             println!("{:<16} {:>9} {:>13}", "", "ns", "instructions");
             for scenario in SCENARIOS {
                 if names.is_empty() || names.contains(&scenario.name) {

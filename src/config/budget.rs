@@ -37,6 +37,8 @@ impl Allotment {
 pub struct Budget {
     /// The memory that `[limits]` gives.
     pub memory: u64,
+    /// How much of it is taken before anything is served.
+    pub prefault: u64,
     /// Transactions, server and client together.
     pub transactions: Allotment,
     /// Bindings.
@@ -66,6 +68,11 @@ impl Budget {
         let memory = match limits.memory {
             Memory::Percent(percent) => host.memory / 100 * u64::from(percent),
             Memory::Bytes(bytes) => bytes,
+        };
+        let prefault = match limits.prefault {
+            Some(Memory::Percent(percent)) => memory / 100 * u64::from(percent),
+            Some(Memory::Bytes(bytes)) => bytes,
+            None => 0,
         };
         let serves_tcp = config.listen.iter().any(|listen| listen.tcp);
         let kinds = [
@@ -97,6 +104,7 @@ impl Budget {
         let workers = worker_count(config, host);
         let mut budget = Self {
             memory,
+            prefault,
             transactions,
             bindings,
             tcp_connections,
@@ -109,6 +117,9 @@ impl Budget {
         };
         if fixed > memory {
             return Err(overcommitted(config, &budget, fixed));
+        }
+        if prefault > memory {
+            return Err(too_early(config, &budget));
         }
         let own = own_descriptors(config, workers);
         if !budget.tcp_connections.is_set {
@@ -177,9 +188,13 @@ impl fmt::Display for Budget {
             Size(self.host.memory),
             self.memory_source()
         );
+        let early = match self.prefault {
+            0 => String::new(),
+            bytes => format!("{} before anything is served and the rest ", Size(bytes)),
+        };
         writeln!(
             f,
-            "memory            {:>14}  {of}, taken lazily:",
+            "memory            {:>14}  {of}, taken {early}lazily:",
             Size(self.memory).to_string()
         )?;
         for (name, allotment) in [
@@ -325,11 +340,24 @@ fn overcommitted(config: &Config, budget: &Budget, fixed: u64) -> Mistakes {
         Size(fixed),
         Size(budget.memory)
     );
+    about(config, &config.limits.place, text)
+}
+
+fn too_early(config: &Config, budget: &Budget) -> Mistakes {
+    let text = format!(
+        "[limits] prefault is {}, and memory gives {}; lower it or raise memory",
+        Size(budget.prefault),
+        Size(budget.memory)
+    );
+    about(config, &config.limits.prefault_place, text)
+}
+
+fn about(config: &Config, place: &Mistake, text: String) -> Mistakes {
     Mistakes {
         path: config.path.clone(),
         list: vec![Mistake {
             text,
-            ..config.limits.place.clone()
+            ..place.clone()
         }],
     }
 }
@@ -429,6 +457,24 @@ mod tests {
             text.starts_with("t:6:16: [limits]: transactions = 1500000 (3.9 GiB) and bindings"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_is_taken_early_is_of_the_memory() {
+        let budget = Budget::compute(&config("memory = \"4 GiB\"\nprefault = \"25%\"\n"), &host());
+        let budget = budget.expect("fits");
+        assert_eq!(budget.prefault, (4 << 30) / 100 * 25);
+        let text = budget.to_string();
+        assert!(
+            text.contains("1024.0 MiB before anything is served")
+                || text.contains("1.0 GiB before"),
+            "{text}"
+        );
+        let limits = config("memory = \"4 GiB\"\nprefault = \"5 GiB\"\n");
+        let mistakes = Budget::compute(&limits, &host()).expect_err("too much");
+        let text = mistakes.to_string();
+        let wanted = "t:7:12: [limits] prefault is 5.0 GiB, and memory gives 4.0 GiB; lower it or raise memory";
+        assert!(text.starts_with(wanted), "{text}");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::time::Duration;
 pub struct Limits {
     /// The memory for transactions, bindings and TCP connections together.
     pub memory: Memory,
+    /// How much of it is taken, in huge pages, before anything is served; a share is one of `memory`. `None`: nothing.
+    pub prefault: Option<Memory>,
     /// How many transactions; `None`: a share of the memory.
     pub transactions: Option<u64>,
     /// How many bindings; `None`: a share of the memory.
@@ -21,6 +23,8 @@ pub struct Limits {
     pub tcp_idle: Duration,
     /// The place in the file that a mistake about the sum is noted at, its text empty.
     pub(super) place: Mistake,
+    /// The same for `prefault`.
+    pub(super) prefault_place: Mistake,
 }
 
 /// An amount of memory.
@@ -34,18 +38,21 @@ pub enum Memory {
 
 impl Default for Limits {
     fn default() -> Self {
+        let nowhere = Mistake {
+            line: 0,
+            column: 0,
+            text: String::new(),
+        };
         Self {
             memory: Memory::Percent(50),
+            prefault: None,
             transactions: None,
             bindings: None,
             tcp_connections: None,
             tcp_connections_per_source: 1_000,
             tcp_idle: Duration::from_secs(3_660),
-            place: Mistake {
-                line: 0,
-                column: 0,
-                text: String::new(),
-            },
+            place: nowhere.clone(),
+            prefault_place: nowhere,
         }
     }
 }
@@ -53,7 +60,8 @@ impl Default for Limits {
 /// Reads `[limits]`.
 pub(super) fn read(root: &mut Section<'_>) -> Limits {
     let mut section = root.section("limits");
-    let memory = section.parsed("memory", memory);
+    let memory = section.parsed("memory", self::memory);
+    let prefault = section.parsed("prefault", self::memory);
     let transactions = section.number("transactions", 16..=TRANSACTIONS_MAX);
     let bindings = section.number("bindings", 1..=BINDINGS_MAX);
     let tcp_connections = section.number("tcp_connections", 0..=TCP_CONNECTIONS_MAX);
@@ -69,6 +77,10 @@ pub(super) fn read(root: &mut Section<'_>) -> Limits {
     let usual = Limits::default();
     Limits {
         memory: memory.map_or(usual.memory, |memory| memory.value),
+        prefault_place: prefault.as_ref().map_or(usual.prefault_place, |found| {
+            root.notes.locate(found.at, String::new())
+        }),
+        prefault: prefault.map(|found| found.value),
         transactions: transactions.map(|found| found.value),
         bindings: bindings.map(|found| found.value),
         tcp_connections: tcp_connections.map(|found| found.value),

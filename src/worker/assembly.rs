@@ -12,7 +12,7 @@ use super::herald::Herald;
 use super::mailbox::Mailbox;
 use super::postman::Postman;
 use super::run::{Measures, Shared, Worker};
-use super::{ServeError, listeners, storage, worker_id};
+use super::{ServeError, listeners, memory, places, storage, worker_id};
 use crate::admin::{self, Errands, Registry, State, Way};
 use crate::config::budget::Budget;
 use crate::config::host::Host;
@@ -57,6 +57,10 @@ impl Assembly {
         }
         super::descriptors::raise_to(budget.descriptors);
         let count = budget.workers;
+        if budget.prefault > 0 {
+            memory::prefault(budget.prefault, &places(count, &config.workers.cpus));
+        }
+        memory::touch_small_pages();
         let listeners = listeners::listeners(config)?;
         let specs: Vec<ListenerSpec> = listeners.iter().map(|(spec, _)| spec.clone()).collect();
         let measures: Vec<Measures> = (0..count).map(|_| Measures::new()).collect();

@@ -1,7 +1,7 @@
 //! The running server: the workers' threads, what they share, and the life of the process from start to drain.
 //!
 //! This is the shell around [`crate::proxy`]: it opens the ports, reads the clock, pins the threads and heeds signals. A file
-//! a noun: `run` is the loop of a worker, `exit` where its core's messages go, `mailbox` what other workers hand it,
+//! a noun: `run` is the loop of a worker, `exit` where its core's messages go, `mailbox` what other workers hand it, `memory` what it grows into,
 //! `postman` what the TCP thread does, `clerk` what a worker does for the store, `herald` what it does for the cluster, `control` the signs between threads, `assembly` how all of it is put together from the configuration.
 
 mod assembly;
@@ -16,18 +16,21 @@ mod herald;
 mod intake;
 mod listeners;
 mod mailbox;
+mod memory;
 mod nodes;
 mod overflow;
 mod postman;
 mod run;
 mod storage;
 
+pub use self::memory::{prefault, touch_small_pages};
 pub use self::storage::migrate_without_server;
 
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use core_affinity::CoreId;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{debug, error, info, warn};
@@ -231,20 +234,12 @@ impl Life {
 
 /// Starts the workers' threads, each pinned to its processor where there are enough.
 fn spawn(workers: Vec<Worker>, cpus: &[usize]) -> Result<Vec<thread::JoinHandle<()>>, ServeError> {
-    let available = core_affinity::get_core_ids().unwrap_or_default();
-    let count = workers.len();
-    let mut threads = Vec::with_capacity(count);
-    for (number, worker) in workers.into_iter().enumerate() {
-        let wanted = match cpus.get(number) {
-            Some(cpu) => available.iter().find(|core| core.id == *cpu),
-            // Two workers on one processor are better left to the scheduler.
-            None if count <= available.len() => available.get(number),
-            None => None,
-        };
-        if wanted.is_none() {
+    let mut threads = Vec::with_capacity(workers.len());
+    let places = places(workers.len(), cpus);
+    for (number, (worker, core)) in workers.into_iter().zip(places).enumerate() {
+        if core.is_none() {
             warn!(worker = number, "not pinned: no processor of its own");
         }
-        let core = wanted.copied();
         let body = move || {
             if let Some(core) = core
                 && !core_affinity::set_for_current(core)
@@ -266,6 +261,18 @@ fn spawn(workers: Vec<Worker>, cpus: &[usize]) -> Result<Vec<thread::JoinHandle<
         threads.push(thread);
     }
     Ok(threads)
+}
+
+/// The processors of so many workers.
+fn places(count: usize, cpus: &[usize]) -> Vec<Option<CoreId>> {
+    let available = core_affinity::get_core_ids().unwrap_or_default();
+    let place = |number| match cpus.get(number) {
+        Some(cpu) => available.iter().find(|core| core.id == *cpu).copied(),
+        // Two workers on one processor are better left to the scheduler.
+        None if count <= available.len() => available.get(number).copied(),
+        None => None,
+    };
+    (0..count).map(place).collect()
 }
 
 /// The number of a worker.

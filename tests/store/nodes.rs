@@ -42,6 +42,10 @@ fn a_row_is_its_owners_and_falls_to_the_other_node_with_it() {
     at_a.register("short", 1, 20);
     know(&b, 11);
     a.settle();
+    // Both began on an empty database: its tables were made once.
+    for server in [&a, &b] {
+        assert!(!server.log().contains("ERROR"), "{}", server.log());
+    }
     assert_eq!((count("server_id = 1"), count("true")), (11, 11));
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(count("server_id = 2"), 0);

@@ -22,6 +22,9 @@ use std::time::Instant;
 use messages::fields::read_nine;
 use strowger::sip::Index;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs so many operations with so many phones registered; gives the nanoseconds of one.
 type Path = fn(operations: u32, phones: u32) -> f64;
 
@@ -74,6 +77,7 @@ fn main() {
                 .expect("the name of a path");
             let number = |text: &str| text.parse().expect("a number");
             let phones = more.first().map_or(PHONES, |phones| number(phones));
+            strowger::worker::prefault(bed::MEMORY, &[None]);
             println!("{name}: {:.0} ns", path(number(operations), phones));
         }
         _ => panic!("strowger-gate PATH OPERATIONS [PHONES], or paths, or cpu"),
