@@ -13,7 +13,9 @@ prepare_scenario() {
         if [[ $2 == echo-* ]]; then about+=(--echo); fi
         ;;
     register)
-        start_server "$2" registrar ''
+        start_server "$2" registrar "$no_store
+[limits]
+prefault = \"5%\""
         about=(register --phones $phones --expires 7200) first=32000 even_rate=40000
         if [[ $2 == echo-* ]]; then about+=(--echo); else about+=(--prepare --prepare-rate 12000) lead=$((phones / 12000)); fi
         ;;
@@ -33,6 +35,7 @@ prepare_scenario() {
         start_server "$2" registrar "$no_store
 [limits]
 memory = \"70%\"
+prefault = \"20%\"
 bindings = 200000"
         about=(invite --phones 30000 --prepare-rate 8000 --hold 0) first=5000 even_rate=6000 lead=4
         ;;
