@@ -387,10 +387,10 @@ mod tests {
             path
         });
         let config = config::Admin { listen, token_file };
-        (
-            Admin::start(&config, Arc::clone(&state)).expect("started"),
-            state,
-        )
+        let admin = Admin::start(&config, Arc::clone(&state));
+        // It was read.
+        config.token_file.map(std::fs::remove_file);
+        (admin.expect("started"), state)
     }
 
     fn state() -> State {
