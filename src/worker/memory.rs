@@ -1,4 +1,5 @@
-//! Memory that is taken before anything is served: in huge pages, cleared, and each part on the node of the worker that will use it.
+//! Memory that is taken before anything is served: in huge pages, cleared by the workers' processors. Which
+//! worker grows into which part is the allocator's choice.
 //!
 //! A transaction, and a binding, is a dozen places in memory that were last touched long ago. With pages of 4 KiB each of them is a miss of
 //! the TLB, too, which in a virtual machine costs more than the memory itself; but a page of 2 MiB is cleared when it is first touched, and
@@ -53,13 +54,13 @@ pub fn touch_small_pages() {
 
 fn blocks(bytes: u64, place: Option<CoreId>) -> Vec<Vec<u8>> {
     place.map(core_affinity::set_for_current);
-    let count = bytes.div_ceil(BLOCK_LEN as u64);
-    let block = |_| {
-        let mut block = Vec::with_capacity(BLOCK_LEN);
+    let block = |from| {
+        let len = usize::try_from(bytes - from).map_or(BLOCK_LEN, |rest| rest.min(BLOCK_LEN));
+        let mut block = Vec::with_capacity(len);
         prefetch::huge_pages(block.spare_capacity_mut());
         block
     };
-    (0..count).map(block).collect()
+    (0..bytes).step_by(BLOCK_LEN).map(block).collect()
 }
 
 /// The allocator gives freed memory back to the kernel a second later, by default.
