@@ -434,12 +434,11 @@ const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)
 const RUID_LEN_MAX: usize = 64;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reception(use_domain: bool) -> Reception {
+impl Reception {
+    /// Node 3 of example.com with two listeners, for tests.
+    pub(super) fn example(use_domain: bool) -> Self {
         let listener = |id, address: &str| (ListenerId(id), address.parse().expect("an address"));
-        Reception {
+        Self {
             server_id: 3,
             homes: Arc::new(Homes::new(3)),
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -453,10 +452,18 @@ mod tests {
             tells_paths: false,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     fn read(body: &str) -> (Result<Asked, Malformed>, Deltas) {
         let mut deltas = Deltas::default();
-        (reception(false).read(body.as_bytes(), &mut deltas), deltas)
+        (
+            Reception::example(false).read(body.as_bytes(), &mut deltas),
+            deltas,
+        )
     }
 
     #[test]
@@ -533,7 +540,7 @@ mod tests {
         };
         let mut deltas = Deltas::default();
         for (aor, count) in [("a@example.com", 1), ("a@example.net", 1), ("a", 1)] {
-            let asked = reception(true).read(contact(aor).as_bytes(), &mut deltas);
+            let asked = Reception::example(true).read(contact(aor).as_bytes(), &mut deltas);
             assert!(asked.is_ok());
             assert_eq!(deltas.len(), count, "{aor}");
         }

@@ -131,42 +131,28 @@ fn received(flow: &Flow) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
-    use std::sync::Arc;
-
     use super::super::contact::Asked;
     use super::super::json::Malformed;
     use super::*;
-    use crate::datagram::ListenerId;
-    use crate::flow_token::FlowCodec;
-    use crate::location::{Deltas, Facts, HomeId, Homes};
-
-    fn reception() -> Reception {
-        let listener = |id, address: &str| (ListenerId(id), address.parse().expect("an address"));
-        Reception {
-            server_id: 3,
-            homes: Arc::new(Homes::new(3)),
-            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            listeners: vec![
-                listener(0, "[2001:db8::1]:5060"),
-                listener(1, "192.0.2.1:5060"),
-            ],
-            use_domain: false,
-            domains: vec!["example.com".to_owned()],
-            flows: FlowCodec::new(vec![[1; 16]]),
-            tells_paths: false,
-        }
-    }
+    use crate::location::{Deltas, Facts, HomeId};
 
     fn read(body: &str) -> (Result<Asked, Malformed>, Deltas) {
         let mut deltas = Deltas::default();
-        (reception().read(body.as_bytes(), &mut deltas), deltas)
+        (
+            Reception::example(false).read(body.as_bytes(), &mut deltas),
+            deltas,
+        )
     }
 
     fn written(deltas: &Deltas) -> String {
         let items = deltas.iter().map(|delta| {
             let mut json = Vec::new();
-            write(&reception(), &delta, Dialect::Kamailio, &mut json);
+            write(
+                &Reception::example(false),
+                &delta,
+                Dialect::Kamailio,
+                &mut json,
+            );
             json
         });
         let (items, mut body): (Vec<Vec<u8>>, _) = (items.collect(), Vec::new());
@@ -216,13 +202,13 @@ mod tests {
         };
         let mut json = Vec::new();
         write(
-            &reception(),
+            &Reception::example(false),
             &Delta { facts, ..delta },
             Dialect::Strowger,
             &mut json,
         );
         deltas.clear();
-        let asked = reception().read(&json, &mut deltas);
+        let asked = Reception::example(false).read(&json, &mut deltas);
         assert!(
             matches!(
                 asked,
