@@ -299,7 +299,8 @@ fn a_file_that_is_locked_full_or_gone() {
     let scratch = Scratch::new();
     let folder = scratch.path().join("small");
     std::fs::create_dir(&folder).expect("a folder");
-    let _unmount = mount(&folder, "2m");
+    // Room for a journal at its longest: SQLite takes it over into the file at 1,000 pages of 4 KiB, which a busy machine reaches.
+    let _unmount = mount(&folder, "16m");
     let file = folder.join("bindings.db");
     let database = SqliteFile(&file);
     let (server, mut phone) = served(&database.url());
@@ -315,7 +316,7 @@ fn a_file_that_is_locked_full_or_gone() {
 
     // The disk is full.
     let filler = folder.join("filler");
-    let _ = std::fs::write(&filler, vec![0; 4 << 20]);
+    let _ = std::fs::write(&filler, vec![0; 32 << 20]);
     live_on(&mut phone, 4);
     phone.register_all(200..1_200, 1, 600);
     server.wait_until_down();
