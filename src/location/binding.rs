@@ -113,11 +113,6 @@ impl Binding {
         }
     }
 
-    /// Asks for the memory that says where its texts are.
-    pub(super) fn prefetch_chunks(&self, texts: &Texts) {
-        texts.prefetch_chunks(&self.texts);
-    }
-
     /// Asks for its texts.
     pub(super) fn prefetch_texts(&self, texts: &Texts) {
         texts.prefetch(&self.texts);

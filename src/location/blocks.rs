@@ -121,14 +121,6 @@ impl Blocks {
             .for_each(prefetch::value);
     }
 
-    /// Asks for the memory that says where a block is.
-    pub(super) fn prefetch_chunk(&self, block: Block) {
-        let class = self.classes.get(block.class());
-        if let Some(chunk) = class.and_then(|class| class.chunks.get(block.chunk())) {
-            prefetch::value(chunk);
-        }
-    }
-
     /// Asks for the bytes of a block.
     pub(super) fn prefetch(&self, block: Block) {
         prefetch::bytes(self.bytes_of(block));

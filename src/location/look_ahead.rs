@@ -32,10 +32,8 @@ enum Step {
     Tables { shard: u16, sought: Sought },
     /// An AoR was.
     Aor { shard: u16, aor: u32 },
-    /// A binding was, and where its AoR's text is; [`NIL`] for the AoR where nobody will read it.
-    Binding { shard: u16, index: u32, aor: u32 },
-    /// Where its texts are.
-    Texts { shard: u16, index: u32 },
+    /// A binding was.
+    Binding { shard: u16, index: u32 },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,8 +95,7 @@ impl Location {
             Step::Shard { shard, .. }
             | Step::Tables { shard, .. }
             | Step::Aor { shard, .. }
-            | Step::Binding { shard, .. }
-            | Step::Texts { shard, .. } => {
+            | Step::Binding { shard, .. } => {
                 let locked = self.shards[usize::from(shard)].0.shard.try_lock();
                 locked.map_or(Step::Done, |locked| locked.step(step))
             }
@@ -129,32 +126,21 @@ impl Shard {
                 }
                 Sought::Binding(index) => {
                     self.bindings.prefetch(index);
-                    let aor = NIL;
-                    Step::Binding { shard, index, aor }
+                    Step::Binding { shard, index }
                 }
             },
             Step::Aor { shard, aor } => {
                 let index = self.head_of(Some(aor));
                 if let Some(held) = self.aors.value(aor) {
-                    self.texts.blocks.prefetch_chunk(held.text);
+                    self.texts.blocks.prefetch(held.text);
                 }
                 if index == NIL {
                     return Step::Done;
                 }
                 self.bindings.prefetch(index);
-                Step::Binding { shard, index, aor }
+                Step::Binding { shard, index }
             }
-            Step::Binding { shard, index, aor } => {
-                let Some(binding) = self.bindings.value(index) else {
-                    return Step::Done;
-                };
-                if let Some(aor) = self.aors.value(aor) {
-                    self.texts.blocks.prefetch(aor.text);
-                }
-                binding.prefetch_chunks(&self.texts);
-                Step::Texts { shard, index }
-            }
-            Step::Texts { index, .. } => {
+            Step::Binding { index, .. } => {
                 if let Some(binding) = self.bindings.value(index) {
                     binding.prefetch_texts(&self.texts);
                 }
@@ -165,4 +151,4 @@ impl Shard {
 }
 
 /// The longest way: from a contact to the texts of its binding.
-const STEPS_MAX: usize = 6;
+const STEPS_MAX: usize = 5;

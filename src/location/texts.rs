@@ -93,11 +93,6 @@ impl Texts {
             .release(&mut self.blocks, of.common_user_agent);
     }
 
-    /// Asks for the memory that says where the texts of a binding are.
-    pub(super) fn prefetch_chunks(&self, of: &TextsOf) {
-        self.blocks.prefetch_chunk(of.block);
-    }
-
     /// Asks for the texts of a binding.
     pub(super) fn prefetch(&self, of: &TextsOf) {
         self.blocks.prefetch(of.block);
