@@ -3,7 +3,8 @@
 phones=100000
 
 # prepare_scenario SCENARIO SYSTEM: starts the server, and says what its load is: `about`, where a search begins (`first`, for the
-# slowest), the rate that all systems hold (`even_rate`), and how many seconds pass before its first attempt (`lead`).
+# slowest), the rate that all systems hold (`even_rate`), and how many seconds pass before its first attempt (`lead`). Where the latency is
+# what is measured, Strowger's worker spins before it sleeps, as it would where latency is what is wanted.
 prepare_scenario() {
     lead=0
     case "$1" in
@@ -20,10 +21,12 @@ prefault = \"5%\""
         if [[ $2 == echo-* ]]; then about+=(--echo); else about+=(--prepare --prepare-rate 12000) lead=$((phones / 12000)); fi
         ;;
     latency-register)
+        local spin_us=200
         prepare_scenario register "$2"
         even_rate=10000
         ;;
     latency-call)
+        local spin_us=200
         prepare_scenario call "$2"
         even_rate=1000
         ;;

@@ -16,7 +16,7 @@ start_kamailio() {
 
 kamailio_is_up() { timeout 1 kamcmd -s "unix:$scratch/kamailio.ctl" core.version >/dev/null 2>&1; }
 
-# start_strowger BACKEND [MORE]: one worker on the server's core; MORE is appended to its configuration.
+# start_strowger BACKEND [MORE]: one worker on the server's core; MORE is appended to its configuration, and `spin_us` is its own.
 start_strowger() {
     local backend="backend = \"udp\"" workers=${workers:-1} cpus=$server_core
     [ "$1" = udp ] || backend="backend = \"af_xdp\"
@@ -43,6 +43,7 @@ $2
 [workers]
 count = ${workers:-1}
 cpus = [$1]
+spin_us = ${spin_us:-0}
 [sip]
 domains = ["example.com"]
 secret_file = "$scratch/strowger.key"

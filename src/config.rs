@@ -229,6 +229,7 @@ mod tests {
             count = 2
             cpus = [0, 1]
             busy_poll = false
+            spin_us = 0
             [sip]
             domains = ["example.com"]
             secret_file = "strowger.key"

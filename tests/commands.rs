@@ -18,6 +18,7 @@ mod commands {
     mod ctl;
     mod doctor;
     mod image;
+    mod workers;
 }
 
 /// A folder of one test, removed with it.

@@ -4,6 +4,8 @@
 mod bed;
 #[path = "net/echo.rs"]
 mod echo;
+#[path = "net/neighbors.rs"]
+mod neighbors;
 #[path = "net/opening.rs"]
 mod opening;
 #[path = "net/paths.rs"]

@@ -2,6 +2,7 @@
 
 use super::section::Section;
 use crate::limits::WORKERS_MAX;
+use crate::time::Duration;
 
 /// The workers, as far as the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct Workers {
     pub cpus: Vec<usize>,
     /// Whether an idle worker asks the kernel to poll the device for it, at the price of a busy processor.
     pub busy_poll: bool,
+    /// How long a worker that has nothing to do looks again before it sleeps, at the price of a processor that is busy as long.
+    pub spin: Duration,
 }
 
 /// Reads `[workers]`.
@@ -20,6 +23,16 @@ pub(super) fn read(root: &mut Section<'_>) -> Workers {
     let count = section.number("count", 1..=WORKERS_MAX as u64);
     let cpus = section.numbers("cpus", 0..=CPU_MAX);
     let busy_poll = section.flag("busy_poll");
+    let spin_us = section.number("spin_us", 0..=SPIN_US_MAX);
+    if let Some(spin_us) = spin_us.as_ref().filter(|spin_us| spin_us.value > 0)
+        && busy_poll.as_ref().is_some_and(|flag| flag.value)
+    {
+        section.warning(
+            spin_us.at,
+            "spin_us",
+            "has no effect with busy_poll, which never sleeps; remove one of the two",
+        );
+    }
     if let Some(cpus) = &cpus {
         match (cpus.value.len(), &count) {
             (0, _) => section.mistake(
@@ -56,8 +69,12 @@ pub(super) fn read(root: &mut Section<'_>) -> Workers {
         count: count.or((!cpus.is_empty()).then_some(cpus.len())),
         cpus,
         busy_poll: busy_poll.is_some_and(|flag| flag.value),
+        spin: Duration::from_micros(spin_us.map_or(0, |spin_us| spin_us.value)),
     }
 }
+
+/// The longest that a worker may spin: half the time between two of its housekeepings.
+const SPIN_US_MAX: u64 = 10_000;
 
 /// The highest processor number that Linux counts to on any machine (`CONFIG_NR_CPUS` at most 8,192).
 const CPU_MAX: u64 = 8_191;
@@ -75,6 +92,38 @@ mod tests {
         assert_eq!(
             (config.workers.count, config.workers.cpus.as_slice()),
             (Some(2), [2, 4].as_slice())
+        );
+    }
+
+    #[test]
+    fn to_spin_and_never_to_sleep_are_one_too_many() {
+        let parse = |keys: &str| {
+            let text = format!("{LISTEN}[workers]\n{keys}");
+            Config::parse("t".as_ref(), &text)
+        };
+        let config = parse("spin_us = 200\n").expect("good");
+        assert_eq!(config.workers.spin.as_micros(), 200);
+        let warned = |config: &Config| {
+            let mut warnings = config.warnings.iter();
+            warnings.any(|warning| {
+                warning
+                    .text
+                    .contains("spin_us: has no effect with busy_poll")
+            })
+        };
+        assert!(!warned(&config));
+        assert!(warned(
+            &parse("busy_poll = true\nspin_us = 200\n").expect("good")
+        ));
+        assert!(!warned(
+            &parse("busy_poll = true\nspin_us = 0\n").expect("good")
+        ));
+        let mistake = parse("spin_us = 10001\n").expect_err("more than housekeeping allows");
+        assert!(
+            mistake
+                .to_string()
+                .contains("out of range; give 0 to 10000"),
+            "{mistake}"
         );
     }
 

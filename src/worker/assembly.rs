@@ -161,6 +161,7 @@ impl Equipment {
             let herald = heralds.next();
             let worker = worker.map(|worker| worker.with_clerk(clerk, tells).with_herald(herald));
             let worker = worker.map(|worker| worker.with_inlet(self.inlet.clone()));
+            let worker = worker.map(|worker| worker.with_spin(config.workers.spin));
             workers.extend(worker.map(|worker| worker.with_subscribers(users)));
         }
         workers

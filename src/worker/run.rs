@@ -1,10 +1,10 @@
 //! The loop of a worker: one thread, run to completion, in the numbered order of [`Worker::turn`].
 
-use std::os::fd::{AsFd, BorrowedFd};
+mod sleep;
+
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
+use self::sleep::Vigil;
 use super::beside::Beside;
 use super::clerk::Clerk;
 use super::clock::Clock;
@@ -18,7 +18,7 @@ use crate::admin::Tray;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
 use crate::latency::Latency;
-use crate::limits::{BATCH, HOUSEKEEPING, IDLE, LISTENERS_MAX, SWEEP_BUDGET, WORTH_ANNOUNCING};
+use crate::limits::{BATCH, HOUSEKEEPING, SWEEP_BUDGET, WORTH_ANNOUNCING};
 use crate::location::{Location, SweepCursor};
 use crate::net::{Backend, Receiver, Unreachable, WorkerPorts};
 use crate::peer;
@@ -38,6 +38,7 @@ pub(super) struct Worker {
     overflow: Overflow,
     outlets: Outlets,
     is_busy_polling: bool,
+    vigil: Vigil,
     mailbox: Arc<Mailbox>,
     /// The batch of it at hand; empty between two.
     letters: Vec<Letter>,
@@ -137,6 +138,7 @@ impl Worker {
                 inlet: None,
             },
             is_busy_polling: ports.busy_poll,
+            vigil: Vigil::default(),
             mailbox: Arc::clone(mailboxes.get(number)?),
             letters: Vec::with_capacity(BATCH),
             errands: Arc::clone(shared.trays.get(number)?),
@@ -180,6 +182,12 @@ impl Worker {
         self
     }
 
+    /// Looks again and again for this long, where there is nothing to do, before it sleeps.
+    pub(super) fn with_spin(mut self, spin: Duration) -> Self {
+        self.vigil = Vigil::new(spin);
+        self
+    }
+
     /// Leaves KDMQ for the cluster there.
     pub(super) fn with_inlet(mut self, inlet: Option<Arc<peer::Inlet>>) -> Self {
         self.outlets.inlet = inlet;
@@ -190,8 +198,10 @@ impl Worker {
     /// returns.
     pub(super) fn run(mut self) {
         while !self.control.is_stopping() {
-            if !self.turn() && !self.is_busy_polling {
-                self.sleep();
+            if self.turn() {
+                self.vigil.end();
+            } else if !self.is_busy_polling {
+                self.rest();
             }
         }
         self.outlets.transmitters.flush();
@@ -495,76 +505,6 @@ impl Worker {
             });
         }
     }
-
-    /// Sleeps until something arrives, a timer is due or housekeeping is.
-    fn sleep(&mut self) {
-        if !self.outlets.transmitters.is_idle() || !self.mailbox.may_sleep() {
-            return;
-        }
-        // Only now: who leaves an answer or an errand from here on sees that we sleep.
-        let has_users = |desk: &Inquiries| !desk.is_empty();
-        if !self.outlets.desk.is_empty()
-            || !self.errands.is_empty()
-            || self.outlets.subscribers.as_ref().is_some_and(has_users)
-            || self.herald.as_ref().is_some_and(Herald::has_post)
-            || self.news.tells && self.location.settled() != self.news.settled
-        {
-            return self.mailbox.awake(false);
-        }
-        let now = self.clock.now();
-        let due = self.proxy.next_deadline().unwrap_or(now + IDLE);
-        let flush = self.clerk.as_ref().and_then(Clerk::next_deadline);
-        let due = due.min(flush.unwrap_or(due));
-        let span = due.min(self.next_housekeeping).since(now);
-        let polled = self.poll(span);
-        self.mailbox.awake(polled.has_mail);
-        if polled.has_errors {
-            self.take_errors(self.clock.now());
-        }
-    }
-
-    /// Waits on all descriptors.
-    fn poll(&mut self, span: Duration) -> Polled {
-        let Self {
-            mailbox,
-            receivers,
-            beside,
-            ..
-        } = self;
-        let mailbox = mailbox.as_fd();
-        let fd_at = |place: usize| -> BorrowedFd<'_> {
-            let receiver = place.checked_sub(1).and_then(|place| receivers.get(place));
-            receiver.map_or(mailbox, |receiver| receiver.fd())
-        };
-        // In an array, so that falling asleep allocates nothing.
-        let mut fds: [PollFd<'_>; POLLED_MAX] =
-            std::array::from_fn(|place| PollFd::from_borrowed_fd(fd_at(place), PollFlags::IN));
-        let polled = (receivers.len() + 1).min(POLLED_MAX);
-        let fds = &mut fds[..polled];
-        let timeout = Timespec {
-            tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from(span.as_micros() % 1_000_000).unwrap_or(0) * 1_000,
-        };
-        // Interrupted or failed, the next turn looks everywhere anyway.
-        let _ = poll(fds, Some(&timeout));
-        let any = |flag| fds.iter().any(|fd| fd.revents().contains(flag));
-        let receivers = fds.iter().skip(1).enumerate();
-        for (place, _) in receivers.filter(|(_, fd)| fd.revents().contains(PollFlags::IN)) {
-            beside.wake(place);
-        }
-        Polled {
-            has_mail: fds
-                .first()
-                .is_some_and(|mailbox| mailbox.revents().contains(PollFlags::IN)),
-            has_errors: any(PollFlags::ERR),
-        }
-    }
-}
-
-/// What a poll found, beside what the next turn sees for itself.
-struct Polled {
-    has_mail: bool,
-    has_errors: bool,
 }
 
 /// A report as a letter carries it.
@@ -588,5 +528,3 @@ fn flow_of(report: &Unreachable<'_>) -> Flow {
 
 /// How long another worker's last batch is waited for, when the process ends with requests that wait for it.
 const LAST_ANSWERS_TIME: Duration = Duration::from_secs(1);
-/// The mailbox, and for each listener the kernel's socket and at most one AF_XDP socket.
-const POLLED_MAX: usize = 1 + 2 * LISTENERS_MAX;
