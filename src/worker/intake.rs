@@ -1,14 +1,12 @@
 //! What a worker does with the datagrams that a port received: what is another worker's is passed on unread; a glance at each of the others, and
 //! then each to the core.
 
-use super::clock::Clock;
 use super::exit::Outlets;
+use super::served::Served;
 use crate::counters::{Counter, Counters};
 use crate::datagram::Datagram;
-use crate::latency::{self, Latency};
 use crate::net::{Intake, Link};
 use crate::proxy::{MailboxFull, Proxy};
-use crate::sip::method::Method;
 use crate::time::Instant;
 
 /// A worker, as far as one port's datagrams are concerned.
@@ -16,9 +14,8 @@ pub(super) struct FromPort<'w> {
     pub(super) now: Instant,
     pub(super) proxy: &'w mut Proxy,
     pub(super) outlets: &'w mut Outlets,
-    pub(super) clock: Clock,
     pub(super) counters: &'w Counters,
-    pub(super) latency: &'w Latency,
+    pub(super) served: &'w mut Served,
     /// What a datagram counts as.
     pub(super) received_by: Counter,
 }
@@ -51,30 +48,7 @@ impl Intake for FromPort<'_> {
         if let Some(method) = self.proxy.on_datagram(self.now, &datagram, &mut exit)
             && !exit.has_handed_off()
         {
-            let span = self.clock.now().since(datagram.received_at);
-            self.latency.record(measured(method), span);
+            self.served.note(method, datagram.received_at);
         }
-    }
-}
-
-/// The method as the latency tables know it.
-pub(super) fn measured(method: Method) -> latency::Method {
-    match method {
-        Method::Invite => latency::Method::Invite,
-        Method::Ack => latency::Method::Ack,
-        Method::Bye => latency::Method::Bye,
-        Method::Cancel => latency::Method::Cancel,
-        Method::Register => latency::Method::Register,
-        Method::Options => latency::Method::Options,
-        Method::Prack
-        | Method::Update
-        | Method::Info
-        | Method::Subscribe
-        | Method::Notify
-        | Method::Refer
-        | Method::Message
-        | Method::Publish
-        | Method::Kdmq
-        | Method::Other => latency::Method::Other,
     }
 }

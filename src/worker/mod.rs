@@ -21,6 +21,7 @@ mod nodes;
 mod overflow;
 mod postman;
 mod run;
+mod served;
 mod storage;
 
 pub use self::memory::{prefault, touch_small_pages};

@@ -11,9 +11,10 @@ use super::clock::Clock;
 use super::control::Control;
 use super::exit::Outlets;
 use super::herald::Herald;
-use super::intake::{FromPort, measured};
+use super::intake::FromPort;
 use super::mailbox::{Kind, Letter, Mailbox};
 use super::overflow::{self, Overflow};
+use super::served::Served;
 use crate::admin::Tray;
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, Flow, ListenerId, Transport, WorkerId};
@@ -53,7 +54,7 @@ pub(super) struct Worker {
     news: News,
     clock: Clock,
     counters: Arc<Counters>,
-    latency: Arc<Latency>,
+    served: Served,
     next_housekeeping: Instant,
     is_draining: bool,
 }
@@ -151,7 +152,7 @@ impl Worker {
             news: News::default(),
             clock: shared.clock,
             counters: measures.counters,
-            latency: measures.latency,
+            served: Served::new(measures.latency),
             next_housekeeping: Instant::EPOCH,
             is_draining: false,
         })
@@ -301,8 +302,7 @@ impl Worker {
             outlets,
             proxy,
             counters,
-            latency,
-            clock,
+            served,
             ..
         } = self;
         let (mut worked, mut is_full) = (false, false);
@@ -319,9 +319,8 @@ impl Worker {
                 now,
                 proxy: &mut *proxy,
                 outlets: &mut *outlets,
-                clock: *clock,
                 counters,
-                latency,
+                served,
                 received_by,
             };
             let taken = receiver.receive(now, &mut intake);
@@ -416,8 +415,7 @@ impl Worker {
         if let Some(method) = self.proxy.on_datagram(now, &datagram, &mut exit)
             && !exit.has_handed_off()
         {
-            let span = self.clock.now().since(datagram.received_at);
-            self.latency.record(measured(method), span);
+            self.served.note(method, datagram.received_at);
         }
     }
 
@@ -430,6 +428,7 @@ impl Worker {
     /// Sends what this turn made, and takes back what the kernel refuses to send for want of a route.
     fn flush(&mut self, now: Instant) {
         self.outlets.transmitters.flush();
+        self.served.record(&self.clock);
         let mut refused: Vec<(Flow, Vec<u8>)> = Vec::new();
         self.outlets.transmitters.failures(&mut |unreachable| {
             refused.push((flow_of(&unreachable), unreachable.payload.to_vec()));
