@@ -18,6 +18,8 @@ pub(crate) struct Registration {
     /// Since when it is not bound, as far as the registrar has told it and nothing was sent since.
     pub(crate) unbound_since: Option<Instant>,
     wants_removal: bool,
+    /// The last REGISTER that the registrar may have answered before it lost all: the answer may be on its way still, and says nothing.
+    forgotten: Option<u32>,
     /// Until when it was bound before the last REGISTER.
     was_bound_until: Option<Instant>,
     /// The q of its contact.
@@ -128,6 +130,9 @@ impl Agent {
             let what = "a wrong password was believed".to_owned();
             ctx.complain("an impostor is refused", call, what);
         }
+        if self.registration.forgotten == Some(client.cseq) {
+            return;
+        }
         match (self.registration.wants_removal, expires) {
             (false, Some(expires)) => {
                 // From when it was asked, and the seconds are rounded up: so it lasts at least.
@@ -160,6 +165,7 @@ impl Agent {
     pub(crate) fn forget_registration(&mut self) {
         self.registration.bound_until = None;
         self.registration.unbound_since = None;
+        self.registration.forgotten = Some(self.registration.cseq);
     }
 
     /// Whether a REGISTER is under way that may change the binding at any time.
