@@ -79,11 +79,11 @@ rise() {
     case "$2" in
     calls)
         about=(invite --phones 20000 --prepare-rate 4000 --hold 0)
-        few=(invite --phones 2000 --prepare-rate 8000 --hold 0)
+        few=(invite --phones 8000 --prepare-rate 20000 --hold 0)
         ;;
     register)
         about=(register --phones 20000 --prepare --prepare-rate 4000 --expires 7200)
-        few=(register --phones 2000 --prepare --prepare-rate 8000 --expires 7200)
+        few=(register --phones 8000 --prepare --prepare-rate 20000 --expires 7200)
         ;;
     *) die "there is no kind $2" ;;
     esac
@@ -122,7 +122,7 @@ write_results() {
             END { for (n = 1; n <= NR; n++) { split(line[n], f, FS)
                 printf("| %s | %s | %s | %d%s | %d | %.0f %% | %.1f | %.1f |\n", f[1], f[2], f[3], f[4], (f[9] > 0 ? " (the load was at its limit)" : ""),
                     f[5], 100 * f[5] / peak[f[1], f[2]], f[7], f[8]) } }' $runs
-        printf '\nWhat was offered 1.7 s after the end of the most, at half of the highest rate, and answered within 500 ms:\n\n'
+        printf '\nWhat was offered 1.8 s after the end of the most, at half of the highest rate, and answered within 500 ms:\n\n'
         printf '| | | offered, 1/s | done | median ms | q99 ms |\n|---|---|---|---|---|---|\n'
         awk -F '\t' '{ printf("| %s | %s | %d | %.2f %% | %.1f | %.1f |\n", $1, $2, $4, $6, $7, $8) }' $ends
     } >benches/results/overload.md
