@@ -1,7 +1,7 @@
 //! The ways that a message takes which are not the plain one: fragments, long messages, tags, other interfaces, narrow paths.
 
 use std::net::UdpSocket;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strowger::counters::Counter;
 use strowger::datagram::ListenerId;
@@ -37,6 +37,9 @@ pub(crate) fn bound(bed: &Bed, n: usize, address: &str) -> UdpSocket {
         socket
     })
 }
+
+/// How long a change that the kernel tells of may take to be followed, on a machine that is busy with other tests.
+pub(crate) const THE_KERNELS_WORD_IS_HEARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// Takes one message.
 fn take(socket: &UdpSocket) -> String {
@@ -173,16 +176,16 @@ fn a_message_comes_in_by_one_interface_and_leaves_by_the_other() {
         count
     };
     // The kernel sends until it has told where the callee is.
-    let learnt = (0..500)
-        .find_map(|_| {
-            let calls = call();
-            let is_known = echo.count(Counter::SentAfXdp) > 0;
-            if !is_known {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            is_known.then_some(calls)
-        })
-        .expect("the callee's neighbour is known within 5 s");
+    let start = Instant::now();
+    let mut learnt = call();
+    while echo.count(Counter::SentAfXdp) == 0 {
+        assert!(
+            start.elapsed() < THE_KERNELS_WORD_IS_HEARD_WITHIN,
+            "the callee's neighbour is known"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+        learnt = call();
+    }
     let misses = echo.count(Counter::NeighborMisses);
     assert!(
         (1..learnt).contains(&misses),

@@ -371,7 +371,11 @@ impl Agent {
             client.finals.push((status, tag));
             let failures = client.finals.iter().filter(|(status, _)| *status >= 300);
             let record = ctx.ledger.record(client.call);
-            let is_excused = record.is_disturbed || record.is_tainted || record.is_refused;
+            // No other's 503 is passed on: it is a node's own, made without a transaction, and a later copy may be served after all.
+            // Outside of a dialog its tag tells so, and the call is excused; within one, this transaction alone.
+            let is_turned_away = client.finals.iter().any(|(status, _)| *status == 503);
+            let is_excused =
+                record.is_disturbed || record.is_tainted || record.is_refused || is_turned_away;
             if failures.count() > 1 && !is_excused {
                 let what = format!("the caller got {:?}", client.finals);
                 ctx.complain("one final response to INVITE but 2xx", client.call, what);

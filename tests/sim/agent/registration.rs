@@ -130,10 +130,10 @@ impl Agent {
             let what = "a wrong password was believed".to_owned();
             ctx.complain("an impostor is refused", call, what);
         }
-        if self.registration.forgotten == Some(client.cseq) {
-            return;
-        }
+        // One that was on its way when the registrar lost all is held to what it says, and nothing is relied on.
+        let is_forgotten = self.registration.forgotten == Some(client.cseq);
         match (self.registration.wants_removal, expires) {
+            (false, Some(_)) | (true, None) if is_forgotten => {}
             (false, Some(expires)) => {
                 // From when it was asked, and the seconds are rounded up: so it lasts at least.
                 let secs: u64 = expires.parse().unwrap_or(1);

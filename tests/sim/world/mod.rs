@@ -567,15 +567,12 @@ impl World {
     }
 }
 
-/// Whether this is a refusal that a node makes without a transaction, for a reason that may pass. No other's 503 is passed on, so each
-/// is a node's own; within a dialog it bears the dialog's tag.
+/// Whether this is a refusal that a node makes without a transaction, for a reason that may pass.
 fn is_passing_refusal(bytes: &[u8]) -> bool {
-    let is_own = || super::message::find(bytes, b";tag=stw").is_some();
-    bytes.starts_with(b"SIP/2.0 503")
-        || is_own()
-            && [b"SIP/2.0 404", b"SIP/2.0 480"]
-                .iter()
-                .any(|start| bytes.starts_with(*start))
+    [b"SIP/2.0 404", b"SIP/2.0 480", b"SIP/2.0 503"]
+        .iter()
+        .any(|start| bytes.starts_with(*start))
+        && super::message::find(bytes, b";tag=stw").is_some()
 }
 
 fn violation(rule: &'static str, call: Option<usize>, what: String) -> Violation {
